@@ -1,0 +1,69 @@
+"""German to English captions (Multi30k), every feed-forward in TT cores.
+
+The data set of rows slides-N0 and slides-N1, with a Transformer sized for two
+CPU cores. The feed-forward matrices have two TT cores of rank 32, the query and
+key projections two of rank 64: 26 % of all parameters are gone.
+
+    export TT_COMPRESS_DATA=...   # holds multi30k/{train,val,...}.{de,en}.gz
+    python -m tt_compress.main --config=configs/multi30k_tt.py
+    python -m tt_compress.main --config=configs/multi30k_tt.py:dense
+"""
+
+from tt_compress import configuration
+
+
+def _files(name):
+  folder = '${TT_COMPRESS_DATA}/multi30k'
+  return (f'{folder}/{name}.de.gz', f'{folder}/{name}.en.gz')
+
+
+def get_config(arguments=''):
+  arguments = configuration.parse(
+    arguments, ffn_rank=32, attention_rank=64, seed=0
+  )
+  config = configuration.defaults('multi30k_tt', arguments)
+  config.seed = arguments['seed']
+  config.num_steps = 4000
+  config.data.source = 'text'
+  config.data.options = dict(
+    files=dict(
+      train=_files('train'),
+      validation=_files('val'),
+      test=_files('test_2016_flickr'),
+    )
+  )
+  config.data.bucket_lengths = (12, 15, 18, 21, 25, 32, 48)
+  config.data.batch_tokens = 1536
+  config.model.update(
+    vocab_size=6000,
+    model_dim=192,
+    ffn_dim=384,
+    num_heads=4,
+    num_encoder_layers=3,
+    num_decoder_layers=3,
+    norm='pre',
+    dropout=0.15,
+  )
+  config.compress = (
+    (
+      '.*/ffn/.*',
+      dict(
+        name='tensor_train', tt_rank=arguments['ffn_rank'], num_modes=2
+      ),
+    ),
+    (
+      '.*attention/(query|key)',
+      dict(
+        name='tensor_train', tt_rank=arguments['attention_rank'], num_modes=2
+      ),
+    ),
+  )
+  config.optimizer.update(
+    learning_rate=2e-3,
+    schedule='cosine',
+    warmup_steps=400,
+    final_scale=0.02,
+    clip_norm=1.0,
+  )
+  config.evaluation.update(every=400, max_sentences=1014)
+  return configuration.finish(config, arguments)

@@ -1,0 +1,70 @@
+# Makes the virtual environment. Sourced by quickstart.sh and test.sh, which
+# call `set_up EXTRAS`; afterwards "$VENV/bin/python" runs the package.
+#
+#   PYTHON  interpreter to use (default: the first of 3.12, 3.11, 3.13 found)
+#   VENV    folder of the environment (default: .venv)
+
+VENV="${VENV:-.venv}"
+
+# Prints the version (3.12) if the command runs and can make environments.
+# Running it matters: a launcher for a version that is not there exists too.
+python_version() {
+  "$1" -c 'import ensurepip, sys, venv
+print("%d.%d" % sys.version_info[:2])' 2>/dev/null
+}
+
+# Prints the pins for a Python version; those of 3.12 serve 3.13 as well.
+pins_for() {
+  case "$1" in
+    3.11) echo constraints/py311-jax0.10.txt ;;
+    3.12 | 3.13) echo constraints/py312-jax0.11.txt ;;
+    *) return 1 ;;
+  esac
+}
+
+find_python() {
+  local candidate version
+  for candidate in ${PYTHON:-python3.12 python3.11 python3.13 python3 python}; do
+    if version="$(python_version "$candidate")" &&
+      pins_for "$version" >/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  {
+    echo "No suitable Python: needs 3.11, 3.12 or 3.13 with the venv module;"
+    echo "tried: ${PYTHON:-python3.12 python3.11 python3.13 python3 python}."
+    echo "Install one (Debian/Ubuntu: apt install python3 python3-venv), or"
+    echo "name it: PYTHON=/path/to/python3.12 $0"
+  } >&2
+  return 1
+}
+
+# set_up EXTRAS: does nothing when this set-up was finished before.
+set_up() {
+  local extras="$1" python version pins stamp wanted
+  if [[ ! -x "$VENV/bin/python" ]]; then
+    python="$(find_python)"
+    echo "Creating $VENV with $python"
+    "$python" -m venv "$VENV"
+  elif [[ -n "${PYTHON:-}" ]] && [[ "$(python_version "$PYTHON")" != \
+    "$(python_version "$VENV/bin/python")" ]]; then
+    echo "$VENV was made with another Python than $PYTHON; remove it, or" \
+      "choose another folder: VENV=.venv-other $0" >&2
+    return 1
+  fi
+  version="$(python_version "$VENV/bin/python" || echo broken)"
+  if ! pins="$(pins_for "$version")"; then
+    echo "$VENV has an unsuitable Python ($version); remove that folder" >&2
+    return 1
+  fi
+  stamp="$VENV/.installed-${extras:-core}"
+  wanted="$(cat setup.cfg pyproject.toml "$pins" | cksum) $PWD"
+  if [[ "$(cat "$stamp" 2>/dev/null)" == "$wanted" ]]; then
+    return
+  fi
+  echo "Installing into $VENV (Python $version, $pins)"
+  "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint "$pins" --editable ".${extras:+[$extras]}"
+  echo "$wanted" >"$stamp"
+}

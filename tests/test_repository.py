@@ -1,0 +1,152 @@
+"""The frame: declared dependencies, pins, and the launch scripts."""
+
+import ast
+import configparser
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+from packaging import requirements
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Import names that differ from what pip calls the package, where the package
+# need not be installed to be looked up.
+DISTRIBUTIONS = {'tensorflow': 'tensorflow-cpu'}
+
+
+def normalize(name):
+  return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def declared():
+  """(core, core and extras) requirements of setup.cfg, by normalized name."""
+  config = configparser.ConfigParser()
+  config.read(ROOT / 'setup.cfg')
+  parse = lambda text: {
+    normalize(requirement.name): requirement
+    for requirement in map(
+      requirements.Requirement,
+      (line for line in text.splitlines() if line and line[0] != '#'),
+    )
+  }
+  core = parse(config['options']['install_requires'])
+  extras = core.copy()
+  for text in config['options.extras_require'].values():
+    extras |= parse(text)
+  return core, extras
+
+
+def imports(path):
+  """(top-level module, whether the whole file needs it) of each import."""
+  tree = ast.parse(path.read_text())
+  always = set(tree.body)
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        yield alias.name.split('.')[0], node in always
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path}:{node.lineno}: relative import'
+      yield node.module.split('.')[0], node in always
+
+
+def test_every_import_is_declared():
+  core, extras = declared()
+  installed = metadata.packages_distributions()
+  seen = set()
+  for path in sorted(ROOT.glob('tt_compress/**/*.py')):
+    for module, is_needed in imports(path):
+      if module in sys.stdlib_module_names or module == 'tt_compress':
+        continue
+      names = installed.get(module, [DISTRIBUTIONS.get(module, module)])
+      allowed = core if is_needed else extras
+      found = {normalize(name) for name in names} & set(allowed)
+      seen |= found
+      assert found, (
+        f'{path.relative_to(ROOT)} imports {module} ({names}): declare it in '
+        f'setup.cfg, in {"install_requires" if is_needed else "an extra"}'
+      )
+  assert {'jax', 'flax', 'optax', 'absl-py', 'orbax-checkpoint'} <= seen
+
+
+def pins(path):
+  lines = path.read_text().splitlines()
+  lines = [line for line in lines if line and not line.startswith('#')]
+  pairs = [line.split('==') for line in lines]
+  return {normalize(name): version for name, version in pairs}
+
+
+@pytest.mark.parametrize(
+  'name, jax_version',
+  [('py311-jax0.10.txt', '0.10.'), ('py312-jax0.11.txt', '0.11.')],
+)
+def test_pins_are_exact_and_satisfy_setup_cfg(name, jax_version):
+  pinned = pins(ROOT / 'constraints' / name)
+  assert pinned['jax'].startswith(jax_version)
+  _, extras = declared()
+  optional = {'tensorflow-cpu', 'wandb'}  # Not part of the tested set.
+  for requirement in extras:
+    if requirement not in optional:
+      assert extras[requirement].specifier.contains(pinned[requirement])
+
+
+def run_setup(command, path, **environment):
+  """Runs bash with setup.sh sourced and only `path` on PATH."""
+  return subprocess.run(
+    [
+      '/bin/bash',
+      '-c',
+      f'set -euo pipefail; source launch/setup.sh; {command}',
+    ],
+    cwd=ROOT,
+    env={'PATH': str(path), **environment},
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+
+
+def make_command(folder, name, text):
+  path = folder / name
+  path.write_text(f'#!/bin/sh\n{text}\n')
+  path.chmod(0o755)
+  return path
+
+
+def test_a_launcher_that_does_not_run_is_passed_over(tmp_path):
+  make_command(tmp_path, 'python3.12', 'exit 127')
+  make_command(tmp_path, 'python3.11', 'echo 3.10')
+  make_command(tmp_path, 'python3', 'echo 3.13')
+  result = run_setup('find_python', tmp_path)
+  assert result.stdout == 'python3\n'
+
+
+def test_no_suitable_python_says_what_is_needed(tmp_path):
+  result = run_setup('find_python', tmp_path)
+  assert result.returncode == 1
+  assert 'needs 3.11, 3.12 or 3.13' in result.stderr
+  result = run_setup('find_python', tmp_path, PYTHON='/nowhere/python')
+  assert result.returncode == 1
+  assert '/nowhere/python' in result.stderr
+
+
+def test_each_python_has_its_pins(tmp_path):
+  for version in ('3.11', '3.12', '3.13'):
+    result = run_setup(f'pins_for {version}', tmp_path)
+    assert (ROOT / result.stdout.strip()).is_file()
+  assert run_setup('pins_for 3.14', tmp_path).returncode == 1
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['launch/quickstart.sh', 'launch/test.sh', 'launch/setup.sh', '.ci/run'],
+)
+def test_scripts_parse_and_are_executable(name):
+  script = ROOT / name
+  subprocess.run(['/bin/bash', '-n', script], check=True)
+  if name != 'launch/setup.sh':  # It is sourced.
+    assert os.access(script, os.X_OK)
+    assert 'set -euo pipefail' in script.read_text()

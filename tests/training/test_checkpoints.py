@@ -1,0 +1,385 @@
+"""Checkpoints: bit-identical, best and latest kept, damage noticed."""
+
+import json
+import logging
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tt_compress.training import checkpoints, manifests
+
+
+def make_state(step=0, rows=4, optimizer=None):
+  """A state like the loop's: nested params, no buffers, optax named tuples."""
+  key = jax.random.fold_in(jax.random.key(0), step)
+  params = {
+    'embed': {'core_0': jax.random.normal(key, (rows, 3))},
+    'bias': jnp.full(3, 0.1 * step),
+  }
+  optimizer = optimizer or optax.chain(
+    optax.clip_by_global_norm(1.0), optax.adam(1e-3)
+  )
+  return {
+    'step': jnp.int32(step),
+    'params': params,
+    'buffers': {},
+    'opt_state': optimizer.init(params),
+  }
+
+
+def assert_identical(actual, expected):
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for a, b in zip(
+    jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True
+  ):
+    assert a.dtype == b.dtype
+    assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+def abstract(state):
+  return jax.eval_shape(lambda: state)
+
+
+def fill(folder, steps, **options):
+  """Saves the steps; `steps` may be a dict to metrics. Returns it closed."""
+  store = checkpoints.Checkpoints(folder, **options)
+  for step in steps:
+    metrics = steps[step] if isinstance(steps, dict) else None
+    store.save(step, make_state(step), metrics)
+  store.close()
+
+
+def open_again(folder, **options):
+  return checkpoints.Checkpoints(folder, **options)
+
+
+def data_file(folder):
+  """The largest file of a checkpoint: the numbers."""
+  files = [path for path in folder.rglob('*') if path.is_file()]
+  return max(files, key=lambda path: path.stat().st_size)
+
+
+def flip_bit(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 4
+  path.write_bytes(data)
+
+
+def test_restores_bit_for_bit_in_a_new_object(tmp_path):
+  state = make_state(7)
+  fill(tmp_path, [7])
+  store = open_again(tmp_path)
+  assert store.latest_step() == 7
+  restored = store.restore(abstract(state))
+  assert_identical(restored, state)
+  store.close()
+
+
+def test_bfloat16_nan_and_negative_zero_survive(tmp_path):
+  state = {
+    'params': {
+      'a': jnp.array([-0.0, jnp.nan, jnp.inf, 1e-40], jnp.float32),
+      'b': jnp.array([1.5, -0.0], jnp.bfloat16),
+    }
+  }
+  store = open_again(tmp_path)
+  store.save(1, state)
+  assert_identical(store.restore(abstract(state)), state)
+  store.close()
+
+
+def test_state_may_be_donated_after_save(tmp_path):
+  state = make_state(1)
+  expected = jax.tree.map(np.array, state)
+  store = open_again(tmp_path)
+  store.save(1, state)
+  jax.tree.map(lambda array: array.delete(), state)
+  assert_identical(store.restore(abstract(expected), 1), expected)
+  store.close()
+
+
+def test_every_optimizer_state_survives(tmp_path):
+  from tt_compress.training import optimizers
+
+  for index, name in enumerate(['novograd', 'lamb', 'sgd']):
+    config = dict(name=name, weight_decay=0.1, clip_norm=1.0, momentum=0.9)
+    optimizer, _ = optimizers.make(config, 10)
+    state = make_state(3, optimizer=optimizer)
+    store = open_again(tmp_path / str(index))
+    store.save(3, state)
+    assert_identical(store.restore(abstract(state)), state)
+    store.close()
+
+
+def test_part_of_the_state_can_be_restored(tmp_path):
+  fill(tmp_path, [2])
+  store = open_again(tmp_path)
+  state = make_state(2)
+  part = {'params': state['params'], 'buffers': {}}
+  assert_identical(store.restore(abstract(part)), part)
+  store.close()
+
+
+def test_restores_to_a_sharding(tmp_path):
+  devices = jax.devices()[:2]
+  mesh = jax.sharding.Mesh(np.array(devices), ('data',))
+  spec = jax.sharding.PartitionSpec('data')
+  sharding = jax.sharding.NamedSharding(mesh, spec)
+  store = open_again(tmp_path)
+  array = jnp.arange(8.0)
+  store.save(1, {'params': {'a': array}})
+  wanted = jax.ShapeDtypeStruct((8,), jnp.float32, sharding=sharding)
+  restored = store.restore({'params': {'a': wanted}})['params']['a']
+  assert restored.sharding == sharding
+  np.testing.assert_array_equal(restored, array)
+  store.close()
+
+
+@pytest.mark.parametrize('mode, best', [('max', 2), ('min', 3)])
+def test_keeps_the_latest_and_the_best(tmp_path, mode, best):
+  scores = {1: 5.0, 2: 9.0, 3: 1.0, 4: 6.0, 5: float('nan'), 6: 5.0}
+  metrics = {step: {'score': value} for step, value in scores.items()}
+  fill(tmp_path, metrics, best=('score', mode))
+  store = open_again(tmp_path, best=('score', mode))
+  assert store.best_step() == best
+  assert store.latest_step() == 6
+  kept = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+  assert kept == sorted(str(step) for step in (best, 5, 6))
+  restored = store.restore(abstract(make_state()), 'best')
+  assert int(restored['step']) == best
+  store.close()
+
+
+def test_checkpoints_without_metrics_are_not_kept_for_long(tmp_path):
+  steps = {1: None, 2: {'score': 1.0}, 3: None, 4: None, 5: None}
+  fill(tmp_path, steps, best=('score', 'max'))
+  kept = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+  assert kept == ['2', '4', '5']
+
+
+def test_average(tmp_path):
+  fill(tmp_path, [1, 2, 3], keep_latest=3)
+  store = open_again(tmp_path, keep_latest=3)
+  params = abstract(make_state())['params']
+  expected = (make_state(2)['params'], make_state(3)['params'])
+  expected = jax.tree.map(lambda a, b: (a + b) / 2, *expected)
+  assert_identical(store.average(params, 2), expected)
+  assert_identical(store.average(params, [2, 3]), expected)
+  with pytest.raises(ValueError, match='last 4.*keep_latest'):
+    store.average(params, 4)
+  store.close()
+
+
+def test_nothing_saved_names_the_folder(tmp_path):
+  store = open_again(tmp_path / 'empty')
+  assert store.latest_step() is None and store.best_step() is None
+  with pytest.raises(FileNotFoundError, match='empty.*train first'):
+    store.restore(abstract(make_state()))
+  store.close()
+
+
+def test_unknown_step_lists_what_there_is(tmp_path):
+  fill(tmp_path, [2])
+  store = open_again(tmp_path)
+  with pytest.raises(FileNotFoundError, match=r'no checkpoint 3.*\[2\]'):
+    store.restore(abstract(make_state()), 3)
+  with pytest.raises(FileNotFoundError, match='best'):
+    store.restore(abstract(make_state()), 'best')
+  store.close()
+
+
+def change(state, change):
+  """A copy of the abstract params, changed."""
+  params = jax.tree.map(lambda leaf: leaf, state['params'])
+  change(params)
+  return state | {'params': params}
+
+
+@pytest.mark.parametrize(
+  'edit, words',
+  [
+    (
+      lambda p: p['embed'].update(core_0=jnp.zeros((5, 3))),
+      r'params/embed/core_0 is float32\[4, 3\].*float32\[5, 3\].*workdir',
+    ),
+    (
+      lambda p: p.update(bias=jnp.zeros(3, jnp.bfloat16)),
+      r'params/bias is float32\[3\].*bfloat16\[3\]',
+    ),
+    (
+      lambda p: p['embed'].update(core_1=jnp.zeros(2)),
+      r'lacks params/embed/core_1 float32\[2\]',
+    ),
+    (
+      lambda p: p.pop('bias'),
+      r'holds unexpected params/bias float32\[3\]',
+    ),
+  ],
+)
+def test_a_checkpoint_that_does_not_fit_names_the_parameter(
+  tmp_path, edit, words
+):
+  fill(tmp_path, [1])
+  store = open_again(tmp_path)
+  target = change(make_state(1), edit)
+  with pytest.raises(checkpoints.Misfit, match=words):
+    store.restore(abstract(target))
+  assert (tmp_path / '1').is_dir()  # A wrong model is no damage.
+  store.close()
+
+
+def test_another_optimizer_does_not_fit(tmp_path):
+  fill(tmp_path, [1])
+  store = open_again(tmp_path)
+  target = make_state(1, optimizer=optax.sgd(0.1, momentum=0.9))
+  with pytest.raises(ValueError, match='opt_state'):
+    store.restore(abstract(target))
+  store.close()
+
+
+def test_leftovers_do_not_break_resume(tmp_path):
+  fill(tmp_path, [1])
+  (tmp_path / '2').mkdir()
+  (tmp_path / '3.orbax-checkpoint-tmp').mkdir()
+  (tmp_path / 'notes').mkdir()
+  store = open_again(tmp_path)
+  assert store.latest_step() == 1
+  assert int(store.restore(abstract(make_state()))['step']) == 1
+  assert store.save(2, make_state(2))
+  store.close()
+  assert open_again(tmp_path).latest_step() == 2
+  assert not (tmp_path / '3.orbax-checkpoint-tmp').exists()
+  assert (tmp_path / 'notes').exists()
+
+
+def test_saving_a_step_twice_and_going_back(tmp_path):
+  store = open_again(tmp_path)
+  assert store.save(5, make_state(5))
+  assert not store.save(5, make_state(6))
+  with pytest.raises(ValueError, match='step 4 is older than checkpoint 5'):
+    store.save(4, make_state(4))
+  assert_identical(store.restore(abstract(make_state())), make_state(5))
+  store.close()
+
+
+def damages():
+  def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+  yield 'flip', flip_bit
+  yield 'cut', cut
+  yield 'delete', lambda path: path.unlink()
+  yield 'empty', lambda path: path.write_bytes(b'')
+
+
+def test_control_undamaged_copy_restores(tmp_path):
+  """The same copying as in the damage test, without the damage."""
+  fill(tmp_path / 'a', [1, 2])
+  shutil.copytree(tmp_path / 'a', tmp_path / 'b')
+  store = open_again(tmp_path / 'b')
+  assert int(store.restore(abstract(make_state()))['step']) == 2
+  store.close()
+
+
+@pytest.mark.parametrize('damage', [d for _, d in damages()])
+def test_damage_to_any_file_is_noticed(tmp_path, damage):
+  fill(tmp_path, [1])
+  original = tmp_path / '1'
+  names = [p.relative_to(original) for p in original.rglob('*') if p.is_file()]
+  names = [n for n in names if (original / n).stat().st_size > 0]
+  assert manifests.problem(original) is None
+  for name in names:
+    copy = tmp_path / 'copy'
+    shutil.copytree(original, copy)
+    damage(copy / name)
+    if (copy / manifests.NAME).exists():
+      assert manifests.problem(copy) is not None
+    shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize('damage', [d for _, d in damages()])
+def test_falls_back_loudly_and_continues(tmp_path, damage, caplog):
+  fill(tmp_path, [1, 2])
+  damage(data_file(tmp_path / '2'))
+  store = open_again(tmp_path)
+  with caplog.at_level(logging.ERROR, logger='absl'):
+    restored = store.restore(abstract(make_state()))
+  assert_identical(restored, make_state(1))
+  assert 'damaged' in caplog.text and 'state/' in caplog.text
+  assert store.latest_step() == 1
+  assert list(tmp_path.glob('2.damaged-*'))
+  assert store.save(2, make_state(2))
+  assert_identical(store.restore(abstract(make_state())), make_state(2))
+  store.close()
+
+
+def test_a_damaged_step_asked_for_by_number_is_an_error(tmp_path):
+  fill(tmp_path, [1, 2])
+  flip_bit(data_file(tmp_path / '2'))
+  store = open_again(tmp_path)
+  with pytest.raises(ValueError, match='checkpoint 2 .*damaged.*SHA-256'):
+    store.restore(abstract(make_state()), 2)
+  store.close()
+
+
+def test_all_damaged_is_an_error(tmp_path):
+  fill(tmp_path, [1])
+  flip_bit(data_file(tmp_path / '1'))
+  store = open_again(tmp_path)
+  with pytest.raises(FileNotFoundError, match='no sound checkpoint'):
+    store.restore(abstract(make_state()))
+  store.close()
+
+
+def test_without_a_manifest_it_is_used_with_a_warning(tmp_path, caplog):
+  fill(tmp_path, [1])
+  (tmp_path / '1' / manifests.NAME).unlink()
+  store = open_again(tmp_path)
+  with caplog.at_level(logging.WARNING, logger='absl'):
+    restored = store.restore(abstract(make_state()))
+  assert_identical(restored, make_state(1))
+  assert 'unverified' in caplog.text
+  store.close()
+  assert manifests.exists(tmp_path / '1')
+
+
+def test_unverified_and_cut_falls_back(tmp_path):
+  fill(tmp_path, [1, 2])
+  (tmp_path / '2' / manifests.NAME).unlink()
+  path = data_file(tmp_path / '2')
+  path.write_bytes(path.read_bytes()[:50])
+  store = open_again(tmp_path)
+  assert int(store.restore(abstract(make_state()))['step']) == 1
+  store.close()
+
+
+def test_unreadable_metrics_do_not_stop_opening(tmp_path):
+  best = ('score', 'max')
+  fill(tmp_path, {1: {'score': 1.0}, 2: {'score': 2.0}}, best=best)
+  (tmp_path / '2' / 'metrics' / 'metrics').write_text('{"sc')
+  store = open_again(tmp_path, best=best)
+  assert store.latest_step() == store.best_step() == 1
+  store.close()
+
+
+def test_manifest_lists_every_file(tmp_path):
+  fill(tmp_path, [1])
+  listed = json.loads((tmp_path / '1' / manifests.NAME).read_text())
+  files = [p for p in (tmp_path / '1').rglob('*') if p.is_file()]
+  assert len(listed) == len(files) - 1
+  assert any('state/' in name for name in listed)
+
+
+def test_bad_arguments(tmp_path):
+  with pytest.raises(ValueError, match='keep_latest = 0'):
+    open_again(tmp_path, keep_latest=0)
+  with pytest.raises(ValueError, match="'highest'"):
+    open_again(tmp_path, best=('score', 'highest'))
+  store = open_again(tmp_path, best=('score', 'max'))
+  with pytest.raises(ValueError, match="lack 'score'"):
+    store.save(1, make_state(1), {'scor': 1.0})
+  store.close()

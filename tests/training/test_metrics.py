@@ -1,0 +1,120 @@
+"""The writer's files, and the progress line from a clock we hold."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from tt_compress.training import metrics
+
+
+def test_writer_appends_json_lines_and_tensorboard_events(tmp_path):
+  for step in (1, 2):
+    with metrics.Writer(tmp_path) as writer:
+      writer.write(step, {'loss': np.float32(0.5), 'bleu': 30})
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line) for line in lines] == [
+    {'step': 1, 'loss': 0.5, 'bleu': 30.0},
+    {'step': 2, 'loss': 0.5, 'bleu': 30.0},
+  ]
+  events = b''.join(
+    path.read_bytes() for path in tmp_path.glob('events.out.tfevents.*')
+  )
+  assert events.count(b'loss') == 2
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_writer_keeps_json_valid_for_nan(tmp_path):
+  with metrics.Writer(tmp_path) as writer:
+    writer.write(3, {'loss': float('nan')})
+  assert json.loads((tmp_path / 'metrics.jsonl').read_text()) == {
+    'step': 3,
+    'loss': 'nan',
+  }
+
+
+def test_disabled_writer_leaves_no_trace(tmp_path):
+  with metrics.Writer(tmp_path / 'run', enabled=False) as writer:
+    writer.write(1, {'loss': 1.0})
+  assert not (tmp_path / 'run').exists()
+
+
+def test_wandb_missing_says_what_to_install(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'wandb', None)
+  with pytest.raises(ImportError, match=r'tt-compress\[wandb\]'):
+    metrics.Writer(tmp_path, use_wandb=True)
+
+
+def test_wandb_run_is_continued_on_resume(tmp_path, monkeypatch):
+  calls = []
+
+  class Run:
+    id = 'abc'
+
+    def log(self, scalars, step):
+      calls.append((scalars, step))
+
+    def finish(self):
+      calls.append('finish')
+
+  class Wandb:
+    @staticmethod
+    def init(**options):
+      calls.append(options['id'])
+      return Run()
+
+  monkeypatch.setitem(sys.modules, 'wandb', Wandb)
+  for _ in range(2):
+    with metrics.Writer(tmp_path, use_wandb=True, config={'a': 1}) as writer:
+      writer.write(5, {'loss': 2.0})
+  assert calls == [
+    *(None, ({'loss': 2.0}, 5), 'finish'),
+    *('abc', ({'loss': 2.0}, 5), 'finish'),
+  ]
+
+
+class Clock:
+  """Seconds that pass only when told."""
+
+  now = 100.0
+
+  def __call__(self):
+    return self.now
+
+
+def test_progress_line():
+  clock = Clock()
+  progress = metrics.Progress(1000, step=200, clock=clock)
+  for _ in range(100):
+    progress.add_tokens(512)
+  clock.now += 50.0
+  line, speeds = progress.report(300, np.float32(1.25))
+  assert line == (
+    'step 300/1000  loss 1.2500  2.00 steps/s  1,024 tokens/s  ETA 5:50'
+  )
+  assert speeds == {'steps_per_second': 2.0, 'tokens_per_second': 1024.0}
+
+
+def test_progress_leaves_out_pauses():
+  clock = Clock()
+  progress = metrics.Progress(10, clock=clock)
+  clock.now += 1.0
+  with progress.paused():
+    clock.now += 1000.0
+  clock.now += 1.0
+  line, speeds = progress.report(4, 1.0)
+  assert speeds['steps_per_second'] == 2.0
+  clock.now += 1.0
+  assert progress.report(5, 1.0)[1]['steps_per_second'] == 1.0
+
+
+def test_progress_without_steps_does_not_know_when():
+  assert 'ETA unknown' in metrics.Progress(10, clock=Clock()).report(0, 1.0)[0]
+
+
+@pytest.mark.parametrize(
+  'seconds, text', [(0, '0:00'), (59.6, '1:00'), (3723, '1:02:03')]
+)
+def test_format_time(seconds, text):
+  assert metrics.format_time(seconds) == text

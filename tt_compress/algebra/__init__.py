@@ -1,0 +1,1 @@
+"""Pure functions on arrays: modes and trains."""

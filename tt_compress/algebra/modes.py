@@ -1,0 +1,105 @@
+"""Modes: an integer as a product, and ids as digits in a mixed radix."""
+
+import functools
+from collections.abc import Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+
+# Modes are reasonable when their sum is at most this much above the sum of
+# equal real modes, num_modes * size^(1/num_modes), the least there is.
+_IMBALANCE = 1.1
+# The most that padding may enlarge a matrix, as a fraction of its size.
+_PADDING = 0.05
+
+
+def factorizations(
+  size: int, num_modes: int, smallest: int = 1
+) -> Iterator[tuple[int, ...]]:
+  """Yields every ascending tuple of num_modes integers with this product."""
+  if num_modes == 1:
+    if size >= smallest:
+      yield (size,)
+    return
+  for first in range(smallest, _root(size, num_modes) + 1):
+    if size % first == 0:
+      for rest in factorizations(size // first, num_modes - 1, first):
+        yield (first, *rest)
+
+
+@functools.cache
+def balanced(size: int, num_modes: int) -> tuple[int, ...]:
+  """The exact factorization with the smallest sum, ascending.
+
+  Args:
+    size: the product, >= 1.
+    num_modes: how many factors, >= 1.
+
+  Returns:
+    modes with prod(modes) == size, e.g. balanced(1024, 3) == (8, 8, 16).
+  """
+  _check(size, num_modes)
+  return min(factorizations(size, num_modes), key=sum)
+
+
+@functools.cache
+def padded(size: int, num_modes: int) -> tuple[int, ...]:
+  """Balanced ascending modes whose product is >= size and close to it.
+
+  The smallest product with reasonable balance; where none within the permitted
+  padding has it, the most balanced one.
+
+  Args:
+    size: what the product must reach, >= 1.
+    num_modes: how many modes, >= 1.
+  """
+  _check(size, num_modes)
+  limit = size + max(num_modes, int(_PADDING * size))
+  best = None
+  for product in range(size, limit + 1):
+    modes = balanced(product, num_modes)
+    if sum(modes) <= _IMBALANCE * num_modes * product ** (1 / num_modes):
+      return modes
+    if best is None or sum(modes) < sum(best):
+      best = modes
+  return best
+
+
+def digits(ids: jax.Array, modes: Sequence[int]) -> list[jax.Array]:
+  """Splits flat ids into one digit per mode, the last digit fastest.
+
+  ids = sum_k digit_k * prod_{l > k} modes_l   (row-major)
+
+  Args:
+    ids: integers [...] in [0, prod(modes)).
+    modes: sizes of the digits.
+
+  Returns:
+    len(modes) arrays of the shape of ids.
+  """
+  result = []
+  for mode in reversed(modes[1:]):
+    result.append(ids % mode)
+    ids = ids // mode
+  return [ids, *reversed(result)]
+
+
+def flat(digit_arrays: Sequence[jax.Array], modes: Sequence[int]) -> jax.Array:
+  """Joins digits into flat ids; the inverse of `digits`."""
+  ids = jnp.zeros_like(digit_arrays[0])
+  for digit, mode in zip(digit_arrays, modes, strict=True):
+    ids = ids * mode + digit
+  return ids
+
+
+def _root(size, degree):
+  """The largest integer whose degree-th power is at most size."""
+  root = round(size ** (1 / degree))
+  return root if root**degree <= size else root - 1
+
+
+def _check(size, num_modes):
+  if size < 1 or num_modes < 1:
+    raise ValueError(
+      f'size={size} and num_modes={num_modes} must both be at least 1'
+    )

@@ -1,0 +1,157 @@
+"""Tensor trains of matrices: lists of cores [R_{k-1}, I_k, J_k, R_k].
+
+W[i, j] = G_1[:, i_1, j_1, :] G_2[:, i_2, j_2, :] ... G_N[:, i_N, j_N, :]
+
+with R_0 = R_N = 1, i = (i_1 ... i_N) and j = (j_1 ... j_N) row-major.
+
+Neighboring cores can be merged into one, so every way of contracting a train
+is: merge groups of neighbors, then walk along the shorter train from its left
+or right end. Each core its own group is the chain of cores, two groups are two
+matrix products, one group is the full matrix. `plans` picks a way from static
+shapes; nothing here branches on values.
+
+Reference: "Tensorized Embedding Layers for Efficient Model Compression",
+section 3.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.algebra import modes, plans
+
+Cores = list[jax.Array]
+
+
+def full(cores: Cores) -> jax.Array:
+  """The matrix [prod I, prod J] that the cores stand for."""
+  return _merge(cores)[0, :, :, 0]
+
+
+def transpose(cores: Cores) -> Cores:
+  """The train of the transposed matrix: I_k and J_k change places."""
+  return [core.swapaxes(1, 2) for core in cores]
+
+
+def rows(cores: Cores, ids: jax.Array) -> jax.Array:
+  """Rows of the matrix, W[ids], in the cores' dtype.
+
+  Args:
+    cores: a train of a matrix [I, J].
+    ids: integers [...] in [0, I).
+
+  Returns:
+    [..., J]
+
+  Complexity: for each id sum_k J_1 ... J_k R_{k-1} R_k multiplications from
+    the left end, besides what merging costs once.
+  """
+  plan = plans.for_rows(_shapes(cores), ids.size)
+  cores = _group(cores, plan.groups)
+  digits = modes.digits(ids.reshape(-1), [core.shape[1] for core in cores])
+  slices = [
+    core.swapaxes(0, 1)[digit]  # [tokens, R_{k-1}, J_k, R_k]
+    for core, digit in zip(cores, digits, strict=True)
+  ]
+  walk = _rows_from_left if plan.from_left else _rows_from_right
+  return walk(slices).reshape(*ids.shape, -1)
+
+
+def apply(cores: Cores, x: jax.Array) -> jax.Array:
+  """x @ W in the dtype of x.
+
+  Cores are merged in their own dtype, cast to the dtype of x, and multiplied
+  with x in that. Where the full matrix is the cheapest way, the backward pass
+  makes it again instead of keeping it.
+
+  Args:
+    cores: a train of a matrix [I, J].
+    x: [..., I]
+
+  Returns:
+    [..., J]
+  """
+  *batch, size = x.shape
+  tokens = x.size // size if size else 0
+  plan = plans.for_apply(_shapes(cores), tokens)
+
+  def contract(cores, x):
+    merged = [core.astype(x.dtype) for core in _group(cores, plan.groups)]
+    walk = _apply_from_left if plan.from_left else _apply_from_right
+    return walk(merged, x)
+
+  if len(plan.groups) == 1 and len(cores) > 1:
+    contract = jax.checkpoint(contract)
+  return contract(cores, x.reshape(tokens, size)).reshape(*batch, -1)
+
+
+def _shapes(cores):
+  return tuple(core.shape for core in cores)
+
+
+def _group(cores, groups):
+  return [_merge(cores[start:stop]) for start, stop in groups]
+
+
+def _merge(cores):
+  """Contracts neighbors into one core [R_0, prod I, prod J, R_N]."""
+  if len(cores) == 1:
+    return cores[0]
+  cut = plans.merge_cut(_shapes(cores))
+  left, right = _merge(cores[:cut]), _merge(cores[cut:])
+  r, m, n, _ = left.shape
+  _, p, q, s = right.shape
+  merged = jnp.einsum('rmnt,tpqs->rmpnqs', left, right)
+  return merged.reshape(r, m * p, n * q, s)
+
+
+def _rows_from_left(slices):
+  tokens, _, _, rank = slices[0].shape
+  state = slices[0].reshape(tokens, -1, rank)  # [tokens, J so far, rank]
+  for piece in slices[1:]:
+    state = state @ piece.reshape(tokens, rank, -1)
+    rank = piece.shape[-1]
+    state = state.reshape(tokens, -1, rank)
+  return state
+
+
+def _rows_from_right(slices):
+  tokens, rank, *_ = slices[-1].shape
+  state = slices[-1].reshape(tokens, rank, -1)  # [tokens, rank, J so far]
+  for piece in reversed(slices[:-1]):
+    state = piece.reshape(tokens, -1, rank) @ state
+    rank = piece.shape[1]
+    state = state.reshape(tokens, rank, -1)
+  return state
+
+
+# The walks spell out reshapes and matrix products, because XLA on CPU orders
+# the operands of the equal einsum so that it copies activations twice as often.
+
+
+def _apply_from_left(cores, x):
+  tokens = x.shape[0]
+  state = x.reshape(tokens, 1, 1, -1)  # [tokens, J so far, rank, I to come]
+  for core in cores:
+    r, m, n, s = core.shape
+    state = state.reshape(tokens, -1, r, m, state.shape[-1] // m)
+    state = jnp.moveaxis(state, -1, 2)
+    *batch, _, _ = state.shape
+    state = state.reshape(-1, r * m) @ core.reshape(r * m, n * s)
+    state = jnp.moveaxis(state.reshape(*batch, n, s), 2, -1)
+    state = state.reshape(tokens, -1, s, state.shape[-1])
+  return state.reshape(tokens, -1)
+
+
+def _apply_from_right(cores, x):
+  tokens = x.shape[0]
+  state = x.reshape(tokens, -1, 1, 1)  # [tokens, I to come, rank, J so far]
+  for core in reversed(cores):
+    r, m, n, s = core.shape
+    state = state.reshape(tokens, -1, m, s, state.shape[-1])
+    state = jnp.moveaxis(state, -1, 2)
+    *batch, _, _ = state.shape
+    core = core.transpose(1, 3, 0, 2).reshape(m * s, r * n)
+    state = (state.reshape(-1, m * s) @ core).reshape(*batch, r, n)
+    state = jnp.moveaxis(state, 2, -1)
+    state = state.reshape(tokens, state.shape[1], r, -1)
+  return state.reshape(tokens, -1)

@@ -1,0 +1,264 @@
+"""The configuration of a run: defaults, arguments, the dense and tiny variants.
+
+A file in `configs/` says only what makes its run different:
+
+    def get_config(arguments=''):
+      arguments = configuration.parse(arguments, rank=64)
+      config = configuration.defaults('my_run', arguments)
+      config.compress = (('embed', dict(name='tensor_train', tt_rank=...)),)
+      return configuration.finish(config, arguments)
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+
+import ml_collections
+from ml_collections import config_dict
+
+from tt_compress import models
+
+
+def parse(arguments: str, **options) -> dict:
+  """Reads the argument of a config file, `FILE:flag,key=value`.
+
+  Every config knows the flags `dense` (its dense twin) and `tiny` (small
+  enough for a laptop, on the embedded data).
+
+  Args:
+    arguments: the text after the colon.
+    **options: further names and their defaults, whose types are kept.
+
+  Raises:
+    ValueError: for an unknown name or a value of the wrong type.
+  """
+  known = {'dense': False, 'tiny': False, **options}
+  parsed = dict(known)
+  for part in filter(None, (arguments or '').split(',')):
+    name, given, value = part.partition('=')
+    if name not in known:
+      raise ValueError(
+        f'unknown config argument {name!r}; this config knows '
+        f'{", ".join(sorted(known))}'
+      )
+    if isinstance(known[name], bool):
+      if given and value not in ('true', 'false'):
+        raise ValueError(f'config argument {name}={value!r} is true or false')
+      parsed[name] = value != 'false'
+      continue
+    try:
+      parsed[name] = type(known[name])(value)
+    except ValueError:
+      raise ValueError(
+        f'config argument {name}={value!r} must be of type '
+        f'{type(known[name]).__name__}, e.g. {name}={known[name]}'
+      ) from None
+  parsed['given'] = tuple(
+    part for part in (arguments or '').split(',') if part
+  )
+  return parsed
+
+
+def _model_defaults(name: str) -> dict:
+  options, _ = models.MODELS[name]
+  return {
+    field.name: None if field.default is dataclasses.MISSING else field.default
+    for field in dataclasses.fields(options)
+  }
+
+
+def defaults(
+  name: str, arguments: Mapping, *, model: str = 'transformer'
+) -> ml_collections.ConfigDict:
+  """Every setting of a run with its default value.
+
+  Args:
+    name: of the config file, the default folder below `runs/`.
+    arguments: as returned by `parse`; they become part of the name.
+    model: a name in `models.MODELS`.
+  """
+  config = ml_collections.ConfigDict()
+  config.name = '-'.join((name, *arguments['given']))
+  config.seed = 0
+  config.task = 'translation'
+  config.num_steps = 100_000
+  # The batch of a step is worked through in this many parts, to save memory.
+  config.accumulation = 1
+  # Of the activations; 'auto' is bfloat16 on accelerators, float32 on CPU.
+  config.dtype = 'auto'
+
+  config.data = dict(
+    source='embedded',  # a name in data.sources.SOURCES
+    options={},  # of that source
+    # Padded lengths of batches, both sides, with the end token.
+    bucket_lengths=(16, 32, 64, 129),
+    # Padded target tokens in a batch: rows = batch_tokens / length.
+    batch_tokens=4096,
+    # Training pairs outside are dropped, counted and reported (in pieces).
+    min_length=1,
+    max_length=config_dict.placeholder(int),
+    max_difference=config_dict.placeholder(int),
+    max_ratio=config_dict.placeholder(float),
+    # Characters that occur less often than this share become unknown.
+    character_coverage=1.0,
+  )
+  config.model = {'name': model, **_model_defaults(model)}
+  config.model.vocab_size = 32_768
+  # Rules of nn.compress: (pattern, options of parameterizations.make).
+  config.compress = ()
+  # How the model of the dense twin differs, beside having no rules.
+  config.dense = {}
+
+  config.label_smoothing = 0.1
+  config.optimizer = dict(
+    name='adam',
+    learning_rate=1e-3,
+    schedule='inverse_sqrt',
+    warmup_steps=4000,
+    final_scale=0.0,
+    b1=0.9,
+    b2=0.98,
+    eps=1e-9,
+    weight_decay=0.0,
+    momentum=0.0,
+    clip_norm=config_dict.placeholder(float),
+  )
+  config.evaluation = dict(
+    every=1000,  # steps
+    batch_size=64,  # sentences decoded together
+    beam_size=4,
+    length_penalty=0.6,
+    # A translation of a source of n pieces ends after ratio * n + extra.
+    max_ratio=1.5,
+    max_extra=10,
+    # During training, at most this many validation sentences are translated.
+    max_sentences=500,
+    # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
+    metric='bleu',
+    # Beside the model, score the nearest training sentence's translation.
+    baseline=False,
+    # Score also as the "Compressed Transformer" slides did, see tasks.bleu.
+    nltk_bleu=False,
+    num_samples=3,
+  )
+  # Checkpoints are written at every evaluation; `average` > 1 evaluates the
+  # mean of the last ones instead of the best.
+  config.checkpoint = dict(keep_latest=2, average=1)
+  config.logging = dict(
+    every=50,  # steps
+    wandb=False,
+    # First and last step of a window that the profiler records, e.g. (10, 20).
+    profile=(),
+  )
+  return config
+
+
+def finish(
+  config: ml_collections.ConfigDict, arguments: Mapping
+) -> ml_collections.ConfigDict:
+  """Applies the flags `tiny` and `dense`."""
+  if arguments['tiny']:
+    _shrink(config)
+  return twin(config) if arguments['dense'] else config
+
+
+def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+  """The dense twin: the same run without compression."""
+  config = ml_collections.ConfigDict(config)
+  config.model.update(config.dense)
+  config.compress = ()
+  return config
+
+
+_TINY_RANK = 8
+
+
+def _shrink_choice(choice: Mapping) -> dict:
+  """A rule's options without modes, which would not fit, at a low rank."""
+  choice = {
+    name: value
+    for name, value in choice.items()
+    if name not in ('row_modes', 'col_modes')
+  }
+  for name, value in choice.items():
+    if name.endswith('rank'):
+      choice[name] = min(value, _TINY_RANK) if isinstance(value, int) else 2
+    if name == 'base':
+      choice[name] = _shrink_choice(value)
+  return choice
+
+
+def _shrink(config: ml_collections.ConfigDict) -> None:
+  """Makes a run small enough for a laptop and a minute, on embedded data."""
+  config.num_steps = 150
+  config.data.source = 'embedded'
+  config.data.options = {}
+  config.data.bucket_lengths = (16, 32)
+  config.data.batch_tokens = 1024
+  config.data.min_length = 1
+  config.model.update(
+    vocab_size=800,
+    model_dim=64,
+    ffn_dim=128,
+    num_heads=4,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+  )
+  config.compress = tuple(
+    (pattern, _shrink_choice(choice)) for pattern, choice in config.compress
+  )
+  config.accumulation = 1
+  config.optimizer.warmup_steps = 30
+  config.evaluation.every = 75
+  config.evaluation.max_sentences = 100
+  config.evaluation.beam_size = 2
+  config.checkpoint.average = 1
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+  """The resolved configuration as text, for the workdir."""
+  return json.dumps(config.to_dict(), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+  """The configuration `to_json` wrote, with lists as the tuples they were."""
+
+  def tuples(value):
+    if isinstance(value, list):
+      return tuple(tuples(item) for item in value)
+    if isinstance(value, dict):
+      return {name: tuples(item) for name, item in value.items()}
+    return value
+
+  config = ml_collections.ConfigDict(tuples(json.loads(text)))
+  config.lock()
+  return config
+
+
+def flatten(config: Mapping, prefix: str = '') -> dict:
+  """Settings by dotted name, e.g. 'model.dropout'."""
+  flat = {}
+  for name, value in config.items():
+    if isinstance(value, Mapping) and value:
+      flat.update(flatten(value, f'{prefix}{name}.'))
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def differences(old: ml_collections.ConfigDict, new) -> list[str]:
+  """Settings in which two configurations differ, as readable lines."""
+  # Through JSON, so that tuples and lists, 1 and 1.0 written once are equal.
+  old, new = (flatten(json.loads(to_json(config))) for config in (old, new))
+  return [
+    f'{name}: {old.get(name, "absent")!r} -> {new.get(name, "absent")!r}'
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name, 'absent') != new.get(name, 'absent')
+  ]
+
+
+def nearest(name: str, names) -> str:
+  """', did you mean ...?' where a known name is close to `name`, else ''."""
+  close = difflib.get_close_matches(name, list(names), n=1)
+  return f'; did you mean {close[0]!r}?' if close else ''

@@ -1,0 +1,1 @@
+"""Parallel text: sources, vocabulary, filters and fixed-shape batches."""

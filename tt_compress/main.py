@@ -1,0 +1,109 @@
+"""The door: flags to a configuration to a mode; nothing else."""
+
+import os
+import sys
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from tt_compress.training import plan, run
+
+MODES = ('train', 'evaluate', 'predict', 'plan')
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config',
+  None,
+  'File of the configuration, FILE or FILE:flag,key=value; settings are '
+  'overridden as --config.name=value.',
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, "Folder of the run; runs/NAME below this folder if unset."
+)
+_MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+_NUM_BEST = flags.DEFINE_integer(
+  'num_best',
+  1,
+  'predict: translations of each line, with scores if more than one.',
+  lower_bound=1,
+)
+
+
+def _load() -> tuple:
+  """The configuration and the folder of this run.
+
+  A run that exists is evaluated from its folder alone: the configuration
+  saved there is data, while a config file is a program.
+  """
+  config, workdir = _CONFIG.value, _WORKDIR.value
+  if config is None and workdir is None:
+    raise app.UsageError(
+      'say which run: --config=configs/quickstart.py, or --workdir=FOLDER of '
+      'one that has been trained'
+    )
+  if config is None:
+    return run.load_config(workdir), workdir
+  return config, workdir or os.path.join('runs', config.name)
+
+
+def _train(this: run.Run) -> None:
+  print_results(this.train(), this)
+
+
+def _evaluate(this: run.Run) -> None:
+  print_scores('test', this.evaluate('test'))
+
+
+def _predict(this: run.Run) -> None:
+  lines = [line.rstrip('\r\n') for line in sys.stdin]
+  for best in this.translate(lines, num_best=_NUM_BEST.value):
+    if _NUM_BEST.value == 1:
+      print(best[0].text)
+      continue
+    for rank, translation in enumerate(best, 1):
+      print(f'{rank}\t{translation.score:.4f}\t{translation.text}')
+
+
+def _plan(this: run.Run) -> None:
+  sizes = this.plan()
+  print(plan.table(sizes))
+  print('written to', plan.write(sizes, this.workdir))
+
+
+def print_scores(split: str, scores: dict) -> None:
+  for source, translation, reference in scores['samples']:
+    print(f'\n  source       {source}')
+    print(f'  translation  {translation}')
+    print(f'  reference    {reference}')
+  print(f'\n{split} loss {scores["loss"]:.4f}  {scores["signature"]}')
+  print(f'BLEU = {scores["bleu"]:.2f}')
+
+
+def print_results(results: dict, this: run.Run) -> None:
+  print(plan.table(this.plan()))
+  if 'nearest_sentence_bleu' in results:
+    print(
+      'nearest training sentence: '
+      f'BLEU = {results["nearest_sentence_bleu"]:.2f}'
+    )
+  print_scores('test', results['test'])
+
+
+def main(argv) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  config, workdir = _load()
+  logging.info('%s in %s on %s', _MODE.value, workdir, jax.devices())
+  this = run.Run(config, workdir)
+  {
+    'train': _train,
+    'evaluate': _evaluate,
+    'predict': _predict,
+    'plan': _plan,
+  }[_MODE.value](this)
+
+
+if __name__ == '__main__':
+  logging.set_verbosity(logging.INFO)
+  app.run(main)

@@ -1,0 +1,11 @@
+"""Models, written without a word about compression.
+
+An entry of `MODELS` is a pair of the class of a model's options and the class
+of the model.
+"""
+
+from tt_compress.models import transformer
+
+MODELS = {
+  'transformer': (transformer.TransformerConfig, transformer.Transformer),
+}

@@ -1,0 +1,1 @@
+"""Flax NNX modules whose matrices are held by a parameterization."""

@@ -1,0 +1,113 @@
+"""Multi-head attention made of four two-dimensional projections."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from tt_compress.nn import linear
+
+
+class Attention(nnx.Module):
+  """softmax(Q K^T / sqrt(head_dim)) V, projected back to model_dim.
+
+  The projections are `Linear` layers of model_dim x model_dim, so every one of
+  them can take any parameterization.
+
+  Args:
+    model_dim: size of the feature axis of inputs and outputs.
+    num_heads: number of heads; must divide model_dim.
+    use_bias: whether the four projections have biases.
+    rngs: source of the keys.
+
+  Raises:
+    ValueError: if num_heads does not divide model_dim.
+
+  Reference: "Attention Is All You Need", section 3.2.
+  """
+
+  def __init__(
+    self,
+    model_dim: int,
+    num_heads: int,
+    *,
+    use_bias: bool = True,
+    rngs: nnx.Rngs,
+  ):
+    if model_dim % num_heads:
+      raise ValueError(
+        f'num_heads={num_heads} does not divide model_dim={model_dim}; choose '
+        'a number of heads that does'
+      )
+    self.num_heads = num_heads
+
+    def projection():
+      return linear.Linear(
+        model_dim,
+        model_dim,
+        use_bias=use_bias,
+        std=model_dim**-0.5,
+        rngs=rngs,
+      )
+
+    self.query = projection()
+    self.key = projection()
+    self.value = projection()
+    self.out = projection()
+
+  def _split_heads(self, x):
+    return x.reshape(
+      *x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads
+    )
+
+  def keys_values(
+    self, x: Float[Array, 'batch source dim'], noise=None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of `x`, each [batch, source, heads, head_dim]."""
+    return (
+      self._split_heads(self.key(x, key=noise and noise.key())),
+      self._split_heads(self.value(x, key=noise and noise.key())),
+    )
+
+  def attend(
+    self,
+    x: Float[Array, 'batch length dim'],
+    keys: Float[Array, 'batch source heads head_dim'],
+    values: Float[Array, 'batch source heads head_dim'],
+    mask: Bool[Array, '#batch 1 #length source'],
+    noise=None,
+  ) -> Float[Array, 'batch length dim']:
+    """Attends from `x` to keys and values where `mask` is true."""
+    query = self._split_heads(self.query(x, key=noise and noise.key()))
+    heads = jax.nn.dot_product_attention(query, keys, values, mask=mask)
+    merged = heads.reshape(*x.shape[:-1], math.prod(heads.shape[-2:]))
+    return self.out(merged, key=noise and noise.key())
+
+  def __call__(self, x, source, mask, noise=None):
+    """Attends from `x` to `source`, both [batch, length, dim]."""
+    return self.attend(x, *self.keys_values(source, noise), mask, noise)
+
+  def step(
+    self,
+    x: Float[Array, 'batch 1 dim'],
+    cache: tuple[jax.Array, jax.Array],
+    index: Int[Array, ''],
+  ) -> tuple[Float[Array, 'batch 1 dim'], tuple[jax.Array, jax.Array]]:
+    """Self-attention of position `index` to the cached positions before it.
+
+    Args:
+      x: the features at position `index`.
+      cache: keys and values, each [batch, max_length, heads, head_dim].
+      index: the position.
+
+    Returns:
+      The output, and the cache with this position written into it.
+    """
+    cache = tuple(
+      jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=1)
+      for old, new in zip(cache, self.keys_values(x), strict=True)
+    )
+    mask = jnp.arange(cache[0].shape[1]) <= index
+    return self.attend(x, *cache, mask[None, None, None, :]), cache

@@ -1,0 +1,236 @@
+"""Putting parameterizations into any Flax model, by rules over paths."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tt_compress import parameterizations, rules
+from tt_compress.nn import embed, linear, matrix
+from tt_compress.parameterizations import base, dense
+
+Rules = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Swap:
+  """One matrix that `compress` replaced.
+
+  Attributes:
+    path: where it is; a module shared by several parents has several paths.
+    spec: its new parameterization.
+    error: ||W - full(fit(W))|| / ||W|| where it was fitted, else None.
+  """
+
+  path: str
+  spec: base.Parameterization
+  error: float | jax.Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What `compress` did: swapped, left as it was, and out of its reach."""
+
+  swapped: tuple[Swap, ...]
+  kept: tuple[str, ...]
+  unreached: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class _Site:
+  """A module that holds one matrix, and every place it hangs from."""
+
+  module: nnx.Module
+  paths: list[str]
+  parents: list[tuple[Any, Any]]
+
+  @property
+  def path(self) -> str:
+    return ' = '.join(self.paths)
+
+  def replace(self, module: nnx.Module) -> None:
+    # At every parent: replacing by one path alone would untie the others.
+    for parent, name in self.parents:
+      if isinstance(parent, nnx.Module):
+        setattr(parent, name, module)
+      else:
+        parent[name] = module
+
+
+def _children(node) -> Iterator[tuple[Any, Any]]:
+  if isinstance(node, nnx.List | list | tuple):
+    yield from enumerate(node)
+  elif isinstance(node, dict | nnx.Dict):
+    yield from node.items()
+  elif isinstance(node, nnx.Module):
+    for name, child in vars(node).items():
+      if not name.startswith('_pytree__'):
+        yield name, child
+
+
+def _is_matrix(node) -> bool:
+  return isinstance(node, matrix.Matrix | nnx.Linear | nnx.Embed)
+
+
+def _walk(model) -> tuple[dict[int, _Site], list[str]]:
+  """Finds the sites of matrices, and the paths of other weights."""
+  sites, unreached, on_the_way = {}, [], set()
+
+  def visit(node, path, parent, name):
+    if _is_matrix(node):
+      site = sites.setdefault(id(node), _Site(node, [], []))
+      site.paths.append(path)
+      site.parents.append((parent, name))
+    elif isinstance(node, nnx.Param):
+      if node.get_value().ndim >= 2:
+        unreached.append(path)
+    elif id(node) not in on_the_way:  # a module may refer back to its parent
+      on_the_way.add(id(node))
+      for key, child in _children(node):
+        visit(child, f'{path}/{key}' if path else str(key), node, key)
+      on_the_way.discard(id(node))
+
+  visit(model, '', None, None)
+  return sites, unreached
+
+
+def _current(module) -> tuple[tuple[int, int], float, Any]:
+  """(rows, cols), std and a function for the present matrix of a module."""
+  if isinstance(module, matrix.Matrix):
+    return (module.spec.rows, module.spec.cols), module.std, module.full
+  if isinstance(module, nnx.Linear):
+    weight, axis = module.kernel, 0
+  else:
+    weight, axis = module.embedding, 1
+  shape = weight.get_value().shape
+  return shape, shape[axis] ** -0.5, weight.get_value
+
+
+def _is_embed(module) -> bool:
+  return isinstance(module, embed.Embed | nnx.Embed)
+
+
+def _replacement(module, spec, std, keep_bias, rngs) -> matrix.Matrix:
+  if _is_embed(module):
+    return embed.Embed(spec.rows, spec.cols, spec=spec, std=std, rngs=rngs)
+  bias = module.bias if keep_bias else None
+  new = linear.Linear(
+    spec.rows,
+    spec.cols,
+    spec=spec,
+    std=std,
+    use_bias=bias is not None,
+    rngs=rngs,
+  )
+  if bias is not None:
+    new.bias.set_value(bias.get_value())
+  return new
+
+
+def _relative_error(weight, approximation):
+  return jnp.linalg.norm(weight - approximation) / jnp.linalg.norm(weight)
+
+
+def _swap(site: _Site, choice: Mapping, rngs: nnx.Rngs, fit: bool) -> Swap:
+  (rows, cols), std, weight = _current(site.module)
+  options = dict(choice)
+  std = options.pop('std', std)
+  keep_bias = options.pop('bias', True)
+  if 'name' not in options:
+    raise ValueError(
+      f'the rule for {site.path} has no name: {dict(choice)}; say which '
+      f'parameterization, one of {sorted(parameterizations.REGISTRY)}'
+    )
+  try:
+    spec = parameterizations.make(rows=rows, cols=cols, **options)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'cannot compress {site.path}: {error}') from error
+  new = _replacement(site.module, spec, std, keep_bias, rngs)
+  error = None
+  if fit:
+    new.update(spec.fit(weight()))
+    error = _relative_error(weight(), new.full())
+  site.replace(new)
+  return Swap(site.path, spec, error)
+
+
+def _choices(sites: Sequence[_Site], rule_list: Rules) -> list[Any]:
+  """The rule's choice for every site; None where no rule matches."""
+  names = [name for site in sites for name in site.paths]
+  by_name = rules.assign(rule_list, names)
+  choices = []
+  for site in sites:
+    found = [by_name[name] for name in site.paths if name in by_name]
+    if any(choice != found[0] for choice in found):
+      raise ValueError(
+        f'different rules match the paths of one shared matrix: {site.path}; '
+        'write one pattern that matches them all first'
+      )
+    choices.append(found[0] if found else None)
+  return choices
+
+
+def compress(
+  model: nnx.Module, rule_list: Rules, rngs: nnx.Rngs, *, fit: bool = False
+) -> Report:
+  """Replaces the matrices of a model whose path matches a rule, in place.
+
+  Reaches our `Linear` and `Embed` and Flax's own. A rule is a pair of a
+  pattern, matched with `re.fullmatch` on a path such as
+  'encoder/layers/0/ffn/up', and the options of `parameterizations.make`:
+  `('.*/ffn/.*', dict(name='tensor_train', tt_rank=16))`; first match wins. An
+  option `std` overrides the standard deviation at initialization, and
+  `bias=False` drops a bias. A shared module stays shared.
+
+  Under `nnx.eval_shape`, or inside `jax.jit`, the dense matrices that are
+  replaced are never allocated.
+
+  Args:
+    model: any Flax NNX model.
+    rule_list: pairs of pattern and options.
+    rngs: source of the keys for new factors.
+    fit: start from the present matrices instead of from noise.
+
+  Returns:
+    A report of what was swapped, kept and not reached.
+
+  Raises:
+    ValueError: for a rule that matches nothing, or options that do not fit.
+  """
+  sites, unreached = _walk(model)
+  sites = list(sites.values())
+  choices = _choices(sites, rule_list)
+  swapped = tuple(
+    _swap(site, choice, rngs, fit)
+    for site, choice in zip(sites, choices, strict=True)
+    if choice is not None
+  )
+  kept = tuple(
+    site.path
+    for site, choice in zip(sites, choices, strict=True)
+    if choice is None
+  )
+  return Report(swapped, kept, tuple(unreached))
+
+
+def expand(model: nnx.Module) -> None:
+  """Replaces every factorized matrix by the dense one it stands for, in place.
+
+  The way back from `compress`: for inference, where the weights are constant
+  and one dense matrix costs one product.
+  """
+  sites, _ = _walk(model)
+  for site in sites.values():
+    module = site.module
+    if isinstance(module, matrix.Matrix) and not isinstance(
+      module.spec, dense.Dense
+    ):
+      spec = dense.Dense(rows=module.spec.rows, cols=module.spec.cols)
+      # The rngs make values that are overwritten at once: under jit they cost
+      # nothing.
+      new = _replacement(module, spec, module.std, True, nnx.Rngs(0))
+      new.update(spec.fit(module.full()))
+      site.replace(new)

@@ -1,0 +1,47 @@
+"""An embedding, and the output layer that is its transpose."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from tt_compress.nn import matrix
+from tt_compress.parameterizations import base, dense
+
+
+class Embed(matrix.Matrix):
+  """A vocabulary x dim matrix: rows by id, and logits by its transpose.
+
+  Args:
+    rows: number of ids.
+    cols: size of a row's vector.
+    spec: parameterization of the matrix; dense if None.
+    std: standard deviation at initialization; cols^-0.5 if None.
+    rngs: source of the key for the factors.
+  """
+
+  def __init__(
+    self,
+    rows: int,
+    cols: int,
+    *,
+    spec: base.Parameterization | None = None,
+    std: float | None = None,
+    rngs: nnx.Rngs,
+  ):
+    super().__init__(
+      spec or dense.Dense(rows=rows, cols=cols),
+      std=cols**-0.5 if std is None else std,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self, ids: Int[Array, '*batch'], *, key: jax.Array | None = None
+  ) -> Float[Array, '*batch cols']:
+    """W[ids], in the dtype of the factors."""
+    return self.spec.take(self.values(), ids, key=key)
+
+  def attend(
+    self, x: Float[Array, '*batch cols'], *, key: jax.Array | None = None
+  ) -> Float[Array, '*batch rows']:
+    """x W^T, the logits of every id, in the dtype of `x`."""
+    return self.spec.attend(self.values(), x, key=key)

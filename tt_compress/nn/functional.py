@@ -1,0 +1,81 @@
+"""The edge between NNX modules and plain trees of arrays."""
+
+import jax
+from flax import nnx
+
+from tt_compress.nn import matrix
+
+
+def _string_keys(tree):
+  """Keys of lists as strings: checkpoints restore every key as a string."""
+  if not isinstance(tree, dict):
+    return tree
+  return {str(key): _string_keys(value) for key, value in tree.items()}
+
+
+def _list_keys(tree):
+  if not isinstance(tree, dict):
+    return tree
+  return {
+    int(key) if key.isdigit() else key: _list_keys(value)
+    for key, value in tree.items()
+  }
+
+
+def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
+  """Splits a model into its graph, its trained arrays and its buffers.
+
+  Returns:
+    `(graphdef, params, buffers)`; the last two are nested dicts of arrays with
+    string keys, e.g. `params['encoder']['layers']['0']['ffn']...`.
+
+  Raises:
+    ValueError: if the model holds state of any other kind, e.g. stored rngs.
+  """
+  graphdef, params, buffers, rest = nnx.split(
+    model, nnx.Param, matrix.Buffer, ...
+  )
+  stray = nnx.to_flat_state(rest)
+  if stray:
+    names = ', '.join('/'.join(map(str, path)) for path, _ in stray)
+    raise ValueError(
+      f'the model holds state that is neither a Param nor a Buffer: {names}. '
+      'Pass rngs at the call instead of storing them, and keep statistics in '
+      'a Buffer'
+    )
+  params, buffers = (
+    _string_keys(nnx.to_pure_dict(state)) for state in (params, buffers)
+  )
+  return graphdef, params, buffers
+
+
+def merge(graphdef: nnx.GraphDef, params: dict, buffers: dict) -> nnx.Module:
+  """The model whose parts `split` returned."""
+  return nnx.merge(graphdef, _list_keys(params), _list_keys(buffers))
+
+
+def matrices(model: nnx.Module) -> dict[str, matrix.Matrix]:
+  """Every `Matrix` of a model by its path, e.g. 'encoder/layers/0/ffn/up'."""
+  return {
+    '/'.join(map(str, path)): module
+    for path, module in nnx.iter_modules(model)
+    if isinstance(module, matrix.Matrix)
+  }
+
+
+def penalty(model: nnx.Module) -> jax.Array | float:
+  """Sum of the penalties of all matrices, to be added to a loss."""
+  return sum(
+    module.spec.penalty(module.values()) for module in matrices(model).values()
+  )
+
+
+def project(model: nnx.Module, step: jax.Array) -> None:
+  """Lets every matrix project its factors, as after an optimizer's update."""
+  for module in matrices(model).values():
+    module.update(module.spec.project(module.values(), step))
+
+
+def num_params(tree) -> int:
+  """Number of scalars in a tree of arrays or of their shapes."""
+  return sum(leaf.size for leaf in jax.tree.leaves(tree))

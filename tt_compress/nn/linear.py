@@ -1,0 +1,48 @@
+"""A linear layer over any parameterization."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from tt_compress.nn import matrix
+from tt_compress.parameterizations import base, dense
+
+
+class Linear(matrix.Matrix):
+  """y = x W + b.
+
+  Args:
+    rows: size of the input feature axis.
+    cols: size of the output feature axis.
+    spec: parameterization of W; dense if None.
+    use_bias: whether b is there; it starts at zero.
+    std: standard deviation of W at initialization; rows^-0.5 if None.
+    rngs: source of the key for the factors.
+  """
+
+  def __init__(
+    self,
+    rows: int,
+    cols: int,
+    *,
+    spec: base.Parameterization | None = None,
+    use_bias: bool = True,
+    std: float | None = None,
+    rngs: nnx.Rngs,
+  ):
+    super().__init__(
+      spec or dense.Dense(rows=rows, cols=cols),
+      std=rows**-0.5 if std is None else std,
+      rngs=rngs,
+    )
+    self.bias = nnx.Param(jnp.zeros(cols)) if use_bias else None
+
+  def __call__(
+    self, x: Float[Array, '*batch rows'], *, key: jax.Array | None = None
+  ) -> Float[Array, '*batch cols']:
+    """Applies the layer in the dtype of `x`; `key` is for stochastic W."""
+    y = self.spec.apply(self.values(), x, key=key)
+    if self.bias is None:
+      return y
+    return y + self.bias.get_value().astype(y.dtype)

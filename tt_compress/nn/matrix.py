@@ -1,0 +1,76 @@
+"""A matrix in a Flax module, held as the factors of a parameterization."""
+
+import jax
+from flax import nnx
+
+from tt_compress.parameterizations import base
+
+
+class Buffer(nnx.Variable):
+  """An array that is saved with the model but never differentiated."""
+
+
+def is_variable(value):
+  return isinstance(value, nnx.Variable)
+
+
+def _wrap(factors, buffers):
+  """Makes every array of `factors` an `nnx.Param`, or a `Buffer` if named."""
+
+  def wrap(path, array):
+    name = '/'.join(entry.key for entry in path)
+    is_buffer = any(name == b or name.startswith(b + '/') for b in buffers)
+    return Buffer(array) if is_buffer else nnx.Param(array)
+
+  return jax.tree_util.tree_map_with_path(wrap, factors)
+
+
+class Matrix(nnx.Module):
+  """A `rows x cols` matrix W written with the factors of a parameterization.
+
+  The ground of `Linear` and `Embed`. The spec is static, the factors are the
+  module's variables: `factors/core_0`, `factors/matrix`, ...
+
+  Args:
+    spec: the parameterization of W.
+    std: standard deviation of W at initialization, kept so that another
+      parameterization can take this one's place.
+    rngs: source of the key for the factors.
+  """
+
+  def __init__(
+    self,
+    spec: base.Parameterization,
+    *,
+    std: float,
+    rngs: nnx.Rngs,
+  ):
+    self.spec = spec
+    self.std = std
+    self.factors = nnx.data(
+      _wrap(spec.init(rngs.params(), std=std), spec.buffers)
+    )
+
+  def values(self) -> base.Factors:
+    """The factors as a plain tree of arrays."""
+    return jax.tree.map(
+      lambda variable: variable.get_value(),
+      self.factors,
+      is_leaf=is_variable,
+    )
+
+  def update(self, values: base.Factors) -> None:
+    """Replaces the arrays of the factors by `values`, a tree of the same keys.
+
+    This is how a projection or trained factors come back into the module.
+    """
+    jax.tree.map(
+      lambda variable, value: variable.set_value(value),
+      self.factors,
+      values,
+      is_leaf=is_variable,
+    )
+
+  def full(self) -> jax.Array:
+    """W itself, [rows, cols]."""
+    return self.spec.full(self.values())

@@ -1,0 +1,144 @@
+"""The registry of parameterizations, and `make`, the door to it."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from tt_compress.parameterizations import base, dense, low_rank, tensor_train
+
+REGISTRY: dict[str, type[base.Parameterization]] = {
+  'dense': dense.Dense,
+  'low_rank': low_rank.LowRank,
+  'tensor_train': tensor_train.TensorTrain,
+}
+
+_SIZES = ('compression_ratio', 'max_params')
+
+
+def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
+  """Makes the spec of a matrix [rows, cols] from names and plain values.
+
+  Args:
+    name: an entry of REGISTRY.
+    rows: number of rows.
+    cols: number of columns.
+    **options: fields of the entry. Lists become tuples; `base`, a mapping with
+      its own `name`, is made first. In place of a rank, `compression_ratio`
+      (dense parameters / ours) or `max_params` finds the largest that fits.
+
+  Raises:
+    ValueError: an unknown name or option, a value of the wrong type, or
+      options that contradict each other or do not fit the matrix.
+  """
+  if name not in REGISTRY:
+    raise ValueError(
+      f'unknown parameterization {name!r}{_guess(name, REGISTRY)}; '
+      f'there are {", ".join(REGISTRY)}'
+    )
+  cls = REGISTRY[name]
+  options = {key: _plain(value) for key, value in options.items()}
+  sizes = {key: options.pop(key) for key in _SIZES if key in options}
+  _check(name, cls, options)
+  if isinstance(options.get('base'), Mapping):
+    options['base'] = _make_base(name, rows, cols, options['base'])
+  options.update(rows=rows, cols=cols)
+  if sizes:
+    return _solve(name, cls, options, sizes)
+  missing = [
+    field.name
+    for field in dataclasses.fields(cls)
+    if field.default is dataclasses.MISSING
+    and field.default_factory is dataclasses.MISSING
+    and field.name not in options
+  ]
+  if missing:
+    instead = f', or one of {", ".join(_SIZES)}' if cls.rank_option else ''
+    raise ValueError(f'{name} needs {", ".join(missing)}{instead}')
+  return cls(**options)
+
+
+def _make_base(name, rows, cols, options):
+  if 'name' not in options:
+    raise ValueError(
+      f'base of {name} needs a name, e.g. dict(name="dense"); got {options!r}'
+    )
+  return make(rows=rows, cols=cols, **options)
+
+
+def _solve(name, cls, options, sizes):
+  if len(sizes) > 1:
+    raise ValueError(f'{name}: give only one of {" and ".join(sizes)}')
+  if cls.rank_option in options:
+    raise ValueError(
+      f'{name}: {cls.rank_option} and {next(iter(sizes))} are both given; '
+      'leave one out'
+    )
+  [(key, value)] = sizes.items()
+  if key == 'max_params':
+    return cls.within(base.positive_int(key, value), **options)
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    raise ValueError(f'{name}: {key} must be a number, got {value!r}')
+  if not 0 < value < float('inf'):
+    raise ValueError(f'{name}: {key} must be positive, got {value!r}')
+  return cls.within(int(options['rows'] * options['cols'] / value), **options)
+
+
+def _check(name, cls, options):
+  hints = typing.get_type_hints(cls)
+  fields = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+  valid = [field for field in fields if field not in ('rows', 'cols')]
+  if cls.rank_option:
+    valid += _SIZES
+  for key, value in options.items():
+    if key not in valid:
+      raise ValueError(
+        f'{name} has no option {key!r}{_guess(key, valid)}; '
+        f'its options are {", ".join(valid) or "(none)"}'
+      )
+    is_spec = key == 'base' and isinstance(value, Mapping)
+    if not is_spec and not _suits(value, fields[key]):
+      raise ValueError(
+        f'{name}: {key}={value!r} is {type(value).__name__}, '
+        f'expected {_told(fields[key])}'
+      )
+
+
+def _plain(value: Any) -> Any:
+  """Lists become tuples, config mappings dicts, numpy scalars numbers."""
+  if isinstance(value, list | tuple):
+    return tuple(_plain(entry) for entry in value)
+  if isinstance(value, Mapping) or hasattr(value, 'keys'):
+    return {key: _plain(value[key]) for key in value.keys()}
+  if hasattr(value, 'item') and getattr(value, 'shape', None) == ():
+    return value.item()
+  return value
+
+
+def _suits(value, hint):
+  """Whether a value is of an annotated type; an int is a float, no bool is."""
+  origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (types.UnionType, typing.Union):
+    return any(_suits(value, argument) for argument in arguments)
+  if origin is typing.Literal:
+    return value in arguments
+  if origin is tuple:
+    return isinstance(value, tuple) and all(
+      _suits(entry, arguments[0]) for entry in value
+    )
+  if isinstance(value, bool):
+    return hint in (bool, Any)
+  if hint is float:
+    return isinstance(value, int | float)
+  return hint is Any or isinstance(value, hint)
+
+
+def _told(hint):
+  return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def _guess(word, words):
+  close = difflib.get_close_matches(str(word), list(words), n=1)
+  return f', did you mean {close[0]!r}?' if close else ''

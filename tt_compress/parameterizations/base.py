@@ -1,0 +1,182 @@
+"""The interface of a matrix: a frozen spec and pure functions over factors."""
+
+import dataclasses
+import functools
+import operator
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Factors = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameterization:
+  """A matrix W [rows, cols] written with `factors`, a nested dict of arrays.
+
+  `init`, `full` and `fit` define a parameterization. `take`, `apply` and
+  `attend` have bodies written with `full`; a subclass overrides them to be
+  faster and must return the same.
+
+  Factors keep their dtype, and products between factors are made in it;
+  `apply` and `attend` return the dtype of x, `take` that of the factors. With
+  key=None a call is deterministic and agrees with `full`; parameterizations
+  that add noise draw it from the key.
+
+  Attributes:
+    rows: number of rows, the input size of a linear layer or a vocabulary.
+    cols: number of columns.
+    rank_option: name of the option that `compression_ratio=` solves for.
+    buffers: '/'-joined paths of the factors that are not trained.
+  """
+
+  rank_option: ClassVar[str | None] = None
+
+  rows: int
+  cols: int
+
+  def __post_init__(self):
+    for name in ('rows', 'cols'):
+      self._set(name, positive_int(name, getattr(self, name)))
+
+  def init(self, key: jax.Array, *, std: float, dtype=jnp.float32) -> Factors:
+    """Random factors for which full(factors) has mean 0 and this std."""
+    raise NotImplementedError(f'{type(self).__name__} has no init')
+
+  def full(self, factors: Factors) -> jax.Array:
+    """The matrix W [rows, cols]: the slow definition, always right."""
+    raise NotImplementedError(f'{type(self).__name__} has no full')
+
+  def fit(self, matrix: jax.Array | np.ndarray) -> Factors:
+    """Float32 factors of the nearest matrix it can find to [rows, cols]."""
+    raise NotImplementedError(f'{type(self).__name__} has no fit')
+
+  def take(
+    self, factors: Factors, ids: jax.Array, *, key: jax.Array | None = None
+  ) -> jax.Array:
+    """W[ids], rows by id: an embedding lookup.
+
+    Args:
+      factors: of this spec.
+      ids: integers [...]; as in indexing of arrays, negative ids count from
+        the end and ids outside the matrix are moved to its nearest end.
+      key: randomness, or None for the deterministic value.
+
+    Returns:
+      [..., cols] in the dtype of the factors.
+    """
+    return self.full(factors)[ids]
+
+  def apply(
+    self, factors: Factors, x: jax.Array, *, key: jax.Array | None = None
+  ) -> jax.Array:
+    """x @ W: [..., rows] -> [..., cols], in the dtype of x."""
+    return x @ self.full(factors).astype(x.dtype)
+
+  def attend(
+    self, factors: Factors, x: jax.Array, *, key: jax.Array | None = None
+  ) -> jax.Array:
+    """x @ W^T: [..., cols] -> [..., rows], in the dtype of x: logits."""
+    return x @ self.full(factors).astype(x.dtype).T
+
+  def penalty(self, factors: Factors) -> jax.Array:
+    """A scalar that training adds to the loss, 0 by default."""
+    return jnp.zeros((), jnp.float32)
+
+  def project(self, factors: Factors, step: jax.Array) -> Factors:
+    """Factors after an optimizer step, unchanged by default."""
+    return factors
+
+  def stored_size(self, factors: Factors) -> tuple[int, int]:
+    """(numbers, bits) that a file holding the factors needs."""
+    arrays = jax.tree.leaves(factors)
+    bits = sum(8 * a.size * np.dtype(a.dtype).itemsize for a in arrays)
+    return sum(a.size for a in arrays), bits
+
+  @property
+  def buffers(self) -> tuple[str, ...]:
+    return ()
+
+  @property
+  def num_params(self) -> int:
+    """Number of trained parameters, from the spec alone."""
+    return _num_params(self)
+
+  @property
+  def compression_ratio(self) -> float:
+    """rows * cols / num_params: above 1 is smaller than dense."""
+    return self.rows * self.cols / self.num_params
+
+  @classmethod
+  def within(cls, max_params: int, **options) -> 'Parameterization':
+    """The spec with the largest rank that has at most max_params parameters.
+
+    Args:
+      max_params: most parameters permitted.
+      **options: all options but the rank, rows and cols included.
+
+    Raises:
+      ValueError: there is no rank to solve for, or rank 1 is too large.
+    """
+    if cls.rank_option is None:
+      raise ValueError(
+        f'{cls.__name__} has no rank, so its size cannot be chosen; '
+        'leave out compression_ratio and max_params'
+      )
+    at = lambda rank: cls(**options, **{cls.rank_option: rank})
+    if at(1).num_params > max_params:
+      raise ValueError(
+        f'{cls.__name__} of {options["rows"]} x {options["cols"]} has '
+        f'{at(1).num_params} parameters at {cls.rank_option}=1, more than '
+        f'the {max_params} allowed; ask for less compression or set other '
+        'modes'
+      )
+    low, high = 1, 2
+    while at(high).num_params <= max_params:
+      low, high = high, 2 * high
+    while high - low > 1:
+      middle = (low + high) // 2
+      fits = at(middle).num_params <= max_params
+      low, high = (middle, high) if fits else (low, middle)
+    return at(low)
+
+  def _set(self, name: str, value: Any) -> None:
+    """Normalizes a field of a frozen spec; for __post_init__ alone."""
+    object.__setattr__(self, name, value)
+
+  def _check_matrix(self, matrix: jax.Array | np.ndarray) -> np.ndarray:
+    """The matrix to fit as a float64 array, of this spec's shape or refused."""
+    if np.shape(matrix) != (self.rows, self.cols):
+      raise ValueError(
+        f'cannot fit a matrix of shape {np.shape(matrix)} to '
+        f'{type(self).__name__} with rows={self.rows}, cols={self.cols}'
+      )
+    return np.asarray(matrix).astype(np.float64)
+
+
+def positive_int(name: str, value: Any) -> int:
+  """The value as an int >= 1, or a ValueError that names the option."""
+  try:
+    number = operator.index(value)
+  except TypeError:
+    number = 0
+  if number < 1 or isinstance(value, bool):
+    raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
+  return number
+
+
+def join(path: tuple) -> str:
+  """'a/b' for a path of `jax.tree_util.tree_flatten_with_path`."""
+  return '/'.join(str(entry.key) for entry in path)
+
+
+@functools.lru_cache(maxsize=4096)
+def _num_params(spec):
+  shapes = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  leaves, _ = jax.tree_util.tree_flatten_with_path(shapes)
+  return sum(
+    leaf.size for path, leaf in leaves if join(path) not in spec.buffers
+  )

@@ -1,0 +1,23 @@
+"""A plain matrix."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.parameterizations import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dense(base.Parameterization):
+  """W itself: factors = {'matrix': [rows, cols]}."""
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    shape = self.rows, self.cols
+    return {'matrix': std * jax.random.normal(key, shape, dtype)}
+
+  def full(self, factors):
+    return factors['matrix']
+
+  def fit(self, matrix):
+    return {'matrix': jnp.asarray(self._check_matrix(matrix), jnp.float32)}

@@ -1,0 +1,5 @@
+"""What differs between problems: batches, loss, decoding, evaluation."""
+
+from tt_compress.tasks import translation
+
+TASKS = {'translation': translation.Translation}

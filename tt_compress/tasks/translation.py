@@ -1,0 +1,285 @@
+"""Translation: batches, loss, decoding and evaluation."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import nnx
+
+from tt_compress.data import batching, corpus, filters, sources, vocabulary
+from tt_compress.nn import compress, functional
+from tt_compress.tasks import baseline, beam, bleu
+
+CACHE = os.path.join('~', '.cache', 'tt_compress')
+VOCABULARY_FILE = 'vocabulary.model'
+
+
+@dataclasses.dataclass(frozen=True)
+class Translated:
+  """One translation and the score that the search ranked it by."""
+
+  text: str
+  score: float
+
+
+def smoothed_cross_entropy(
+  logits: jax.Array, targets: jax.Array, smoothing: float
+) -> jax.Array:
+  """Cross-entropy with (1 - s) one_hot(target) + s / V, [batch, length].
+
+  Args:
+    logits: float32 [batch, length, vocab].
+    targets: int32 [batch, length].
+    smoothing: s, in [0, 1).
+
+  Reference: "Rethinking the Inception Architecture", section 7.
+  """
+  log_normalizer = jax.nn.logsumexp(logits, axis=-1)
+  target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)
+  expected = (1 - smoothing) * target_logits[..., 0]
+  if smoothing:
+    expected += smoothing * jnp.mean(logits, axis=-1)
+  return log_normalizer - expected
+
+
+class Translation:
+  """The problem of a translation run.
+
+  Args:
+    config: the run's configuration.
+    graphdef: the graph of its model, as `nn.functional.split` returns it.
+    workdir: folder of the run; its vocabulary is kept there. None keeps it in
+      the cache alone.
+
+  Raises:
+    ValueError: if label smoothing is out of range.
+  """
+
+  def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
+    if not 0 <= config.label_smoothing < 1:
+      raise ValueError(
+        f'label_smoothing={config.label_smoothing} must be in [0, 1)'
+      )
+    self._config = config
+    self._graphdef = graphdef
+    self._workdir = workdir
+    self._loss = jax.jit(self._batch_loss)
+    self._decode = jax.jit(self._search, static_argnames='beam_size')
+
+  @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
+  def corpus(self, split: str) -> corpus.Corpus:
+    """The sentence pairs of 'train', 'validation' or 'test'."""
+    data = self._config.data
+    return sources.load(data.source, split, **data.options)
+
+  @functools.cached_property
+  def vocabulary(self) -> vocabulary.Vocabulary:
+    """The run's vocabulary, trained on the training pairs the first time."""
+    path = self._workdir and os.path.join(self._workdir, VOCABULARY_FILE)
+    if path and os.path.exists(path):
+      return vocabulary.load(path)
+    pairs = self.corpus('train')
+    trained = vocabulary.train(
+      pairs.source + pairs.target,
+      vocab_size=self._config.model.vocab_size,
+      cache_dir=os.path.join(CACHE, 'vocabulary'),
+      character_coverage=self._config.data.character_coverage,
+    )
+    if path:
+      trained.save(path)
+    return trained
+
+  def _encoded(self, split: str, **limits):
+    """Token ids of the pairs within the limits; the others are reported."""
+    pairs = self.corpus(split)
+    source = self.vocabulary.encode(pairs.source)
+    target = self.vocabulary.encode(pairs.target)
+    kept, counts = filters.keep(source, target, **limits)
+    logging.info('%s: %s', pairs.name, filters.report(counts, len(source)))
+    return [source[i] for i in kept], [target[i] for i in kept]
+
+  def batches(self, split: str, **sharding) -> batching.Batches:
+    """Batches of a split; shuffled and filtered if it is 'train'."""
+    data = self._config.data
+    longest = max(data.bucket_lengths) - 1  # the end token
+    limits = dict(
+      min_length=None, max_length=longest, max_difference=None, max_ratio=None
+    )
+    if split == 'train':
+      limits = dict(
+        min_length=data.min_length,
+        max_length=min(longest, data.max_length or longest),
+        max_difference=data.max_difference,
+        max_ratio=data.max_ratio,
+      )
+    return batching.Batches(
+      *self._encoded(split, **limits),
+      bucket_lengths=data.bucket_lengths,
+      batch_tokens=data.batch_tokens,
+      seed=self._config.seed,
+      shuffle=split == 'train',
+      **sharding,
+    )
+
+  def loss(
+    self, model, batch: Mapping[str, jax.Array], noise=None, smoothing=None
+  ) -> tuple[jax.Array, jax.Array]:
+    """Sum of the loss over target tokens, and their number.
+
+    Args:
+      model: a model called with (inputs, decoder_inputs, noise).
+      batch: 'inputs' and 'targets', int32 [batch, length].
+      noise: keys of the dropout; None means deterministic.
+      smoothing: label smoothing; the configured one if None.
+    """
+    if smoothing is None:
+      smoothing = self._config.label_smoothing
+    targets = batch['targets']
+    begin = jnp.full_like(targets[:, :1], corpus.BOS_ID)
+    decoder_inputs = jnp.concatenate([begin, targets[:, :-1]], axis=1)
+    logits = model(batch['inputs'], decoder_inputs, noise)
+    weights = (targets != corpus.PAD_ID).astype(jnp.float32)
+    losses = smoothed_cross_entropy(logits, targets, smoothing)
+    return jnp.sum(losses * weights), jnp.sum(weights)
+
+  def _batch_loss(self, variables, batch):
+    model = functional.merge(self._graphdef, **variables)
+    return self.loss(model, batch, smoothing=0.0)
+
+  def _search(self, variables, inputs, beam_size):
+    """Hypotheses for a padded batch of source tokens [batch, length]."""
+    evaluation = self._config.evaluation
+    model = functional.merge(self._graphdef, **variables)
+    # A factorized product inside the loop would be repeated at every token.
+    compress.expand(model)
+    batch, length = inputs.shape
+    max_length = int(length * evaluation.max_ratio) + evaluation.max_extra
+    lengths = jnp.sum(inputs != corpus.PAD_ID, axis=1)
+    limits = (lengths * evaluation.max_ratio).astype(jnp.int32)
+    limits = jnp.where(lengths > 0, limits + evaluation.max_extra, 0)
+    memory, mask = model.encode(inputs)
+    keys_values, mask = beam.repeat(
+      (model.memory_keys_values(memory), mask), beam_size
+    )
+    return beam.search(
+      lambda cache, tokens, index: model.step(
+        cache, tokens, index, keys_values, mask
+      ),
+      model.empty_cache(batch * beam_size, max_length),
+      batch_size=batch,
+      beam_size=beam_size,
+      max_length=max_length,
+      bos_id=corpus.BOS_ID,
+      eos_id=corpus.EOS_ID,
+      length_penalty=evaluation.length_penalty,
+      num_ids=len(self.vocabulary),
+      limits=limits,
+    )
+
+  def translate(
+    self,
+    variables: Mapping,
+    lines: Sequence[str],
+    *,
+    beam_size: int | None = None,
+  ) -> list[list[Translated]]:
+    """The n best translations of every line, best first; n = beam_size.
+
+    Args:
+      variables: {'params': ..., 'buffers': ...}.
+      lines: source sentences; an empty one translates to an empty one.
+      beam_size: of the search; the configured one if None.
+    """
+    config = self._config
+    beam_size = beam_size or config.evaluation.beam_size
+    results = [[Translated('', 0.0)] for _ in lines]
+    filled = [i for i, line in enumerate(lines) if line.strip()]
+    encoded = self.vocabulary.encode([lines[i] for i in filled])
+    for indices, inputs in batching.sentence_batches(
+      encoded,
+      bucket_lengths=config.data.bucket_lengths,
+      batch_size=config.evaluation.batch_size,
+    ):
+      found = self._decode(variables, inputs, beam_size=beam_size)
+      tokens, scores = np.asarray(found.tokens), np.asarray(found.scores)
+      for row, index in enumerate(indices):
+        results[filled[index]] = [
+          Translated(self.vocabulary.decode(ids), float(score))
+          for ids, score in zip(tokens[row], scores[row], strict=True)
+          if np.isfinite(score)
+        ]
+    return results
+
+  def mean_loss(self, variables: Mapping, split: str) -> float:
+    """Cross-entropy a target token in nats, without label smoothing."""
+    batches = self._split_batches(split)
+    sums = [
+      self._loss(variables, batches.batch(step))
+      for step in range(batches.steps_per_epoch)
+    ]
+    total, weight = np.sum(jax.device_get(sums), axis=0)
+    return float(total / weight)
+
+  @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
+  def _split_batches(self, split):
+    return self.batches(split)
+
+  def evaluate(
+    self,
+    variables: Mapping,
+    split: str,
+    *,
+    max_sentences: int | None = None,
+    beam_size: int | None = None,
+  ) -> dict:
+    """Loss and BLEU of a split.
+
+    Args:
+      variables: {'params': ..., 'buffers': ...}.
+      split: 'validation' or 'test'.
+      max_sentences: translate only so many, evenly spread; None means all.
+      beam_size: of the search; the configured one if None.
+
+    Returns:
+      'loss' (nats a token), 'bleu' with its 'signature', 'num_sentences', and
+      'samples', triples of source, translation and reference.
+    """
+    pairs = self.corpus(split)
+    picked = range(len(pairs.source))
+    if max_sentences is not None and max_sentences < len(picked):
+      picked = np.linspace(0, len(picked) - 1, max_sentences).astype(int)
+    source = [pairs.source[i] for i in picked]
+    target = [pairs.target[i] for i in picked]
+    translations = [
+      best[0].text
+      for best in self.translate(variables, source, beam_size=beam_size)
+    ]
+    score = bleu.corpus_bleu(translations, target)
+    result = {
+      'loss': self.mean_loss(variables, split),
+      'bleu': score.score,
+      'signature': score.signature,
+      'num_sentences': len(source),
+      'beam_size': beam_size or self._config.evaluation.beam_size,
+    }
+    if self._config.evaluation.nltk_bleu:
+      result['nltk_bleu'] = bleu.nltk_bleu(translations, target)
+    num_samples = self._config.evaluation.num_samples
+    spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
+    result['samples'] = [
+      [source[i], translations[i], target[i]] for i in spread
+    ]
+    return result
+
+  def baseline(self, split: str) -> float:
+    """BLEU of the translation of the nearest training sentence."""
+    train, pairs = self.corpus('train'), self.corpus(split)
+    nearest = baseline.nearest_translations(
+      train.source, train.target, pairs.source
+    )
+    return bleu.corpus_bleu(nearest, pairs.target).score

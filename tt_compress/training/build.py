@@ -1,0 +1,98 @@
+"""From a configuration to a model, abstract or initialized."""
+
+import dataclasses
+import importlib.metadata
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tt_compress import models
+from tt_compress.nn import compress, functional
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Blueprint:
+  """A model that is built but holds no arrays.
+
+  Attributes:
+    graphdef: its static part.
+    params: shapes of the trained arrays.
+    buffers: shapes of the others.
+    report: what was compressed.
+    matrices: the spec of every matrix, by path.
+  """
+
+  graphdef: nnx.GraphDef
+  params: dict
+  buffers: dict
+  report: compress.Report
+  matrices: dict[str, Any]
+
+
+def activation_dtype(name: str):
+  """The dtype of the activations; 'auto' depends on the backend.
+
+  Raises:
+    ValueError: for a name that is none of auto, float32, bfloat16.
+  """
+  if name == 'auto':
+    name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  if name not in DTYPES:
+    raise ValueError(f'dtype={name!r} must be auto or one of {sorted(DTYPES)}')
+  return DTYPES[name]
+
+
+def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:
+  """Builds and compresses the model of a configuration.
+
+  Raises:
+    ValueError: an unknown model or option, or rules that do not fit.
+  """
+  options = dict(config.model)
+  name = options.pop('name')
+  if name not in models.MODELS:
+    raise ValueError(
+      f'model.name={name!r} is unknown; choose one of {sorted(models.MODELS)}'
+    )
+  make_options, make_model = models.MODELS[name]
+  model = make_model(
+    make_options(**options), rngs=rngs, dtype=activation_dtype(config.dtype)
+  )
+  return model, compress.compress(model, config.compress, rngs)
+
+
+def blueprint(config) -> Blueprint:
+  """Builds a model without allocating anything."""
+  report = None
+
+  def abstract():
+    nonlocal report
+    model, report = build(config, nnx.Rngs(config.seed))
+    return model
+
+  model = nnx.eval_shape(abstract)
+  specs = {
+    path: module.spec for path, module in functional.matrices(model).items()
+  }
+  return Blueprint(*functional.split(model), report, specs)
+
+
+def initialize(config, sharding) -> dict:
+  """The model's arrays {'params', 'buffers'}, created where they belong."""
+
+  def init(key):
+    model, _ = build(config, nnx.Rngs(key))
+    _, params, buffers = functional.split(model)
+    return {'params': params, 'buffers': buffers}
+
+  return jax.jit(init, out_shardings=sharding)(jax.random.key(config.seed))
+
+
+def versions() -> dict[str, str]:
+  """Versions of what decides a result."""
+  packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+  return {name: importlib.metadata.version(name) for name in packages}

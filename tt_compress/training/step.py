@@ -1,0 +1,166 @@
+"""The training step: one program, factor-sized traffic."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh, PartitionSpec
+
+from tt_compress.nn import functional
+from tt_compress.nn.dropout import Noise
+from tt_compress.training import sharding
+
+Loss = Callable[..., tuple[jax.Array, jax.Array]]
+
+
+def _varying(tree):
+  """Marks arrays as different on every shard of the data.
+
+  Without it, gradients inside `shard_map` are summed over the shards where the
+  products of the factors are differentiated: dense-sized traffic, and after
+  our own sum a result too large by the number of devices.
+  """
+  return jax.tree.map(
+    lambda a: jax.lax.pcast(a, sharding.DATA, to='varying'), tree
+  )
+
+
+def _accumulate(function, params, batch, parts: int):
+  """Sum of `function(params, part)` over equal parts of a batch."""
+  if parts == 1:
+    return function(params, batch)
+  batch = jax.tree.map(
+    lambda a: a.reshape(parts, a.shape[0] // parts, *a.shape[1:]), batch
+  )
+  shapes = jax.eval_shape(function, params, jax.tree.map(lambda a: a[0], batch))
+  zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+
+  def add(total, part):
+    return jax.tree.map(jnp.add, total, function(params, part)), None
+
+  total, _ = jax.lax.scan(add, _varying(zeros), batch)
+  return total
+
+
+def make_gradients(
+  graphdef: nnx.GraphDef, loss: Loss, mesh: Mesh, accumulation: int = 1
+):
+  """Makes the function of the mean loss over a global batch and its gradients.
+
+  Losses, weights and gradients are summed over the whole batch before the
+  division, so the mean is over target tokens wherever they lie. Only these
+  sums travel between devices: as many numbers as there are parameters.
+
+  Args:
+    graphdef: graph of the model.
+    loss: (model, batch, noise) -> (sum of losses, sum of weights).
+    mesh: of the run.
+    accumulation: parts in which each device works through its rows.
+
+  Returns:
+    (params, buffers, batch, key) -> (mean loss, sum of weights, gradients).
+  """
+
+  def local(params, buffers, batch, key):
+    def sums(params, part):
+      model = functional.merge(graphdef, params, buffers)
+      return loss(model, part, Noise(key, part['positions']))
+
+    gradient = jax.value_and_grad(sums, has_aux=True)
+    totals = _accumulate(gradient, _varying(params), batch, accumulation)
+    (total, weight), gradients = jax.lax.psum(totals, sharding.DATA)
+    scaled = jax.tree.map(lambda g: g / weight, gradients)
+    return total / weight, weight, scaled
+
+  everywhere = PartitionSpec()
+  return jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(everywhere, everywhere, PartitionSpec(sharding.DATA), everywhere),
+    out_specs=everywhere,
+    axis_names={sharding.DATA},
+  )
+
+
+def make_step(
+  graphdef: nnx.GraphDef,
+  loss: Loss,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  *,
+  seed: int,
+  accumulation: int = 1,
+):
+  """Makes the compiled update of the state.
+
+  The state is a plain dict {'step', 'params', 'buffers', 'opt_state'}; it is
+  donated. The noise is a function of the seed and the step.
+
+  Args:
+    graphdef: graph of the model.
+    loss: (model, batch, noise) -> (sum of losses, sum of weights).
+    optimizer: of the parameters.
+    mesh: of the run.
+    seed: of the noise.
+    accumulation: parts in which each device works through its rows.
+
+  Returns:
+    (state, batch) -> (state, {'loss', 'grad_norm', 'tokens'}).
+  """
+  gradients = make_gradients(graphdef, loss, mesh, accumulation)
+
+  def penalty(params, buffers):
+    model = functional.merge(graphdef, params, buffers)
+    return jnp.asarray(functional.penalty(model), jnp.float32)
+
+  def update(state, batch):
+    params, buffers = state['params'], state['buffers']
+    key = jax.random.fold_in(jax.random.key(seed), state['step'])
+    mean, tokens, grads = gradients(params, buffers, batch, key)
+    extra, extra_grads = jax.value_and_grad(penalty)(params, buffers)
+    grads = jax.tree.map(jnp.add, grads, extra_grads)
+    changes, opt_state = optimizer.update(grads, state['opt_state'], params)
+    model = functional.merge(
+      graphdef, optax.apply_updates(params, changes), buffers
+    )
+    step = state['step'] + 1
+    functional.project(model, step)
+    _, params, buffers = functional.split(model)
+    metrics = {
+      'loss': mean + extra,
+      'grad_norm': optax.global_norm(grads),
+      'tokens': tokens,
+    }
+    return {
+      'step': step,
+      'params': params,
+      'buffers': buffers,
+      'opt_state': opt_state,
+    }, metrics
+
+  whole = sharding.replicated(mesh)
+  return jax.jit(
+    update,
+    in_shardings=(whole, sharding.along_data(mesh)),
+    out_shardings=whole,
+    donate_argnums=0,
+  )
+
+
+def initial_state(
+  variables: Mapping, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> dict:
+  """The state before the first step."""
+
+  def start(variables):
+    return {
+      'step': jnp.zeros((), jnp.int32),
+      'params': variables['params'],
+      'buffers': variables['buffers'],
+      'opt_state': optimizer.init(variables['params']),
+    }
+
+  # Under jit with shardings: made eagerly, a scalar would end on one device.
+  return jax.jit(start, out_shardings=sharding.replicated(mesh))(variables)
