@@ -47,9 +47,7 @@ def get_config(arguments=''):
   config.compress = (
     (
       '.*/ffn/.*',
-      dict(
-        name='tensor_train', tt_rank=arguments['ffn_rank'], num_modes=2
-      ),
+      dict(name='tensor_train', tt_rank=arguments['ffn_rank'], num_modes=2),
     ),
     (
       '.*attention/(query|key)',

@@ -5,6 +5,7 @@
 #   VENV    folder of the environment (default: .venv)
 
 VENV="${VENV:-.venv}"
+PYTHONS="${PYTHON:-python3.12 python3.11 python3.13 python3 python}"
 
 # Prints the version (3.12) if the command runs and can make environments.
 # Running it matters: a launcher for a version that is not there exists too.
@@ -24,7 +25,7 @@ pins_for() {
 
 find_python() {
   local candidate version
-  for candidate in ${PYTHON:-python3.12 python3.11 python3.13 python3 python}; do
+  for candidate in $PYTHONS; do
     if version="$(python_version "$candidate")" &&
       pins_for "$version" >/dev/null; then
       echo "$candidate"
@@ -33,7 +34,7 @@ find_python() {
   done
   {
     echo "No suitable Python: needs 3.11, 3.12 or 3.13 with the venv module;"
-    echo "tried: ${PYTHON:-python3.12 python3.11 python3.13 python3 python}."
+    echo "tried: $PYTHONS."
     echo "Install one (Debian/Ubuntu: apt install python3 python3-venv), or"
     echo "name it: PYTHON=/path/to/python3.12 $0"
   } >&2
@@ -63,7 +64,7 @@ set_up() {
   if [[ "$(cat "$stamp" 2>/dev/null)" == "$wanted" ]]; then
     return
   fi
-  echo "Installing into $VENV (Python $version, $pins)"
+  echo "Installing into $VENV (Python $version, $pins): a minute or two"
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint "$pins" --editable ".${extras:+[$extras]}"
   echo "$wanted" >"$stamp"

@@ -10,8 +10,9 @@ A file in `configs/` says only what makes its run different:
 """
 
 import dataclasses
-import difflib
 import json
+import os
+import runpy
 from collections.abc import Mapping
 
 import ml_collections
@@ -54,10 +55,25 @@ def parse(arguments: str, **options) -> dict:
         f'config argument {name}={value!r} must be of type '
         f'{type(known[name]).__name__}, e.g. {name}={known[name]}'
       ) from None
-  parsed['given'] = tuple(
-    part for part in (arguments or '').split(',') if part
-  )
+  parsed['given'] = tuple(part for part in (arguments or '').split(',') if part)
   return parsed
+
+
+def load(path: str) -> ml_collections.ConfigDict:
+  """The configuration of a config file, as `--config=FILE:arguments` has it.
+
+  Args:
+    path: 'FILE.py' or 'FILE.py:flag,key=value'.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+  """
+  file, _, arguments = path.partition(':')
+  if not os.path.exists(file):
+    raise FileNotFoundError(f'no config file {file!r}')
+  config = runpy.run_path(file)['get_config'](arguments)
+  config.lock()
+  return config
 
 
 def _model_defaults(name: str) -> dict:
@@ -256,9 +272,3 @@ def differences(old: ml_collections.ConfigDict, new) -> list[str]:
     for name in sorted(old.keys() | new.keys())
     if old.get(name, 'absent') != new.get(name, 'absent')
   ]
-
-
-def nearest(name: str, names) -> str:
-  """', did you mean ...?' where a known name is close to `name`, else ''."""
-  close = difflib.get_close_matches(name, list(names), n=1)
-  return f'; did you mean {close[0]!r}?' if close else ''

@@ -19,7 +19,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, "Folder of the run; runs/NAME below this folder if unset."
+  'workdir', None, 'Folder of the run; runs/NAME below this folder if unset.'
 )
 _MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 _NUM_BEST = flags.DEFINE_integer(
@@ -83,10 +83,18 @@ def print_scores(split: str, scores: dict) -> None:
 def print_results(results: dict, this: run.Run) -> None:
   print(plan.table(this.plan()))
   if 'nearest_sentence_bleu' in results:
+    score = results['nearest_sentence_bleu']
+    print(f'\nnearest training sentence: BLEU = {score:.2f}')
+  twin = this.twin_results()
+  if twin is not None:
     print(
-      'nearest training sentence: '
-      f'BLEU = {results["nearest_sentence_bleu"]:.2f}'
+      f'dense twin, {twin["num_params"]:,} parameters, '
+      f'{twin["seconds"] / 60:.1f} minutes: BLEU = {twin["test"]["bleu"]:.2f}'
     )
+  print(
+    f'this model, {results["num_params"]:,} parameters, '
+    f'{results["seconds"] / 60:.1f} minutes:'
+  )
   print_scores('test', results['test'])
 
 
@@ -104,6 +112,19 @@ def main(argv) -> None:
   }[_MODE.value](this)
 
 
+def _is_ours(record) -> bool:
+  """Keeps the log readable: of other packages, only warnings."""
+  return record.levelname != 'INFO' or 'tt_compress' in record.pathname
+
+
+def _config_first(argv: list[str]) -> list[str]:
+  """Overrides are read after the file that they override."""
+  is_override = lambda argument: not argument.startswith('--config=')
+  return argv[:1] + sorted(argv[1:], key=is_override)
+
+
 if __name__ == '__main__':
   logging.set_verbosity(logging.INFO)
+  logging.get_absl_handler().addFilter(_is_ours)
+  sys.argv = _config_first(sys.argv)
   app.run(main)

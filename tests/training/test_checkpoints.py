@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from tt_compress.training import checkpoints, manifests
+from tt_compress.training import checkpoints, fitting, manifests, optimizers
 
 
 def make_state(step=0, rows=4, optimizer=None):
@@ -93,18 +93,21 @@ def test_bfloat16_nan_and_negative_zero_survive(tmp_path):
 
 
 def test_state_may_be_donated_after_save(tmp_path):
-  state = make_state(1)
-  expected = jax.tree.map(np.array, state)
+  """Steps that overwrite the arrays right after `save` change nothing."""
+  update = jax.jit(
+    lambda state: jax.tree.map(lambda a: a + 1, state), donate_argnums=0
+  )
   store = open_again(tmp_path)
+  state = update({'params': {str(i): jnp.zeros((500, 400)) for i in range(4)}})
+  expected = jax.tree.map(np.array, state)
   store.save(1, state)
-  jax.tree.map(lambda array: array.delete(), state)
+  for _ in range(10):
+    state = update(state)
   assert_identical(store.restore(abstract(expected), 1), expected)
   store.close()
 
 
 def test_every_optimizer_state_survives(tmp_path):
-  from tt_compress.training import optimizers
-
   for index, name in enumerate(['novograd', 'lamb', 'sgd']):
     config = dict(name=name, weight_decay=0.1, clip_norm=1.0, momentum=0.9)
     optimizer, _ = optimizers.make(config, 10)
@@ -174,6 +177,15 @@ def test_average(tmp_path):
   store.close()
 
 
+def test_average_refuses_a_damaged_one(tmp_path):
+  fill(tmp_path, [1, 2])
+  flip_bit(data_file(tmp_path / '1'))
+  store = open_again(tmp_path)
+  with pytest.raises(ValueError, match='checkpoint 1 .*damaged'):
+    store.average(abstract(make_state())['params'], 2)
+  store.close()
+
+
 def test_nothing_saved_names_the_folder(tmp_path):
   store = open_again(tmp_path / 'empty')
   assert store.latest_step() is None and store.best_step() is None
@@ -226,7 +238,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(
   fill(tmp_path, [1])
   store = open_again(tmp_path)
   target = change(make_state(1), edit)
-  with pytest.raises(checkpoints.Misfit, match=words):
+  with pytest.raises(fitting.Misfit, match=words):
     store.restore(abstract(target))
   assert (tmp_path / '1').is_dir()  # A wrong model is no damage.
   store.close()

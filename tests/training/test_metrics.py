@@ -24,6 +24,20 @@ def test_writer_appends_json_lines_and_tensorboard_events(tmp_path):
   assert events.count(b'loss') == 2
 
 
+def test_half_a_line_costs_only_itself(tmp_path):
+  assert metrics.read(tmp_path) == []
+  with metrics.Writer(tmp_path) as writer:
+    writer.write(1, {'loss': 1.0})
+  with open(tmp_path / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 2, "lo')
+  with metrics.Writer(tmp_path) as writer:
+    writer.write(2, {'loss': 0.5})
+  assert metrics.read(tmp_path) == [
+    {'step': 1, 'loss': 1.0},
+    {'step': 2, 'loss': 0.5},
+  ]
+
+
 @pytest.mark.filterwarnings('ignore')
 def test_writer_keeps_json_valid_for_nan(tmp_path):
   with metrics.Writer(tmp_path) as writer:

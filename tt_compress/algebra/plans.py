@@ -32,10 +32,10 @@ class Plan:
 
 @functools.lru_cache(maxsize=4096)
 def for_apply(shapes: tuple[Shape, ...], tokens: int) -> Plan:
-  """The cheapest way to x @ W for x [tokens, prod I]."""
+  """The cheapest way to x @ W for x [tokens, prod I], tokens >= 1."""
   return min(
     (
-      Plan(groups, from_left, merging + walk(merged, max(tokens, 1)))
+      Plan(groups, from_left, merging + walk(merged, tokens))
       for groups, merged, merging in _groupings(shapes)
       for from_left, walk in ((False, _right_cost), (True, _left_cost))
     ),
@@ -45,22 +45,20 @@ def for_apply(shapes: tuple[Shape, ...], tokens: int) -> Plan:
 
 @functools.lru_cache(maxsize=4096)
 def for_rows(shapes: tuple[Shape, ...], tokens: int) -> Plan:
-  """The cheapest way to W[ids] for ids [tokens]."""
-  tokens = max(tokens, 1)
-  plans, full = [], None
-  for groups, merged, merging in _groupings(shapes):
-    for from_left in (True, False):
-      cost = merging + tokens * _lookup_cost(merged, from_left)
-      plans.append(Plan(groups, from_left, cost))
-    if len(groups) == 1 and len(shapes) > 1:
-      full = plans.pop(), plans.pop()
-  if not full:
-    return min(plans, key=lambda plan: plan.cost)
-  best = min(plans, key=lambda plan: plan.cost)
+  """The cheapest way to W[ids] for ids [tokens], tokens >= 1."""
+  plans = [
+    Plan(groups, from_left, merging + tokens * _lookup_cost(merged, from_left))
+    for groups, merged, merging in _groupings(shapes)
+    for from_left in (True, False)
+  ]
+  full, *_ = plans
+  if len(shapes) == 1:
+    return full
+  best = min(plans[2:], key=lambda plan: plan.cost)
   _, num_rows, num_cols, _ = _merged(shapes)
-  small = num_rows * num_cols <= max(_FULL_LOOKUP_SIZE, tokens * num_cols)
-  cheap = full[0].cost * _FULL_LOOKUP_GAIN <= best.cost
-  return full[0] if small and cheap else best
+  is_small = num_rows * num_cols <= max(_FULL_LOOKUP_SIZE, tokens * num_cols)
+  is_cheap = full.cost * _FULL_LOOKUP_GAIN <= best.cost
+  return full if is_small and is_cheap else best
 
 
 def merge_cut(shapes: tuple[Shape, ...]) -> int:
@@ -92,7 +90,10 @@ def _merged(shapes):
 
 
 def _groupings(shapes):
-  """Yields (groups, shapes of merged cores, cost of merging them)."""
+  """Yields (groups, shapes of merged cores, cost of merging them).
+
+  The single group, which is the full matrix, comes first.
+  """
   inner = range(1, len(shapes))
   for count in range(len(shapes)):
     for cuts in itertools.combinations(inner, count):

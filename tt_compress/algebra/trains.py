@@ -14,6 +14,8 @@ Reference: "Tensorized Embedding Layers for Efficient Model Compression",
 section 3.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -45,6 +47,8 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   Complexity: for each id sum_k J_1 ... J_k R_{k-1} R_k multiplications from
     the left end, besides what merging costs once.
   """
+  if not ids.size:
+    return jnp.zeros((*ids.shape, _num_cols(cores)), cores[0].dtype)
   plan = plans.for_rows(_shapes(cores), ids.size)
   cores = _group(cores, plan.groups)
   digits = modes.digits(ids.reshape(-1), [core.shape[1] for core in cores])
@@ -71,7 +75,9 @@ def apply(cores: Cores, x: jax.Array) -> jax.Array:
     [..., J]
   """
   *batch, size = x.shape
-  tokens = x.size // size if size else 0
+  tokens = x.size // size
+  if not tokens:
+    return jnp.zeros((*batch, _num_cols(cores)), x.dtype)
   plan = plans.for_apply(_shapes(cores), tokens)
 
   def contract(cores, x):
@@ -86,6 +92,10 @@ def apply(cores: Cores, x: jax.Array) -> jax.Array:
 
 def _shapes(cores):
   return tuple(core.shape for core in cores)
+
+
+def _num_cols(cores):
+  return math.prod(core.shape[2] for core in cores)
 
 
 def _group(cores, groups):

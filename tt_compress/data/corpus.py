@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from absl import logging
+
 SPLITS = ('train', 'validation', 'test')
 
 PAD_ID = 0
@@ -40,3 +42,28 @@ class Corpus:
 
   def __len__(self):
     return len(self.source)
+
+
+def from_pairs(pairs, name):
+  """Makes a corpus of (source, target) pairs, both sides of each or neither.
+
+  Pairs with a blank side are left out and counted in the log.
+
+  Raises:
+    ValueError: no pair has text on both sides.
+  """
+  pairs = [tuple(pair) for pair in pairs]
+  kept = [pair for pair in pairs if all(side.strip() for side in pair)]
+  if len(kept) < len(pairs):
+    logging.warning(
+      '%s: left out %d of %d pairs with a blank side',
+      name,
+      len(pairs) - len(kept),
+      len(pairs),
+    )
+  if not kept:
+    raise ValueError(
+      f'{name}: none of {len(pairs)} pairs has text on each side'
+    )
+  source, target = zip(*kept, strict=True)
+  return Corpus(source, target, name)

@@ -8,9 +8,7 @@ phrases that were seen does not do.
 import functools
 import random
 
-from tt_compress.data import corpus
-from tt_compress.data import grammar
-from tt_compress.data import lexicon
+from tt_compress.data import corpus, grammar, lexicon, words
 
 _LENGTHS = range(4, 17)  # German words
 _ATTEMPTS = 400  # draws allowed for each sentence asked for
@@ -18,9 +16,7 @@ _MODULUS = 10  # one combination in so many is held out for a split
 _RESIDUES = {'test': 0, 'validation': 5}
 
 
-def load(
-  split, *, num_train=24_000, num_validation=500, num_test=500, seed=0
-):
+def load(split, *, num_train=24_000, num_validation=500, num_test=500, seed=0):
   """Makes one split of the embedded corpus, always the same.
 
   Args:
@@ -122,13 +118,11 @@ class _Draw:
   def _question(self):
     word, translation = '', ''
     if self._chance(0.4):
-      word, translation = self._pick(tuple(lexicon.QUESTIONS.items()))
+      word, translation = self._pick(tuple(words.QUESTIONS.items()))
     clause = self._clause(0.0 if word else 0.25)
     german = grammar.german_main(clause, 'nothing')
     english = grammar.english_question(clause)
-    return _ended(
-      [clause], f'{word} {german}', f'{translation} {english}', '?'
-    )
+    return _ended([clause], f'{word} {german}', f'{translation} {english}', '?')
 
   def _that(self):
     verb = self._pick([verb for verb in lexicon.VERBS if verb.clause])
@@ -146,7 +140,7 @@ class _Draw:
     )
 
   def _subordinate(self, before):
-    conjunction, translation = self._pick(tuple(lexicon.CONJUNCTIONS.items()))
+    conjunction, translation = self._pick(tuple(words.CONJUNCTIONS.items()))
     main, clause = self._clause(0.1), self._clause(0.1)
     german = grammar.german_subordinate(clause, conjunction)
     english = f'{translation} {grammar.english_main(clause)}'
@@ -165,10 +159,10 @@ class _Draw:
     verb = self._pick([verb for verb in lexicon.VERBS if not verb.clause])
     tense = self._pick(('present', 'present', 'past', 'modal'))
     negated = self._chance(0.12)
-    modals = [m for m in lexicon.MODALS if not (negated and m == 'must')]
+    modals = [m for m in words.MODALS if not (negated and m == 'must')]
     times = [time for time in lexicon.TIMES if tense[0] in time.tenses]
     return grammar.Clause(
-      self._subject(verb.subjects),
+      self._subject(verb.subjects, negated),
       verb,
       self._pick(modals) if tense == 'modal' else tense,
       tuple(self._object(slot[2], negated) for slot in verb.frame),
@@ -178,24 +172,27 @@ class _Draw:
     )
 
   def _predication(self):
-    subject = self._subject(frozenset('paftrogucv'), 0.0)
+    negated = self._chance(0.15)
+    subject = self._subject(frozenset('paftrogucv'), negated, 0.0)
     kinds = subject.noun.kinds if subject.noun else frozenset('p')
     return grammar.Clause(
       subject,
       None,
       self._pick(('present', 'past')),
-      negated=self._chance(0.15),
+      negated=negated,
       predicate=self._adjective(kinds),
     )
 
-  def _subject(self, kinds, adjectives=0.25):
+  def _subject(self, kinds, negated=False, adjectives=0.25):
     if 'p' in kinds and self._chance(0.22):
-      return grammar.Pronoun(*self._pick(lexicon.PRONOUNS))
-    return self._phrase(kinds, tuple(lexicon.DETERMINERS), adjectives)
+      return grammar.Pronoun(*self._pick(words.PRONOUNS))
+    # Not every, or every not? The two languages need not agree: not drawn.
+    determiners = [d for d in words.DETERMINERS if not (negated and d == 'jed')]
+    return self._phrase(kinds, determiners, adjectives)
 
   def _object(self, kinds, definite):
     known = ('d', 'd', 'dies', 'mein', 'dein', 'unser')
-    determiners = known if definite else tuple(lexicon.DETERMINERS)
+    determiners = known if definite else tuple(words.DETERMINERS)
     return self._phrase(kinds, determiners, 0.3)
 
   def _phrase(self, kinds, determiners, adjectives):
@@ -206,7 +203,7 @@ class _Draw:
     usable = [
       d
       for d in (articles if self._chance(0.5) else determiners)
-      if lexicon.DETERMINERS[d][plural] is not None
+      if words.DETERMINERS[d][plural] is not None
     ]
     adjective = None
     if not noun.name and self._chance(adjectives):

@@ -6,7 +6,7 @@ two readings of it, so that every sentence has exactly one translation.
 
 import dataclasses
 
-from tt_compress.data import lexicon
+from tt_compress.data import lexicon, words
 
 # endings by case for masculine, feminine, neuter, plural
 _ARTICLE = {
@@ -88,23 +88,24 @@ class NounPhrase:
       return noun.singular
     column = 'p' if self.plural else noun.gender
     endings = _DETERMINER_ENDINGS[self.determiner]
-    words = [self.determiner + endings[case][column]]
+    tokens = [self.determiner + endings[case][column]]
     if self.adjective is not None:
-      words.append(
-        self.adjective.stem + _adjective_endings(endings, self.determiner)[case][column]
+      tokens.append(
+        self.adjective.stem
+        + _adjective_endings(endings, self.determiner)[case][column]
       )
-    return ' '.join([*words, self._declined(case)])
+    return ' '.join([*tokens, self._declined(case)])
 
   @property
   def english(self):
     if self.noun.name:
       return self.noun.english
     word = self.noun.english_plural if self.plural else self.noun.english
-    words = [self.adjective.english, word] if self.adjective else [word]
-    determiner = lexicon.DETERMINERS[self.determiner][self.plural]
-    if determiner == 'a' and words[0][0] in 'aeiou':
+    tokens = [self.adjective.english, word] if self.adjective else [word]
+    determiner = words.DETERMINERS[self.determiner][self.plural]
+    if determiner == 'a' and tokens[0][0] in 'aeiou':
       determiner = 'an'
-    return ' '.join([determiner, *words])
+    return ' '.join([determiner, *tokens])
 
   def _declined(self, case):
     if not self.plural:
@@ -126,7 +127,7 @@ class Clause:
   Args:
     subject: a `Pronoun` or `NounPhrase`.
     verb: a verb, or None for to be with `predicate`.
-    tense: 'present', 'past' or a key of `lexicon.MODALS`.
+    tense: 'present', 'past' or a key of `words.MODALS`.
     objects: noun phrases, one per slot of the verb's frame.
     time: a phrase of time or None.
     place: (preposition, place) or None.
@@ -152,9 +153,7 @@ class Clause:
       if phrase.adjective is not None
     ]
     if self.predicate is not None and self.subject.noun is not None:
-      found.append(
-        ('adjective', self.predicate.index, self.subject.noun.index)
-      )
+      found.append(('adjective', self.predicate.index, self.subject.noun.index))
     if self.verb is not None:
       found += [
         ('object' if place else 'subject', self.verb.index, phrase.noun.index)
@@ -264,13 +263,13 @@ def _german_verb(clause):
   """Returns the finite verb and what ends the clause."""
   person, verb, tense = clause.subject.person, clause.verb, clause.tense
   if verb is None:
-    forms = lexicon.AUXILIARIES['sein' if tense == 'present' else 'war']
+    forms = words.AUXILIARIES['sein' if tense == 'present' else 'war']
     return _select(forms, person), clause.predicate.german
   if tense == 'past':
-    forms = lexicon.AUXILIARIES[verb.auxiliary]
+    forms = words.AUXILIARIES[verb.auxiliary]
     return _select(forms, person), verb.participle
   if tense != 'present':
-    forms = lexicon.MODALS[tense]
+    forms = words.MODALS[tense]
     return _select(forms, person), verb.prefix + verb.infinitive
   return _select(_present(verb), person), verb.prefix
 
@@ -293,7 +292,7 @@ def _english_verb(clause, question):
   if verb is None:
     be = _be(subject.person, tense)
     return subject.english, be, negation, clause.predicate.english
-  if tense in lexicon.MODALS and tense != 'want to':
+  if tense in words.MODALS and tense != 'want to':
     return subject.english, tense, negation, verb.english
   base = f'want to {verb.english}' if tense == 'want to' else verb.english
   if question or clause.negated:
@@ -322,11 +321,11 @@ def _third(base):
 
 
 def _prepositional(preposition, phrase):
-  words = f'{preposition} {phrase}'
+  text = f'{preposition} {phrase}'
   for long, short in _CONTRACTED.items():
-    if words.startswith(long + ' '):
-      return short + words[len(long) :]
-  return words
+    if text.startswith(long + ' '):
+      return short + text[len(long) :]
+  return text
 
 
 def _german_place(clause):
@@ -341,7 +340,7 @@ def _english_place(clause):
   if clause.place is None:
     return ''
   preposition, place = clause.place
-  return f'{lexicon.PREPOSITIONS[preposition]} the {place.english}'
+  return f'{words.PREPOSITIONS[preposition]} the {place.english}'
 
 
 def _english_time(clause):

@@ -1,5 +1,48 @@
-"""Temporary."""
-from tt_compress.data import text
-SOURCES={'text': text.load}
+"""The door of this folder: parallel text by the name of its source."""
+
+import inspect
+
+from tt_compress.data import corpus, embedded, text, tfds
+
+SOURCES = {
+  'embedded': embedded.load,
+  'text': text.load,
+  'tfds': tfds.load,
+}
+
+
 def load(source, split, **options):
+  """Loads one split of a parallel corpus.
+
+  Args:
+    source: a key of `SOURCES`.
+    split: 'train', 'validation' or 'test'.
+    **options: keyword arguments of that source's `load`.
+
+  Returns:
+    A `Corpus` of aligned sentences.
+
+  Raises:
+    ValueError: an unknown source, split or option, or a missing option; the
+      valid ones are named.
+  """
+  if source not in SOURCES:
+    raise ValueError(f'unknown source {source!r}; there are {sorted(SOURCES)}')
+  if split not in corpus.SPLITS:
+    raise ValueError(
+      f'unknown split {split!r}; there are {list(corpus.SPLITS)}'
+    )
+  parameters = inspect.signature(SOURCES[source]).parameters.values()
+  known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+  for option in options:
+    if option not in known:
+      raise ValueError(
+        f'unknown option {option!r} of source {source!r}; it has '
+        f'{sorted(known)}'
+      )
+  for option, parameter in known.items():
+    if parameter.default is parameter.empty and option not in options:
+      raise ValueError(
+        f'source {source!r} needs the option {option!r}; it has {sorted(known)}'
+      )
   return SOURCES[source](split, **options)

@@ -8,8 +8,6 @@ import os
 import re
 import zlib
 
-from absl import logging
-
 from tt_compress.data import corpus
 
 MAX_LINE = 1_000_000  # characters; a longer "line" is not a sentence
@@ -53,7 +51,7 @@ def load(split, *, files, source_key='source', target_key='target'):
       f'{paths[0]}: a single file must be .tsv or .jsonl (also .gz or .xz); '
       'for plain text give a pair (source path, target path)'
     )
-  return _corpus(pairs, ' | '.join(paths))
+  return corpus.from_pairs(pairs, ' | '.join(paths))
 
 
 def expand(path):
@@ -190,19 +188,3 @@ def _json_pair(line, keys, where):
     if re.search('[\0\ud800-\udfff]', row[key]):
       raise ValueError(f'{where}: {key!r} holds NUL or half a surrogate pair')
   return [row[key] for key in keys]
-
-
-def _corpus(pairs, name):
-  pairs = [tuple(pair) for pair in pairs]
-  kept = [pair for pair in pairs if all(side.strip() for side in pair)]
-  if len(kept) < len(pairs):
-    logging.warning(
-      '%s: left out %d of %d pairs with a blank side',
-      name,
-      len(pairs) - len(kept),
-      len(pairs),
-    )
-  if not kept:
-    raise ValueError(f'{name}: every one of {len(pairs)} pairs has a blank side')
-  source, target = zip(*kept, strict=True)
-  return corpus.Corpus(source, target, name)

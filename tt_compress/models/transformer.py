@@ -134,9 +134,7 @@ class Residual(nnx.Module):
       return x + dropout(
         sublayer(self._normalize(x)), self.config.dropout, noise
       )
-    return self._normalize(
-      x + dropout(sublayer(x), self.config.dropout, noise)
-    )
+    return self._normalize(x + dropout(sublayer(x), self.config.dropout, noise))
 
 
 class EncoderLayer(nnx.Module):
@@ -246,12 +244,8 @@ class Transformer(nnx.Module):
     else:
       self.source_embed = table()
       self.target_embed = table()
-    self.encoder = Stack(
-      EncoderLayer, config.num_encoder_layers, config, rngs
-    )
-    self.decoder = Stack(
-      DecoderLayer, config.num_decoder_layers, config, rngs
-    )
+    self.encoder = Stack(EncoderLayer, config.num_encoder_layers, config, rngs)
+    self.decoder = Stack(DecoderLayer, config.num_decoder_layers, config, rngs)
     if not config.tie_logits:
       self.logits = table()
 
@@ -271,9 +265,7 @@ class Transformer(nnx.Module):
     self, x: Float[Array, '*batch dim']
   ) -> Float[Array, '*batch vocab']:
     """Logits of the decoder's features, float32."""
-    table = (
-      self._table('target') if self.config.tie_logits else self.logits
-    )
+    table = self._table('target') if self.config.tie_logits else self.logits
     return table.attend(x).astype(jnp.float32)
 
   def encode(
@@ -310,8 +302,7 @@ class Transformer(nnx.Module):
   def memory_keys_values(self, memory: Float[Array, 'batch source dim']):
     """Keys and values of the memory for every decoder layer."""
     return tuple(
-      layer.cross_attention.keys_values(memory)
-      for layer in self.decoder.layers
+      layer.cross_attention.keys_values(memory) for layer in self.decoder.layers
     )
 
   def empty_cache(self, batch: int, max_length: int):
@@ -327,7 +318,7 @@ class Transformer(nnx.Module):
   def step(
     self,
     cache,
-    tokens: Int[Array, 'batch'],
+    tokens: Int[Array, ' batch'],
     index: Int[Array, ''],
     memory_keys_values,
     memory_mask: Bool[Array, 'batch 1 1 source'],

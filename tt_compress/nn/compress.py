@@ -54,10 +54,16 @@ class _Site:
   def replace(self, module: nnx.Module) -> None:
     # At every parent: replacing by one path alone would untie the others.
     for parent, name in self.parents:
-      if isinstance(parent, nnx.Module):
+      if isinstance(parent, nnx.List | nnx.Dict | list | dict):
+        parent[name] = module
+      elif isinstance(parent, nnx.Module):
         setattr(parent, name, module)
       else:
-        parent[name] = module
+        raise ValueError(
+          f'cannot replace {self.path or "the model itself"}: it is held by '
+          f'{type(parent).__name__}, which cannot be changed; hold it in a '
+          'module or an nnx.List'
+        )
 
 
 def _children(node) -> Iterator[tuple[Any, Any]]:
@@ -72,7 +78,12 @@ def _children(node) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_matrix(node) -> bool:
-  return isinstance(node, matrix.Matrix | nnx.Linear | nnx.Embed)
+  # Of Flax's classes these alone: a subclass, as nnx.LoRALinear, may compute
+  # something else, which a swap would lose.
+  return isinstance(node, matrix.Matrix) or type(node) in (
+    nnx.Linear,
+    nnx.Embed,
+  )
 
 
 def _walk(model) -> tuple[dict[int, _Site], list[str]]:
@@ -232,5 +243,5 @@ def expand(model: nnx.Module) -> None:
       # The rngs make values that are overwritten at once: under jit they cost
       # nothing.
       new = _replacement(module, spec, module.std, True, nnx.Rngs(0))
-      new.update(spec.fit(module.full()))
+      new.update({'matrix': module.full()})
       site.replace(new)

@@ -41,8 +41,8 @@ def _random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """
   size = math.prod(shape)
   words = jax.random.bits(key, (math.ceil(size / 4),), jnp.uint32)
-  return jax.lax.bitcast_convert_type(words, jnp.uint8).ravel()[:size].reshape(
-    shape
+  return (
+    jax.lax.bitcast_convert_type(words, jnp.uint8).ravel()[:size].reshape(shape)
   )
 
 

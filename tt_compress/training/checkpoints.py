@@ -20,14 +20,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
-from tt_compress.training import manifests
+from tt_compress.training import fitting, manifests
 
 ITEM = 'state'
 COMMITTED = '_CHECKPOINT_METADATA'
-
-
-class Misfit(ValueError):
-  """A checkpoint holds other parameters than the model has."""
 
 
 class Checkpoints:
@@ -117,22 +113,24 @@ class Checkpoints:
 
     Raises:
       FileNotFoundError: nothing (sound) is saved, or not that step.
-      ValueError: a number was asked for and that checkpoint is damaged; or
-        the checkpoint does not fit: the parameter, and both shapes, are named.
+      ValueError: a number was asked for and that checkpoint is damaged.
+      fitting.Misfit: the checkpoint does not fit the wanted tree; a ValueError
+        that names the parameter and both shapes.
     """
     self.wait()
+    is_number = step is not None and not isinstance(step, str)
     for candidate in self._candidates(step):
       problem = self._problem(candidate)
       if problem is None:
         try:
           return self._read(candidate, abstract_state)
-        except Misfit:
+        except fitting.Misfit:
           raise
         except Exception as error:
           if manifests.exists(self.folder / str(candidate)):
             raise  # Every byte is as it was written: not a damaged file.
           problem = f'reading it failed with {error}'
-      if isinstance(step, int):
+      if is_number:
         raise ValueError(
           f'checkpoint {candidate} in {self.folder} is damaged: {problem}; '
           "restore 'latest' to use the newest sound one"
@@ -233,7 +231,7 @@ class Checkpoints:
         f'no checkpoint {step!r} in {self.folder}; there are {found}, '
         "'latest' and 'best'"
       )
-    return [step]
+    return [int(step)]
 
   def _problem(self, step):
     """What is wrong with a complete checkpoint; process 0 looks for all."""
@@ -258,7 +256,7 @@ class Checkpoints:
     """Reads one checkpoint into the wanted tree, or says what does not fit."""
     target = jax.tree.map(_abstract, abstract_state)
     stored = self._manager.item_metadata(step)[ITEM].tree
-    _check_fit(stored, target, self.folder / str(step))
+    fitting.check(stored, target, self.folder / str(step))
     args = ocp.args.PyTreeRestore(
       item=target,
       restore_args=ocp.checkpoint_utils.construct_restore_args(target),
@@ -276,9 +274,11 @@ class Checkpoints:
     if self._is_tidy:
       return
     self._is_tidy = True
-    for path in self.folder.iterdir():
-      if path.name.isdigit() and int(path.name) not in self._steps():
-        self._set_aside(int(path.name), 'it is incomplete')
+    names = [p.name for p in self.folder.iterdir() if p.name.isdigit()]
+    incomplete = sorted({int(name) for name in names} - set(self._steps()))
+    _sync('tidy')  # Every process has looked before the first one renames.
+    for step in incomplete:
+      self._set_aside(step, 'it is incomplete')
     if jax.process_index() == 0:
       for path in self.folder.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(path, ignore_errors=True)
@@ -296,10 +296,15 @@ class Checkpoints:
     )
     if jax.process_index() == 0:
       source.rename(target)
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices(f'set aside {step}')
+    _sync(f'set aside {step}')
     if self._manager is not None:
       self._manager.reload()
+
+
+def _sync(name):
+  """Waits for all processes."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)
 
 
 def _open(folder, keep_latest, best):
@@ -339,44 +344,3 @@ def _abstract(leaf):
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _check_fit(stored, target, folder):
-  """Compares names, shapes and dtypes; orbax itself would cast in silence."""
-  stored, target = _flat(stored), _flat(target)
-  wanted = {name.split('/')[0] for name in target}
-  stored = {k: v for k, v in stored.items() if k.split('/')[0] in wanted}
-  advice = (
-    'the checkpoint was written by another config: use that config, or '
-    'another workdir'
-  )
-  for problem, names in (
-    ('lacks', sorted(set(target) - set(stored))),
-    ('holds unexpected', sorted(set(stored) - set(target))),
-  ):
-    if names:
-      shown = ', '.join(f'{n} {_format(stored | target, n)}' for n in names[:3])
-      more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-      raise Misfit(f'checkpoint {folder} {problem} {shown}{more}; {advice}')
-  for name in target:
-    if _format(stored, name) != _format(target, name):
-      raise Misfit(
-        f'{name} is {_format(stored, name)} in checkpoint {folder} but '
-        f'{_format(target, name)} in the model; {advice}'
-      )
-
-
-def _format(leaves, name):
-  return f'{np.dtype(leaves[name].dtype).name}{list(leaves[name].shape)}'
-
-
-def _flat(tree):
-  """Flattens to `{'params/embed/core_0': leaf}`.
-
-  orbax gives named tuples back as dicts and tuples as lists, so only the
-  names of the keys are compared.
-  """
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {
-    jax.tree_util.keystr(k, simple=True, separator='/'): v for k, v in leaves
-  }

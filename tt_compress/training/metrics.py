@@ -8,6 +8,8 @@ import time
 
 import tensorboardX
 
+FILE = 'metrics.jsonl'
+
 
 class Writer:
   """Writes scalars of a run to its workdir."""
@@ -41,7 +43,9 @@ class Writer:
     self._board = tensorboardX.SummaryWriter(
       str(workdir), filename_suffix=f'.{time.time_ns()}'
     )
-    self._file = open(workdir / 'metrics.jsonl', 'a', encoding='utf-8')
+    self._file = open(workdir / FILE, 'a', encoding='utf-8')
+    if not _ends_with_newline(workdir / FILE):
+      self._file.write('\n')  # A killed run left half a line.
 
   def write(self, step, scalars):
     """Records a dict of floats (or scalar arrays) under a step."""
@@ -74,6 +78,33 @@ class Writer:
 
   def __exit__(self, *_):
     self.close()
+
+
+def read(workdir):
+  """Reads what was written to the workdir, in order.
+
+  Args:
+    workdir: folder of the run.
+
+  Returns:
+    List of dicts with `step` and the scalars; half a line that a killed run
+    left is passed over. Empty if nothing was written.
+  """
+  path = pathlib.Path(workdir) / FILE
+  if not path.exists():
+    return []
+  lines = path.read_text(encoding='utf-8').splitlines()
+  records = []
+  for line in lines:
+    with contextlib.suppress(json.JSONDecodeError):
+      records.append(json.loads(line))
+  return records
+
+
+def _ends_with_newline(path):
+  """True for an empty file too."""
+  text = path.read_bytes()
+  return not text or text.endswith(b'\n')
 
 
 def _start_wandb(workdir, config):

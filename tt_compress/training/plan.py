@@ -93,7 +93,9 @@ def table(plan: dict) -> str:
         f'{row["ratio"]:.2f}',
       )
     )
-  lines.append(('biases and norms', '', '', '', f'{plan["other_params"]:,}', ''))
+  lines.append(
+    ('biases and norms', '', '', '', f'{plan["other_params"]:,}', '')
+  )
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
   right = (1, 4, 5)
   text = [

@@ -25,6 +25,7 @@ from tt_compress.training import (
 
 CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
+TWIN_SUFFIX = '-dense'  # the flag `dense` gives runs/NAME-dense
 # Settings that change what is reported or when, but not the result.
 _HARMLESS = ('logging.', 'evaluation.num_samples', 'name')
 
@@ -56,7 +57,7 @@ class Run:
     self.task = tasks.TASKS[config.task](
       config, self.blueprint.graphdef, self.workdir
     )
-    _claim(config, self.workdir)
+    _compare(config, self.workdir)
 
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
@@ -88,7 +89,11 @@ class Run:
 
     Args:
       which: 'best', 'latest' or 'average', the mean of the last ones.
+
+    Raises:
+      FileNotFoundError: if nothing has been trained here.
     """
+    load_config(self.workdir)
     abstract = self._abstract_state()
     abstract = {name: abstract[name] for name in ('params', 'buffers')}
     if which == 'average':
@@ -114,10 +119,11 @@ class Run:
     finished = self.results()
     if finished is not None:
       return finished
-    logging.info('\n%s', plan.table(self.plan()))
+    self._claim()
+    description = self._describe()  # of the code that trains, not of later
     state, seconds = self._train(*self._start())
     results = {
-      **self._describe(),
+      **description,
       'seconds': seconds,
       'params_sha256': digest(state['params']),
       'checkpoint': self._chosen(),
@@ -181,8 +187,12 @@ class Run:
           pending = []
         if is_evaluated:
           with progress.paused():
-            scores = self._validate_and_save(done, state, start)
-          writer.write(done, scores)
+            scores = self._validate(done, state, start)
+            # Before the checkpoint: what is resumed finds its seconds.
+            writer.write(
+              done, {f'validation/{name}': scores[name] for name in scores}
+            )
+            self._checkpoints.save(done, state, scores)
     self._checkpoints.wait()
     return state, time.monotonic() - start
 
@@ -210,7 +220,7 @@ class Run:
       },
     )
 
-  def _validate_and_save(self, done: int, state: dict, start: float) -> dict:
+  def _validate(self, done: int, state: dict, start: float) -> dict:
     variables = {name: state[name] for name in ('params', 'buffers')}
     found = self.task.evaluate(
       variables,
@@ -229,8 +239,7 @@ class Run:
       scores['loss'],
       scores['bleu'],
     )
-    self._checkpoints.save(done, state, scores)
-    return {f'validation/{name}': value for name, value in scores.items()}
+    return scores
 
   def _profile(self, done: int) -> None:
     """Starts before the first step of the window, stops before the next."""
@@ -270,6 +279,27 @@ class Run:
         'checkpoint beside it; remove it to evaluate these'
       )
     return results
+
+  def twin_results(self) -> dict | None:
+    """Results of the dense twin, if it was trained in the folder beside."""
+    folder = self.workdir + TWIN_SUFFIX
+    path = os.path.join(folder, RESULTS_FILE)
+    if not os.path.exists(path):
+      return None
+    try:
+      _compare(configuration.twin(self.config), folder)
+    except ValueError as error:
+      logging.warning('not compared with the dense twin: %s', error)
+      return None
+    with open(path, encoding='utf-8') as file:
+      return json.load(file)
+
+  def _claim(self) -> None:
+    """Writes the configuration into the folder."""
+    path = os.path.join(self.workdir, CONFIG_FILE)
+    if jax.process_index() == 0 and not os.path.exists(path):
+      os.makedirs(self.workdir, exist_ok=True)
+      _write(path, configuration.to_json(self.config) + '\n')
 
   def _describe(self) -> dict:
     sizes = self.plan()
@@ -327,25 +357,20 @@ def _validate(config) -> None:
     )
 
 
-def _claim(config, workdir: str) -> None:
-  """Writes the configuration into the folder, or compares it with that one."""
-  path = os.path.join(workdir, CONFIG_FILE)
-  if os.path.exists(path):
-    old = load_config(workdir)
-    changed = [
-      line
-      for line in configuration.differences(old, config)
-      if not line.startswith(_HARMLESS)
-    ]
-    if changed:
-      raise ValueError(
-        f'{workdir} holds a run of another configuration: '
-        f'{"; ".join(changed)}. Choose another --workdir, or go back to the '
-        'old settings'
-      )
-  elif jax.process_index() == 0:
-    os.makedirs(workdir, exist_ok=True)
-    _write(path, configuration.to_json(config) + '\n')
+def _compare(config, workdir: str) -> None:
+  """Refuses a folder that belongs to another configuration."""
+  if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
+    return
+  changed = [
+    line
+    for line in configuration.differences(load_config(workdir), config)
+    if not line.startswith(_HARMLESS)
+  ]
+  if changed:
+    raise ValueError(
+      f'{workdir} holds a run of another configuration: {"; ".join(changed)}. '
+      'Choose another --workdir, or go back to the old settings'
+    )
 
 
 def load_config(workdir: str):
@@ -366,16 +391,12 @@ def load_config(workdir: str):
 
 def _seconds_at(workdir: str, done: int) -> float:
   """Training seconds that were on the clock when `done` steps were saved."""
-  with open(os.path.join(workdir, 'metrics.jsonl'), encoding='utf-8') as file:
-    lines = [json.loads(line) for line in file]
-  return max(
-    (
-      line['validation/seconds']
-      for line in lines
-      if 'validation/seconds' in line and line['step'] == done
-    ),
-    default=0.0,
-  )
+  found = [
+    line['validation/seconds']
+    for line in metrics.read(workdir)
+    if 'validation/seconds' in line and line['step'] == done
+  ]
+  return found[-1] if found else 0.0
 
 
 def _write(path: str, text: str) -> None:

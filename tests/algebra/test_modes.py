@@ -1,0 +1,73 @@
+import itertools
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tt_compress.algebra import modes
+
+
+@pytest.mark.parametrize(
+  'size, expected',
+  [
+    (32768, (32, 32, 32)),
+    (1024, (8, 8, 16)),
+    (512, (8, 8, 8)),
+    (256, (4, 8, 8)),
+    (7, (1, 1, 7)),
+    (1, (1, 1, 1)),
+  ],
+)
+def test_balanced(size, expected):
+  assert modes.balanced(size, 3) == expected
+
+
+@pytest.mark.parametrize('size', [1, 12, 60, 97, 360])
+@pytest.mark.parametrize('num_modes', [1, 2, 3])
+def test_factorizations_are_complete(size, num_modes):
+  found = list(modes.factorizations(size, num_modes))
+  divisors = [d for d in range(1, size + 1) if size % d == 0]
+  expected = [
+    candidate
+    for candidate in itertools.combinations_with_replacement(
+      divisors, num_modes
+    )
+    if math.prod(candidate) == size
+  ]
+  assert found == expected
+  assert sum(modes.balanced(size, num_modes)) == min(map(sum, expected))
+
+
+@pytest.mark.parametrize('num_modes', [1, 2, 3, 4])
+def test_padded_reaches_the_size_and_little_more(num_modes):
+  for size in [*range(1, 120), 30522, 32749, 267735]:
+    product = math.prod(modes.padded(size, num_modes))
+    assert size <= product <= size + max(num_modes, size // 20)
+
+
+def test_padded_keeps_what_is_balanced_and_mends_what_is_not():
+  assert modes.padded(1024, 3) == (8, 8, 16)
+  assert modes.padded(32768, 3) == (32, 32, 32)
+  # 30522 = 2 * 3 * 5087 and 32749 is prime.
+  assert max(modes.padded(30522, 3)) < 50
+  assert max(modes.padded(32749, 3)) < 50
+
+
+def test_impossible_modes_are_refused():
+  for function in (modes.balanced, modes.padded):
+    with pytest.raises(ValueError, match='size=0 and num_modes=3'):
+      function(0, 3)
+    with pytest.raises(ValueError, match='size=8 and num_modes=0'):
+      function(8, 0)
+
+
+def test_digits_are_row_major():
+  sizes = (3, 4, 5)
+  ids = jnp.arange(60).reshape(2, 30)
+  digits = modes.digits(ids, sizes)
+  for ours, theirs in zip(
+    digits, np.unravel_index(np.asarray(ids), sizes), strict=True
+  ):
+    np.testing.assert_array_equal(ours, theirs)
+  np.testing.assert_array_equal(modes.flat(digits, sizes), ids)

@@ -1,0 +1,194 @@
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tt_compress.algebra import decompositions, plans, trains
+
+TRAINS = {
+  'one': ((6,), (4,), (1, 1)),
+  'two': ((3, 4), (2, 5), (1, 3, 1)),
+  'three': ((3, 2, 4), (2, 3, 2), (1, 2, 5, 1)),
+  'four': ((2, 1, 3, 2), (1, 2, 2, 3), (1, 2, 3, 2, 1)),
+}
+
+
+def make_cores(name, seed=0):
+  row_modes, col_modes, rank = TRAINS[name]
+  rng = np.random.default_rng(seed)
+  return [
+    rng.normal(size=shape).astype(np.float32)
+    for shape in zip(rank[:-1], row_modes, col_modes, rank[1:], strict=True)
+  ]
+
+
+def brute_force(cores):
+  """W[i, j] = G_1[i_1, j_1] ... G_N[i_N, j_N], element by element."""
+  rows = list(itertools.product(*(range(c.shape[1]) for c in cores)))
+  cols = list(itertools.product(*(range(c.shape[2]) for c in cores)))
+  result = np.zeros((len(rows), len(cols)))
+  for i, row in enumerate(rows):
+    for j, col in enumerate(cols):
+      product = np.eye(1)
+      for core, m, n in zip(cores, row, col, strict=True):
+        product = product @ core[:, m, n, :].astype(np.float64)
+      result[i, j] = product[0, 0]
+  return result
+
+
+def every_plan(shapes):
+  for groups, _, _ in plans._groupings(shapes):
+    for from_left in (True, False):
+      yield plans.Plan(groups, from_left, 0)
+
+
+def device_cores(cores):
+  return [jnp.asarray(core) for core in cores]
+
+
+def close(ours, theirs, tolerance=1e-5):
+  scale = np.abs(theirs).max()
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize('name', TRAINS)
+def test_full_is_the_definition(name):
+  cores = make_cores(name)
+  close(trains.full(device_cores(cores)), brute_force(cores))
+
+
+@pytest.mark.parametrize('name', TRAINS)
+def test_transpose(name):
+  cores = device_cores(make_cores(name))
+  close(trains.full(trains.transpose(cores)), trains.full(cores).T)
+
+
+@pytest.mark.parametrize('name', TRAINS)
+def test_every_plan_gives_the_same(name, monkeypatch):
+  cores = make_cores(name)
+  matrix = brute_force(cores)
+  x = np.random.default_rng(1).normal(size=(3, len(matrix)))
+  ids = np.array([[0, 2, len(matrix) - 1], [1, 1, 2]])
+  cores = device_cores(cores)
+  for plan in every_plan(tuple(core.shape for core in cores)):
+    monkeypatch.setattr(plans, 'for_apply', lambda *_, plan=plan: plan)
+    monkeypatch.setattr(plans, 'for_rows', lambda *_, plan=plan: plan)
+    both = jax.jit(lambda c, x, i: (trains.apply(c, x), trains.rows(c, i)))
+    product, rows = both(cores, jnp.asarray(x, jnp.float32), jnp.asarray(ids))
+    close(product, x @ matrix)
+    close(rows, matrix[ids])
+
+
+@pytest.mark.parametrize('shape', [(), (0,), (2, 0, 3), (1, 1)])
+def test_batches_of_any_shape(shape):
+  cores = device_cores(make_cores('three'))
+  matrix = trains.full(cores)
+  x = jnp.ones((*shape, matrix.shape[0]))
+  assert trains.apply(cores, x).shape == (*shape, matrix.shape[1])
+  ids = jnp.ones(shape, jnp.int32)
+  assert trains.rows(cores, ids).shape == (*shape, matrix.shape[1])
+
+
+def test_plans_follow_the_number_of_tokens():
+  shapes = ((1, 32, 8, 64), (64, 32, 8, 64), (64, 32, 16, 1))
+  chain = ((0, 1), (1, 2), (2, 3))
+  assert plans.for_apply(shapes, 1).groups == chain
+  assert plans.for_apply(shapes, 4096).groups == ((0, 3),)
+  assert plans.for_rows(shapes, 8).groups == chain
+  # A table of the first two cores, not the matrix.
+  assert plans.for_rows(shapes, 4096).groups == ((0, 2), (2, 3))
+
+
+def test_small_ranks_are_never_made_full():
+  shapes = (
+    (1, 2, 4, 2),
+    (2, 4, 4, 2),
+    (2, 8, 8, 2),
+    (2, 4, 4, 2),
+    (2, 2, 4, 1),
+  )
+  for tokens in (1, 16, 256, 4096):
+    assert len(plans.for_apply(shapes, tokens).groups) > 1
+
+
+def test_lookup_makes_the_matrix_only_where_it_is_small():
+  shapes = ((1, 25, 4, 16), (16, 30, 8, 16), (16, 40, 8, 1))
+  assert len(plans.for_rows(shapes, 64).groups) > 1
+  assert plans.for_rows(shapes, 10**6).groups == ((0, 3),)
+
+
+def test_merging_counts_the_cheaper_side_first():
+  # Ranks 2 and 50: contracting over 50 first leaves the small rank for last.
+  assert plans.merge_cut(((1, 4, 4, 50), (50, 4, 4, 2), (2, 4, 4, 1))) == 2
+  assert plans.merge_cut(((1, 4, 4, 2), (2, 4, 4, 50), (50, 4, 4, 1))) == 1
+
+
+@pytest.mark.parametrize('name', TRAINS)
+def test_decomposing_a_train_gives_it_back(name):
+  row_modes, col_modes, rank = TRAINS[name]
+  matrix = brute_force(make_cores(name))
+  found = decompositions.tensor_train(matrix, row_modes, col_modes, rank)
+  assert [core.shape for core in found] == [c.shape for c in make_cores(name)]
+  close(brute_force(found), matrix, 1e-12)
+
+
+def test_two_cores_are_a_truncated_svd():
+  matrix = np.random.default_rng(0).normal(size=(12, 10))
+  found = decompositions.tensor_train(matrix, (3, 4), (2, 5), (1, 3, 1))
+  unfolding = matrix.reshape(3, 4, 2, 5).swapaxes(1, 2).reshape(6, 20)
+  u, s, vt = np.linalg.svd(unfolding, full_matrices=False)
+  nearest = (u[:, :3] * s[:3]) @ vt[:3]
+  expected = nearest.reshape(3, 2, 4, 5).swapaxes(1, 2).reshape(12, 10)
+  close(brute_force(found), expected, 1e-12)
+
+
+def test_the_error_is_within_the_bound_of_tt_svd():
+  row_modes, col_modes, rank = (3, 2, 4), (2, 3, 2), (1, 3, 4, 1)
+  matrix = np.random.default_rng(0).normal(size=(24, 12))
+  found = decompositions.tensor_train(matrix, row_modes, col_modes, rank)
+  tensor = decompositions._interleave(matrix, row_modes, col_modes)
+  squares = 0
+  for k in (1, 2):
+    left = math.prod(row_modes[:k]) * math.prod(col_modes[:k])
+    s = np.linalg.svd(tensor.reshape(left, -1), compute_uv=False)
+    squares += np.sum(s[rank[k] :] ** 2)
+  error = np.linalg.norm(brute_force(found) - matrix)
+  assert 0 < error <= np.sqrt(squares) * (1 + 1e-12)
+
+
+def test_ranks_beyond_the_unfolding_are_filled_with_zeros():
+  matrix = np.random.default_rng(0).normal(size=(12, 10))
+  found = decompositions.tensor_train(matrix, (3, 4), (2, 5), (1, 9, 1))
+  assert [core.shape for core in found] == [(1, 3, 2, 9), (9, 4, 5, 1)]
+  close(brute_force(found), matrix, 1e-12)
+  assert not found[0][..., 6:].any()
+
+
+def test_decomposing_pads_and_survives_zeros():
+  matrix = np.random.default_rng(0).normal(size=(11, 9))
+  found = decompositions.tensor_train(matrix, (3, 4), (2, 5), (1, 6, 1))
+  padded = brute_force(found)
+  close(padded[:11, :9], matrix, 1e-12)
+  assert np.abs(padded[11:]).max() < 1e-12
+  zeros = decompositions.tensor_train(0 * matrix, (3, 4), (2, 5), (1, 6, 1))
+  assert not brute_force(zeros).any()
+
+
+def test_cores_have_equal_root_mean_squares():
+  matrix = 100 * np.random.default_rng(0).normal(size=(24, 12))
+  found = decompositions.tensor_train(
+    matrix, (3, 2, 4), (2, 3, 2), (1, 3, 4, 1)
+  )
+  sizes = [np.sqrt(np.mean(core**2)) for core in found]
+  np.testing.assert_allclose(sizes, sizes[0])
+
+
+def test_apply_multiplies_in_the_dtype_of_x():
+  cores = device_cores(make_cores('three'))
+  x = jnp.ones((2, 24), jnp.bfloat16)
+  assert trains.apply(cores, x).dtype == jnp.bfloat16
+  gradients = jax.grad(lambda c: trains.apply(c, x).astype(jnp.float32).sum())
+  assert all(g.dtype == jnp.float32 for g in gradients(cores))

@@ -1,0 +1,307 @@
+"""The Transformer against its definition, its decoding and published counts."""
+
+import importlib.util
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tt_compress.models import transformer
+from tt_compress.nn import functional
+from tt_compress.training import build
+
+ROOT = pathlib.Path(__file__).parents[2]
+GOLDEN = {
+  row['id']: row['expected_params']
+  for row in json.loads((ROOT / 'tests/golden/param_counts.json').read_text())
+}
+SMALL = dict(
+  vocab_size=11,
+  model_dim=8,
+  ffn_dim=12,
+  num_heads=2,
+  num_encoder_layers=1,
+  num_decoder_layers=1,
+  dropout=0.0,
+)
+INPUTS = np.array([[5, 4, 7, 2, 0], [3, 9, 10, 6, 2]])
+TARGETS = np.array([[1, 4, 4, 8], [1, 7, 3, 10]])
+
+
+def make(dtype=jnp.float32, **options):
+  """A small Transformer whose every array, biases and norms too, is random."""
+  config = transformer.TransformerConfig(**{**SMALL, **options})
+  model = transformer.Transformer(config, rngs=nnx.Rngs(0), dtype=dtype)
+  random = np.random.default_rng(0)
+  for _, module in nnx.iter_modules(model):
+    for name in ('bias', 'scale'):
+      variable = getattr(module, name, None)
+      if variable is not None:
+        value = variable.get_value()
+        noise = 0.3 * random.normal(size=value.shape).astype(np.float32)
+        variable.set_value(value + noise)
+  return model
+
+
+@jax.jit
+def logits_of(model, inputs, targets):
+  return model(inputs, targets)
+
+
+class Definition:
+  """The Transformer of the paper in NumPy, position by position."""
+
+  def __init__(self, model):
+    self.model = model
+    self.config = model.config
+
+  def linear(self, layer, x):
+    y = x @ np.asarray(layer.full(), np.float64)
+    return y if layer.bias is None else y + np.asarray(layer.bias.get_value())
+
+  def attention(self, layer, x, source, visible):
+    """Every query attends to the positions for which `visible(query, key)`."""
+    query = self.linear(layer.query, x)
+    key = self.linear(layer.key, source)
+    value = self.linear(layer.value, source)
+    size = self.config.model_dim // self.config.num_heads
+    y = np.zeros_like(x)
+    for head in range(self.config.num_heads):
+      part = slice(head * size, (head + 1) * size)
+      for i in range(len(x)):
+        seen = [j for j in range(len(source)) if visible(i, j)]
+        scores = [query[i, part] @ key[j, part] / size**0.5 for j in seen]
+        weights = np.exp(scores) / np.sum(np.exp(scores))
+        y[i, part] = sum(
+          w * value[j, part] for w, j in zip(weights, seen, strict=True)
+        )
+    return self.linear(layer.out, y)
+
+  def ffn(self, layer, x):
+    hidden = self.linear(layer.up, x)
+    if self.config.activation == 'relu':
+      hidden = np.maximum(hidden, 0)
+    else:  # the usual approximation by tanh
+      inner = (2 / np.pi) ** 0.5 * (hidden + 0.044715 * hidden**3)
+      hidden = hidden * (1 + np.tanh(inner)) / 2
+    return self.linear(layer.down, hidden)
+
+  def norm(self, layer, x):
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered**2).mean(axis=-1, keepdims=True)
+    scale = np.asarray(layer.scale.get_value(), np.float64)
+    shift = np.asarray(layer.bias.get_value(), np.float64)
+    return centered / np.sqrt(variance + 1e-6) * scale + shift
+
+  def residual(self, layer, x, sublayer):
+    if self.config.norm == 'post':
+      return self.norm(layer.norm, x + sublayer(x))
+    return x + sublayer(self.norm(layer.norm, x))
+
+  def embed(self, table, tokens):
+    dim = self.config.model_dim
+    x = np.asarray(table.full(), np.float64)[tokens] * dim**0.5
+    for t in range(len(tokens)):
+      for k in range(dim // 2):
+        x[t, k] += np.sin(t / 10_000 ** (2 * k / dim))
+        x[t, dim // 2 + k] += np.cos(t / 10_000 ** (2 * k / dim))
+    return x
+
+  def tables(self):
+    """The matrices of the source, the target and the logits."""
+    model = self.model
+    if self.config.share_embeddings:
+      source = target = model.embed
+    else:
+      source, target = model.source_embed, model.target_embed
+    return source, target, target if self.config.tie_logits else model.logits
+
+  def logits(self, inputs, targets):
+    """Of one sentence, without padding."""
+    source_table, target_table, logits_table = self.tables()
+    everything = lambda i, j: True
+    past = lambda i, j: j <= i
+    x = self.embed(source_table, inputs)
+    for layer in self.model.encoder.layers:
+      attend = lambda y, layer=layer: self.attention(
+        layer.attention, y, y, everything
+      )
+      x = self.residual(layer.attention_residual, x, attend)
+      ffn = lambda y, layer=layer: self.ffn(layer.ffn, y)
+      x = self.residual(layer.ffn_residual, x, ffn)
+    memory = self.final(self.model.encoder, x)
+    x = self.embed(target_table, targets)
+    for layer in self.model.decoder.layers:
+      attend = lambda y, layer=layer: self.attention(
+        layer.self_attention, y, y, past
+      )
+      x = self.residual(layer.self_attention_residual, x, attend)
+      attend = lambda y, layer=layer: self.attention(
+        layer.cross_attention, y, memory, everything
+      )
+      x = self.residual(layer.cross_attention_residual, x, attend)
+      ffn = lambda y, layer=layer: self.ffn(layer.ffn, y)
+      x = self.residual(layer.ffn_residual, x, ffn)
+    x = self.final(self.model.decoder, x)
+    return x @ np.asarray(logits_table.full(), np.float64).T
+
+  def final(self, stack, x):
+    return self.norm(stack.final_norm, x) if self.config.norm == 'pre' else x
+
+
+VARIANTS = {
+  'post': dict(norm='post'),
+  'pre, gelu, no biases, three tables': dict(
+    norm='pre',
+    activation='gelu',
+    use_bias=False,
+    share_embeddings=False,
+    tie_logits=False,
+  ),
+}
+
+
+@pytest.fixture(scope='module', params=VARIANTS)
+def model(request):
+  return make(**VARIANTS[request.param])
+
+
+def test_forward_is_the_definition(model):
+  found = logits_of(model, INPUTS, TARGETS)
+  assert found.dtype == jnp.float32
+  for row in range(2):
+    length = np.sum(INPUTS[row] != 0)
+    expected = Definition(model).logits(INPUTS[row, :length], TARGETS[row])
+    np.testing.assert_allclose(found[row], expected, atol=1e-4)
+
+
+def test_the_variants_are_what_they_say():
+  plain, other = (make(**options) for options in VARIANTS.values())
+  names = set(functional.matrices(plain)) - set(functional.matrices(other))
+  assert names == {'embed'}
+  names = set(functional.matrices(other)) - set(functional.matrices(plain))
+  assert names == {'source_embed', 'target_embed', 'logits'}
+  assert other.encoder.layers[0].ffn.up.bias is None
+  assert other.decoder.layers[0].self_attention.query.bias is None
+  assert plain.encoder.final_norm is None
+  assert other.decoder.final_norm is not None
+
+
+def test_later_targets_change_no_earlier_logits(model):
+  changed = TARGETS.copy()
+  changed[:, 2] = 6
+  before = logits_of(model, INPUTS, TARGETS)
+  after = logits_of(model, INPUTS, changed)
+  np.testing.assert_array_equal(before[:, :2], after[:, :2])
+  assert np.all(np.any(before[:, 2:] != after[:, 2:], axis=-1))
+
+
+def test_padding_of_the_source_changes_nothing(model):
+  padded = np.pad(INPUTS, ((0, 0), (0, 3)))
+  np.testing.assert_allclose(
+    logits_of(model, padded, TARGETS),
+    logits_of(model, INPUTS, TARGETS),
+    atol=1e-5,
+  )
+
+
+def test_a_source_of_padding_alone_gives_finite_logits(model):
+  found = logits_of(model, np.zeros_like(INPUTS), TARGETS)
+  assert np.all(np.isfinite(found))
+
+
+@jax.jit
+def decode(model, inputs, targets):
+  """Logits of every position, by steps with a cache."""
+  memory, mask = model.encode(inputs)
+  keys_values = model.memory_keys_values(memory)
+
+  def advance(cache, tokens_and_index):
+    logits, cache = model.step(cache, *tokens_and_index, keys_values, mask)
+    return cache, logits
+
+  batch, length = targets.shape
+  cache = model.empty_cache(batch, length + 2)
+  indices = jnp.arange(length)
+  _, logits = jax.lax.scan(advance, cache, (targets.T, indices))
+  return jnp.moveaxis(logits, 0, 1)
+
+
+def test_decoding_by_steps_is_the_forward_pass(model):
+  np.testing.assert_allclose(
+    decode(model, INPUTS, TARGETS),
+    logits_of(model, INPUTS, TARGETS),
+    atol=1e-5,
+  )
+
+
+@pytest.mark.parametrize('norm', ['post', 'pre'])
+def test_bfloat16_activations(norm):
+  half, single = make(jnp.bfloat16, norm=norm), make(norm=norm)
+  expected = logits_of(single, INPUTS, TARGETS)
+  found = logits_of(half, INPUTS, TARGETS)
+  assert found.dtype == jnp.float32
+  assert not np.array_equal(found, expected)  # it did round
+  np.testing.assert_allclose(found, expected, atol=0.15)
+  steps = decode(half, INPUTS, TARGETS)
+  assert steps.dtype == jnp.float32
+  np.testing.assert_allclose(steps, found, atol=0.1)
+  assert half.empty_cache(1, 1)[0][0].dtype == jnp.bfloat16
+
+
+def test_sinusoids_are_the_definition():
+  found = transformer.sinusoids(40, 6)
+  for t in (0, 1, 7, 39):
+    rates = [10_000 ** (-2 * k / 6) for k in range(3)]
+    expected = [np.sin(t * r) for r in rates] + [np.cos(t * r) for r in rates]
+    np.testing.assert_allclose(found[t], expected, atol=1e-6)
+  assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+  'options, told',
+  [
+    (dict(norm='middle'), "model.norm='middle' must be 'post' or 'pre'"),
+    (dict(activation='tanh'), "model.activation='tanh'.*gelu"),
+    (dict(dropout=1.0), r'model.dropout=1.0 must be in \[0, 1\)'),
+    (dict(dropout=-0.1), r'model.dropout=-0.1 must be in \[0, 1\)'),
+    (dict(dropout=float('nan')), r'model.dropout=nan must be in \[0, 1\)'),
+    (dict(num_heads=0), 'model.num_heads=0 must be at least 1'),
+    (dict(num_decoder_layers=0), 'model.num_decoder_layers=0'),
+    (dict(vocab_size=-1), 'model.vocab_size=-1'),
+    (dict(model_dim=9, num_heads=3), 'model.model_dim=9 must be even'),
+    (dict(num_heads=3), 'num_heads=3 does not divide model_dim=8'),
+  ],
+)
+def test_bad_options_are_refused(options, told):
+  with pytest.raises(ValueError, match=told):
+    nnx.eval_shape(lambda: make(**options))
+
+
+def load_config(name, arguments=''):
+  path = ROOT / 'configs' / f'{name}.py'
+  spec = importlib.util.spec_from_file_location(name, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arguments)
+
+
+@pytest.mark.parametrize(
+  'arguments, row, expected',
+  [
+    ('dense', 'nmt_total_full', 209_911_808),
+    ('', 'nmt_total_tt1', 178_552_832),
+    ('rank=48', 'nmt_total_tt2', 177_610_752),
+    ('rank=32', 'nmt_total_tt3', 176_930_816),
+  ],
+)
+def test_published_sizes(arguments, row, expected):
+  blueprint = build.blueprint(load_config('wmt14_tt', arguments))
+  leaves = jax.tree.leaves(blueprint.params)
+  assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+  assert functional.num_params(blueprint.params) == expected == GOLDEN[row]
+  assert not blueprint.report.unreached

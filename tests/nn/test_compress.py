@@ -1,0 +1,293 @@
+"""Swapping parameterizations in: sharing, foreign models, rules, expand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tt_compress.nn import compress, embed, functional, linear
+
+RANK_2 = dict(name='low_rank', rank=2)
+
+
+class Shared(nnx.Module):
+  """One module in two places; `layer` makes it, of 6 x 6."""
+
+  def __init__(self, layer, rngs):
+    self.first = nnx.Dict(inner=layer(6, 6, rngs=rngs))
+    self.second = nnx.List([self.first.inner])
+    self.other = layer(6, 6, rngs=rngs)
+
+
+class Foreign(nnx.Module):
+  """A model made of Flax's own layers."""
+
+  def __init__(self, rngs, dim=6):
+    self.table = nnx.Embed(10, dim, rngs=rngs)
+    self.mlp = nnx.Sequential(
+      nnx.Linear(dim, 8, rngs=rngs),
+      nnx.relu,
+      nnx.Linear(8, dim, use_bias=False, rngs=rngs),
+    )
+    self.norm = nnx.LayerNorm(dim, rngs=rngs)
+
+  def __call__(self, ids):
+    return self.table.attend(self.norm(self.mlp(self.table(ids))))
+
+
+class Unreachable(nnx.Module):
+  def __init__(self, rngs):
+    self.head = nnx.Linear(6, 6, rngs=rngs)
+    self.general = nnx.LinearGeneral(6, 6, use_bias=False, rngs=rngs)
+    self.convolution = nnx.Conv(6, 6, (3,), use_bias=False, rngs=rngs)
+    self.attention = nnx.MultiHeadAttention(2, 6, use_bias=False, rngs=rngs)
+    self.lora = nnx.LoRALinear(6, 6, lora_rank=1, use_bias=False, rngs=rngs)
+
+
+def low_rank_matrix(rows, cols, rank):
+  random = np.random.default_rng(0)
+  product = random.normal(size=(rows, rank)) @ random.normal(size=(rank, cols))
+  return jnp.asarray(product, jnp.float32)
+
+
+def random_rows(*shape):
+  return np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+  'layer', [linear.Linear, embed.Embed, nnx.Linear, nnx.Embed]
+)
+def test_a_shared_module_stays_shared(layer):
+  model = Shared(layer, nnx.Rngs(0))
+  report = compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
+  assert model.first.inner is model.second[0]
+  assert model.first.inner is not model.other
+  assert [swap.path for swap in report.swapped] == [
+    'first/inner = second/0',
+    'other',
+  ]
+  _, params, _ = functional.split(model)
+  matrices = functional.matrices(model)
+  assert len(matrices) == 2
+  biases = 12 if layer in (linear.Linear, nnx.Linear) else 0
+  assert functional.num_params(params) == 2 * 2 * (6 + 6) + biases
+  compress.expand(model)
+  assert model.first.inner is model.second[0]
+
+
+def test_a_module_below_a_shared_one_stays_shared():
+  model = nnx.Dict(first=nnx.Dict(inner=nnx.Linear(6, 6, rngs=nnx.Rngs(0))))
+  model.second = model.first
+  compress.compress(model, [('.*/inner', RANK_2)], nnx.Rngs(1))
+  assert isinstance(model.first.inner, linear.Linear)
+  assert model.first.inner is model.second.inner
+
+
+def test_a_module_may_refer_to_its_parent():
+  model = nnx.Dict(child=nnx.Dict(linear=nnx.Linear(6, 6, rngs=nnx.Rngs(0))))
+  model.child.parent = model
+  report = compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
+  assert [swap.path for swap in report.swapped] == ['child/linear']
+
+
+def test_two_rules_on_one_shared_matrix_are_refused():
+  rules = [
+    ('first/.*', RANK_2),
+    ('second/.*', dict(name='low_rank', rank=3)),
+  ]
+  with pytest.raises(ValueError, match='first/inner = second/0'):
+    compress.compress(Shared(nnx.Linear, nnx.Rngs(0)), rules, nnx.Rngs(1))
+
+
+def test_one_path_of_a_shared_matrix_is_enough():
+  model = Shared(nnx.Linear, nnx.Rngs(0))
+  report = compress.compress(model, [('second/0', RANK_2)], nnx.Rngs(1))
+  assert model.first.inner is model.second[0]
+  assert isinstance(model.first.inner, linear.Linear)
+  assert report.kept == ('other',)
+
+
+def test_layers_of_flax_are_swapped():
+  model = Foreign(nnx.Rngs(0))
+  model.mlp.layers[0].bias.set_value(jnp.arange(8.0))
+  rules = [('table', RANK_2), ('mlp/.*', dict(name='tensor_train', tt_rank=2))]
+  report = compress.compress(model, rules, nnx.Rngs(1))
+  assert [swap.path for swap in report.swapped] == [
+    'table',
+    'mlp/layers/0',
+    'mlp/layers/2',
+  ]
+  assert not report.kept and not report.unreached
+  assert isinstance(model.table, embed.Embed)
+  up, _, down = model.mlp.layers
+  np.testing.assert_array_equal(up.bias.get_value(), np.arange(8))
+  assert down.bias is None
+  ids = np.array([[3, 1, 4]])
+  x = model.table.full()[ids]
+  hidden = jax.nn.relu(x @ up.full() + np.arange(8))
+  expected = model.norm(hidden @ down.full()) @ model.table.full().T
+  np.testing.assert_allclose(model(ids), expected, atol=1e-5)
+
+
+def test_a_rule_may_drop_the_bias():
+  model = Foreign(nnx.Rngs(0))
+  rule = ('mlp/layers/0', dict(bias=False, **RANK_2))
+  compress.compress(model, [rule], nnx.Rngs(1))
+  assert model.mlp.layers[0].bias is None
+
+
+@pytest.mark.parametrize(
+  'layer, options, std',
+  [
+    (nnx.Linear, {}, 400**-0.5),
+    (nnx.Embed, {}, 100**-0.5),
+    (linear.Linear, {}, 400**-0.5),
+    (embed.Embed, {}, 100**-0.5),
+    (nnx.Linear, dict(std=2.0), 2.0),
+    (embed.Embed, dict(std=2.0), 2.0),
+  ],
+)
+def test_standard_deviation(layer, options, std):
+  model = nnx.Dict(only=layer(400, 100, rngs=nnx.Rngs(0)))
+  rule = ('only', dict(name='low_rank', rank=50, **options))
+  compress.compress(model, [rule], nnx.Rngs(1))
+  assert model.only.std == std
+  assert np.std(model.only.full()) == pytest.approx(std, rel=0.1)
+
+
+def test_a_model_keeps_its_own_std():
+  layer = linear.Linear(100, 400, std=0.5, rngs=nnx.Rngs(0))
+  model = nnx.Dict(only=layer)
+  rule = ('only', dict(name='low_rank', rank=50))
+  compress.compress(model, [rule], nnx.Rngs(1))
+  assert model.only.std == 0.5
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    RANK_2,
+    dict(name='tensor_train', tt_rank=(4,), row_modes=(2, 3), col_modes=(4, 2)),
+  ],
+)
+def test_fit_starts_from_the_present_matrix(options):
+  matrix = low_rank_matrix(6, 8, 2)
+  if options['name'] == 'tensor_train':
+    # the matrix whose matricization over (i1 j1), (i2 j2) has rank 4
+    matrix = low_rank_matrix(8, 6, 4).reshape(2, 4, 3, 2)
+    matrix = matrix.transpose(0, 2, 1, 3).reshape(6, 8)
+  plain = nnx.Linear(6, 8, rngs=nnx.Rngs(0))
+  plain.kernel.set_value(matrix)
+  plain.bias.set_value(jnp.ones(8))
+  model = nnx.Dict(only=plain)
+  report = compress.compress(model, [('only', options)], nnx.Rngs(1), fit=True)
+  np.testing.assert_allclose(model.only.full(), matrix, atol=1e-5)
+  assert report.swapped[0].error < 1e-5
+  x = random_rows(5, 6)
+  np.testing.assert_allclose(model.only(x), x @ matrix + 1, atol=1e-4)
+
+
+def test_fit_reports_the_error_that_is_left():
+  plain = nnx.Embed(6, 8, rngs=nnx.Rngs(0))
+  matrix = plain.embedding.get_value()
+  singular = np.linalg.svd(matrix, compute_uv=False)
+  model = nnx.Dict(only=plain)
+  report = compress.compress(model, [('only', RANK_2)], nnx.Rngs(1), fit=True)
+  expected = np.linalg.norm(singular[2:]) / np.linalg.norm(singular)
+  assert report.swapped[0].error == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_fit_there_is_no_error_to_report():
+  model = Foreign(nnx.Rngs(0))
+  report = compress.compress(model, [('table', RANK_2)], nnx.Rngs(1))
+  assert report.swapped[0].error is None
+
+
+@pytest.mark.parametrize(
+  'rules, told',
+  [
+    ([('tabel', RANK_2)], ["'tabel' matches none", "'table'"]),
+    ([('.*', RANK_2), ('table', RANK_2)], ["'table' matches only", "'.*'"]),
+    ([('table', dict(name='tensor_tran'))], ['table:', "'tensor_train'"]),
+    ([('table', dict(rank=2))], ['table', 'has no name', 'low_rank']),
+    (
+      [('table', dict(name='low_rank', rnak=2))],
+      ['table:', "'rnak'", "mean 'rank'"],
+    ),
+    ([('table', dict(name='low_rank'))], ['table:', 'needs rank']),
+    ([('table', dict(name='low_rank', rank=0))], ['table:', 'rank', 'got 0']),
+    (
+      [
+        (
+          'table',
+          dict(
+            name='tensor_train', tt_rank=2, row_modes=(2, 4), col_modes=(2, 3)
+          ),
+        )
+      ],
+      ['table:', 'rows=10', '(2, 4) = 8'],
+    ),
+  ],
+)
+def test_a_bad_rule_names_where_and_what(rules, told):
+  with pytest.raises(ValueError) as error:
+    compress.compress(Foreign(nnx.Rngs(0)), rules, nnx.Rngs(1))
+  for words in told:
+    assert words in str(error.value)
+
+
+def test_weights_out_of_reach_are_reported():
+  model = Unreachable(nnx.Rngs(0))
+  report = compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
+  assert [swap.path for swap in report.swapped] == ['head']
+  assert set(report.unreached) == {
+    'general/kernel',
+    'convolution/kernel',
+    *(f'attention/{name}/kernel' for name in ('query', 'key', 'value', 'out')),
+    'lora/kernel',
+    'lora/lora/lora_a',
+    'lora/lora/lora_b',
+  }
+
+
+def test_a_matrix_in_a_tuple_is_refused():
+  model = nnx.Dict(pair=nnx.data((nnx.Linear(6, 6, rngs=nnx.Rngs(0)),)))
+  with pytest.raises(ValueError, match='pair/0: it is held by tuple'):
+    compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
+
+
+def test_nothing_is_allocated_abstractly():
+  report = None
+
+  def make():
+    nonlocal report
+    model = Foreign(nnx.Rngs(0), dim=31_623)
+    model.table = nnx.Embed(31_623, 31_623, rngs=nnx.Rngs(0))  # 10^9 numbers
+    rules = [('table', dict(name='tensor_train', tt_rank=4)), ('.*', RANK_2)]
+    report = compress.compress(model, rules, nnx.Rngs(1))
+    return model
+
+  model = nnx.eval_shape(make)
+  _, params, _ = functional.split(model)
+  leaves = jax.tree.leaves(params)
+  assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+  assert report.swapped[0].spec.rows == 31_623
+  assert report.swapped[0].spec.compression_ratio > 10_000
+  assert functional.num_params(params) < 300_000
+
+
+def test_expand_computes_the_same_and_is_dense():
+  model = Foreign(nnx.Rngs(0))
+  rules = [('table', dict(name='tensor_train', tt_rank=2)), ('.*', RANK_2)]
+  compress.compress(model, rules, nnx.Rngs(1))
+  model.mlp.layers[0].bias.set_value(jnp.arange(8.0))
+  ids = np.array([[3, 1, 4]])
+  expected = model(ids)
+  compress.expand(model)
+  np.testing.assert_allclose(model(ids), expected, atol=1e-5)
+  names = {
+    path: type(found.spec).__name__
+    for path, found in functional.matrices(model).items()
+  }
+  assert names == dict.fromkeys(('table', 'mlp/layers/0', 'mlp/layers/2'), 'Dense')

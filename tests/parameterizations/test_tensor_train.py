@@ -1,0 +1,199 @@
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.parameterizations import contract
+from tt_compress.parameterizations import base, tensor_train
+
+MODES = dict(row_modes=(32, 32, 32), col_modes=(8, 8, 16))
+
+
+def make(rows=60, cols=24, tt_rank=3, **options):
+  return tensor_train.TensorTrain(
+    rows=rows, cols=cols, tt_rank=tt_rank, **options
+  )
+
+
+def test_full_is_the_definition_with_row_major_digits(key):
+  spec = make(
+    rows=11, cols=7, tt_rank=(2, 3), row_modes=(2, 3, 2), col_modes=(2, 2, 2)
+  )
+  factors = spec.init(key, std=1.0)
+  cores = [np.asarray(factors[f'core_{k}'], np.float64) for k in range(3)]
+  expected = np.zeros((12, 8))
+  for i in itertools.product(range(2), range(3), range(2)):
+    for j in itertools.product(range(2), repeat=3):
+      product = np.eye(1)
+      for core, m, n in zip(cores, i, j, strict=True):
+        product = product @ core[:, m, n, :]
+      row = np.ravel_multi_index(i, (2, 3, 2))
+      expected[row, np.ravel_multi_index(j, (2, 2, 2))] = product[0, 0]
+  np.testing.assert_allclose(
+    spec.full(factors), expected[:11, :7], rtol=1e-5, atol=1e-6
+  )
+
+
+def test_core_variance_is_that_of_the_equation(key):
+  spec = make(rows=4096, cols=4096, tt_rank=(4, 9), num_modes=3)
+  factors = spec.init(key, std=0.5)
+  # R^2 = 4 * 9, so (sigma / R)^(2 / N) = (0.5 / 6)^(2 / 3).
+  for k in range(3):
+    core = np.asarray(factors[f'core_{k}'])
+    np.testing.assert_allclose(core.var(), (0.5 / 6) ** (2 / 3), rtol=0.2)
+
+
+def test_entries_become_normal_with_the_rank(key):
+  """Excess kurtosis of entries falls with the rank, as the paper's Figure 2."""
+
+  def kurtosis(rank):
+    spec = make(
+      rows=81,
+      cols=81,
+      tt_rank=rank,
+      row_modes=(3, 3, 3, 3),
+      col_modes=(3, 3, 3, 3),
+    )
+    draw = lambda k: spec.full(spec.init(k, std=1.0))
+    x = np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(key, 50)))
+    return np.mean(x**4) / np.mean(x**2) ** 2
+
+  assert kurtosis(1) > kurtosis(4) > kurtosis(16)
+  assert abs(kurtosis(16) - 3) < 1
+
+
+def test_spec_tells_what_was_chosen():
+  spec = make(rows=1000, cols=512, tt_rank=4)
+  assert spec.tt_rank == (1, 4, 4, 1)
+  assert spec.row_modes == (10, 10, 10)
+  assert spec.col_modes == (8, 8, 8)
+  assert spec.num_modes == 3
+  assert make(num_modes=4).num_modes == 4
+  assert make(row_modes=(8, 8)).col_modes == (4, 6)
+  assert make(tt_rank=(2, 3)) == make(tt_rank=(1, 2, 3, 1))
+  assert make(tt_rank=[2, 3]) == make(tt_rank=(2, 3))
+  assert hash(make(row_modes=[4, 4, 4])) == hash(make(row_modes=(4, 4, 4)))
+
+
+def test_ranks_may_exceed_those_of_the_unfoldings(key):
+  spec = make(tt_rank=500)
+  assert spec.core_shapes[0][-1] == 500
+  contract.check_fit(spec, key)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (
+      dict(rows=30522, row_modes=(25, 30, 40)),
+      r'rows=30522 does not fit in modes \(25, 30, 40\) = 30000; the product '
+      'must be >= rows; leave out row_modes to have them chosen, e.g. ',
+    ),
+    (
+      dict(col_modes=(2, 2, 2)),
+      r'cols=24 does not fit in modes \(2, 2, 2\) = 8',
+    ),
+    (dict(tt_rank=0), 'tt_rank must be an integer of at least 1, got 0'),
+    (dict(tt_rank=2.5), 'tt_rank must be an integer of at least 1, got 2.5'),
+    (dict(tt_rank=(2, -1)), 'every entry of tt_rank .* got -1'),
+    (dict(tt_rank=(2,)), r'tt_rank=\(2,\) does not suit 3 modes; .* 2 inner'),
+    (dict(tt_rank=(2, 3, 3, 2)), 'all 4 with 1 at both ends'),
+    (dict(row_modes=(0, 8, 8)), 'every entry of row_modes .* got 0'),
+    (
+      dict(row_modes=(8, 8), col_modes=(4, 4, 4)),
+      'the number of modes differs: row_modes has 2, col_modes has 3',
+    ),
+    (dict(row_modes=(8, 8), num_modes=3), 'num_modes has 3'),
+    (dict(num_modes=0), 'num_modes must be an integer of at least 1'),
+  ],
+)
+def test_bad_options(options, message):
+  with pytest.raises(ValueError, match=message):
+    make(**options)
+
+
+def test_fit_is_tt_svd_of_the_padded_matrix(key):
+  spec = make(rows=97, cols=13, tt_rank=8, num_modes=2)
+  matrix = jax.random.normal(key, (97, 13))
+  rows, cols = math.prod(spec.row_modes), math.prod(spec.col_modes)
+  padded = np.zeros((rows, cols))
+  padded[:97, :13] = matrix
+  (i1, i2), (j1, j2) = spec.row_modes, spec.col_modes
+  unfolding = padded.reshape(i1, i2, j1, j2).swapaxes(1, 2)
+  unfolding = unfolding.reshape(i1 * j1, i2 * j2)
+  u, s, vt = np.linalg.svd(unfolding, full_matrices=False)
+  nearest = ((u[:, :8] * s[:8]) @ vt[:8]).reshape(i1, j1, i2, j2)
+  nearest = nearest.swapaxes(1, 2).reshape(rows, cols)[:97, :13]
+  fitted = spec.full(spec.fit(matrix))
+  np.testing.assert_allclose(fitted, nearest, atol=1e-5)
+
+
+def test_more_tokens_change_the_way_but_not_the_value(key):
+  spec = make(rows=100, cols=30, tt_rank=6)
+  factors = spec.init(key, std=0.3)
+  full = spec.full(factors)
+  for tokens in (1, 8, 300):
+    x = jax.random.normal(key, (tokens, 100))
+    contract.close(jax.jit(spec.apply)(factors, x), x @ full, 1e-5)
+    ids = jax.random.randint(key, (tokens,), 0, 100)
+    contract.close(jax.jit(spec.take)(factors, ids), full[ids], 1e-5)
+
+
+def temporaries(function, *arguments):
+  """Bytes of temporary memory of a compiled function and of its gradient."""
+
+  def total(*arguments):
+    return jnp.sum(jnp.square(function(*arguments)))
+
+  floats = tuple(
+    i
+    for i, argument in enumerate(arguments)
+    if jnp.issubdtype(jax.tree.leaves(argument)[0].dtype, jnp.floating)
+  )
+  for compiled in (function, jax.grad(total, floats)):
+    memory = jax.jit(compiled).lower(*arguments).compile().memory_analysis()
+    yield memory.temp_size_in_bytes
+
+
+@pytest.mark.parametrize(
+  'method, shape, dtype',
+  [
+    ('take', (4096,), jnp.int32),
+    ('apply', (16, 32768), jnp.float32),
+    ('attend', (16, 1024), jnp.float32),
+  ],
+)
+def test_the_matrix_is_never_made(method, shape, dtype):
+  spec = make(32768, 1024, 16, **MODES)
+  factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  argument = jax.ShapeDtypeStruct(shape, dtype)
+  matrix = 4 * spec.rows * spec.cols
+  for size in temporaries(getattr(spec, method), factors, argument):
+    assert size < matrix / 2
+  # The measure sees the matrix where it is made.
+  slow = getattr(base.Parameterization, method)
+  slow_sizes = temporaries(lambda f, a: slow(spec, f, a), factors, argument)
+  assert min(slow_sizes) >= matrix
+
+
+def test_the_full_matrix_is_not_kept_for_the_backward_pass():
+  """Several products through the full matrix hold one at a time."""
+  spec = make(1024, 1024, 64, num_modes=3)
+  factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  x = jax.ShapeDtypeStruct((256, 1024), jnp.float32)
+
+  layers = [factors] * 8
+
+  def chain(product):
+    def run(layers, x):
+      for factors in layers:
+        x = jnp.tanh(product(factors, x))
+      return x
+
+    return max(temporaries(run, layers, x))
+
+  kept = chain(lambda f, x: base.Parameterization.apply(spec, f, x))
+  assert chain(spec.apply) < kept - 4 * 4 * spec.rows * spec.cols

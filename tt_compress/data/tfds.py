@@ -1,0 +1,166 @@
+"""Any translation data set of TensorFlow Datasets.
+
+Data prepared as array_record are read without TensorFlow; preparing some sets
+(wmt14_translate among them) and reading tfrecord need it.
+"""
+
+import importlib
+import importlib.util
+import os
+
+from absl import logging
+
+from tt_compress.data import corpus
+
+_INSTALL = "pip install 'tt-compress[data]'"
+
+
+def load(
+  split,
+  *,
+  name,
+  source_language,
+  target_language,
+  splits=None,
+  data_dir=None,
+):
+  """Reads one split, preparing the data set first if that was not done yet.
+
+  Pairs with a blank side are left out, both sides, and counted in the log.
+
+  Args:
+    split: 'train', 'validation' or 'test'.
+    name: data set with its configuration, such as 'wmt14_translate/de-en'.
+    source_language: feature with the source sentence, such as 'de'.
+    target_language: feature with the target sentence, such as 'en'.
+    splits: mapping from our splits to those of the data set, slices included,
+      such as {'train': 'train[:10%]'}; the same names by default.
+    data_dir: folder of prepared data; the environment variable TFDS_DATA_DIR
+      and then ~/tensorflow_datasets by default.
+
+  Returns:
+    A `Corpus`.
+
+  Raises:
+    ImportError: a package is missing; the message says what to install.
+    RuntimeError: the data can be neither found nor prepared here.
+    ValueError: an unknown data set, split or language.
+  """
+  part = (splits or {}).get(split, split)
+  folder = data_dir or os.environ.get('TFDS_DATA_DIR') or None
+  datasets = _import()
+  builder = _builder(datasets, name, folder)
+  languages = (source_language, target_language)
+  _check_languages(builder, name, languages)
+  if not builder.is_prepared():
+    builder = _prepare(datasets, name, folder)
+  _check_split(builder, name, part)
+  pairs = (
+    [_decode(row[key], f'{name} {part} row {i}, {key}') for key in languages]
+    for i, row in enumerate(_rows(datasets, builder, name, part))
+  )
+  return corpus.from_pairs(pairs, f'{name} {part}')
+
+
+def _import():
+  """Imports the library and the package that it needs but does not declare."""
+  try:
+    importlib.import_module('importlib_resources')
+    return importlib.import_module('tensorflow_datasets')
+  except ImportError as error:
+    raise ImportError(
+      f'the data source tfds needs {error.name}; {_INSTALL}'
+    ) from error
+
+
+def _builder(datasets, name, folder, **options):
+  try:
+    return datasets.builder(name, data_dir=folder, **options)
+  except datasets.core.DatasetNotFoundError as error:
+    if _has_tensorflow():
+      raise ValueError(
+        f'tensorflow_datasets has no data set {name!r}, and none is prepared '
+        f'in {_shown(folder)}; check the name, or set TFDS_DATA_DIR to the '
+        'folder that holds it'
+      ) from error
+    raise ImportError(
+      f'tensorflow_datasets does not find {name!r}: many data sets, '
+      'wmt14_translate among them, are known only where TensorFlow is '
+      f'installed. {_INSTALL}, or set TFDS_DATA_DIR to a folder that holds '
+      f'{name} prepared as array_record (looked in {_shown(folder)})'
+    ) from error
+  except ModuleNotFoundError as error:
+    raise _missing(name, error) from error
+
+
+def _prepare(datasets, name, folder):
+  """Downloads and prepares a data set as array_record."""
+  logging.info('preparing %s in %s', name, _shown(folder))
+  builder = _builder(datasets, name, folder, file_format='array_record')
+  try:
+    builder.download_and_prepare()
+  except ModuleNotFoundError as error:
+    raise _missing(name, error) from error
+  except Exception as error:  # network, disk, checksum: all end the same way
+    raise RuntimeError(
+      f'{name} is not prepared in {_shown(folder)} and cannot be prepared '
+      f'here ({type(error).__name__}: {error}). Set TFDS_DATA_DIR to a folder '
+      'that holds it, or prepare it on a machine with network access (tfds '
+      f'build {name} --file_format=array_record) and copy the folder'
+    ) from error
+  return builder
+
+
+def _rows(datasets, builder, name, part):
+  """Returns the examples of a split, without TensorFlow where possible."""
+  try:
+    return builder.as_data_source(split=part)
+  except ModuleNotFoundError as error:
+    raise _missing(name, error) from error
+  except NotImplementedError as error:  # prepared as tfrecord
+    if not _has_tensorflow():
+      raise ImportError(
+        f'{name} is prepared as tfrecord, which only TensorFlow reads; '
+        f'{_INSTALL}, or prepare it as array_record'
+      ) from error
+  return datasets.as_numpy(builder.as_dataset(split=part, shuffle_files=False))
+
+
+def _check_languages(builder, name, languages):
+  known = sorted(builder.info.features)
+  for language in languages:
+    if language not in known:
+      raise ValueError(f'{name} has no language {language!r}; it has {known}')
+
+
+def _check_split(builder, name, part):
+  known = sorted(builder.info.splits)
+  for piece in str(part).split('+'):
+    if piece.split('[')[0].strip() not in known:
+      raise ValueError(
+        f'{name} has no split {part!r}; it has {known}: name them with '
+        "splits={'train': ..., 'validation': ..., 'test': ...}"
+      )
+
+
+def _decode(text, where):
+  if isinstance(text, str):
+    return text
+  if not isinstance(text, bytes):
+    raise ValueError(f'{where}: {type(text).__name__} is not text')
+  try:
+    return text.decode('utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{where}: invalid UTF-8 ({error})') from error
+
+
+def _missing(name, error):
+  return ImportError(f'{name} needs {error.name}, not installed; {_INSTALL}')
+
+
+def _shown(folder):
+  return folder or '~/tensorflow_datasets (TFDS_DATA_DIR is not set)'
+
+
+def _has_tensorflow():
+  return importlib.util.find_spec('tensorflow') is not None
