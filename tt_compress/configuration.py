@@ -20,6 +20,8 @@ from ml_collections import config_dict
 
 from tt_compress import models
 
+DENSE_SUFFIX = '-dense'
+
 
 def parse(arguments: str, **options) -> dict:
   """Reads the argument of a config file, `FILE:flag,key=value`.
@@ -55,7 +57,11 @@ def parse(arguments: str, **options) -> dict:
         f'config argument {name}={value!r} must be of type '
         f'{type(known[name]).__name__}, e.g. {name}={known[name]}'
       ) from None
-  parsed['given'] = tuple(part for part in (arguments or '').split(',') if part)
+  parsed['given'] = tuple(
+    part
+    for part in (arguments or '').split(',')
+    if part and not part.startswith('dense')
+  )
   return parsed
 
 
@@ -182,6 +188,7 @@ def finish(
 def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The dense twin: the same run without compression."""
   config = ml_collections.ConfigDict(config)
+  config.name = config.name.removesuffix(DENSE_SUFFIX) + DENSE_SUFFIX
   config.model.update(config.dense)
   config.compress = ()
   return config

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.parameterizations import contract
+from tt_compress.algebra import plans
 from tt_compress.parameterizations import base, tensor_train
 
 MODES = dict(row_modes=(32, 32, 32), col_modes=(8, 8, 16))
@@ -38,8 +39,8 @@ def test_full_is_the_definition_with_row_major_digits(key):
 
 
 def test_core_variance_is_that_of_the_equation(key):
-  spec = make(rows=4096, cols=4096, tt_rank=(4, 9), num_modes=3)
-  factors = spec.init(key, std=0.5)
+  spec = make(rows=512, cols=4096, tt_rank=(4, 9))
+  factors, _ = contract.draw(spec)(key)
   # R^2 = 4 * 9, so (sigma / R)^(2 / N) = (0.5 / 6)^(2 / 3).
   for k in range(3):
     core = np.asarray(factors[f'core_{k}'])
@@ -47,22 +48,23 @@ def test_core_variance_is_that_of_the_equation(key):
 
 
 def test_entries_become_normal_with_the_rank(key):
-  """Excess kurtosis of entries falls with the rank, as the paper's Figure 2."""
+  """Kurtosis falls to 3 with the rank, as in Figure 2 of the paper.
 
-  def kurtosis(rank):
+  Each of the N - 1 inner ranks multiplies it by 1 + 2 / R.
+  """
+  for rank, tolerance in ((4, 0.3), (32, 0.1)):
     spec = make(
-      rows=81,
-      cols=81,
+      rows=256,
+      cols=256,
       tt_rank=rank,
-      row_modes=(3, 3, 3, 3),
-      col_modes=(3, 3, 3, 3),
+      row_modes=(4, 4, 4, 4),
+      col_modes=(4, 4, 4, 4),
     )
-    draw = lambda k: spec.full(spec.init(k, std=1.0))
-    x = np.asarray(jax.jit(jax.vmap(draw))(jax.random.split(key, 50)))
-    return np.mean(x**4) / np.mean(x**2) ** 2
-
-  assert kurtosis(1) > kurtosis(4) > kurtosis(16)
-  assert abs(kurtosis(16) - 3) < 1
+    draws = map(contract.draw(spec), jax.random.split(key, 16))
+    x = np.stack([np.asarray(full) for _, full in draws])
+    kurtosis = np.mean(x**4) / np.mean(x**2) ** 2
+    expected = 3 * (1 + 2 / rank) ** 3
+    np.testing.assert_allclose(kurtosis, expected, rtol=tolerance)
 
 
 def test_spec_tells_what_was_chosen():
@@ -78,10 +80,10 @@ def test_spec_tells_what_was_chosen():
   assert hash(make(row_modes=[4, 4, 4])) == hash(make(row_modes=(4, 4, 4)))
 
 
-def test_ranks_may_exceed_those_of_the_unfoldings(key):
+def test_ranks_may_exceed_those_of_the_unfoldings():
   spec = make(tt_rank=500)
   assert spec.core_shapes[0][-1] == 500
-  contract.check_fit(spec, key)
+  contract.check_fit(spec)
 
 
 @pytest.mark.parametrize(
@@ -180,20 +182,19 @@ def test_the_matrix_is_never_made(method, shape, dtype):
 
 
 def test_the_full_matrix_is_not_kept_for_the_backward_pass():
-  """Several products through the full matrix hold one at a time."""
-  spec = make(1024, 1024, 64, num_modes=3)
+  """XLA on CPU may undo this (it merges equal expressions); GPUs do not."""
+  spec = make(512, 512, 64)
   factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
-  x = jax.ShapeDtypeStruct((256, 1024), jnp.float32)
+  x = jax.ShapeDtypeStruct((1024, 512), jnp.float32)
+  shapes = tuple(core.shape for core in factors.values())
+  assert len(plans.for_apply(shapes, 1024).groups) == 1
 
-  layers = [factors] * 8
+  def kept(product):
+    _, backward = jax.eval_shape(
+      lambda f, x: jax.vjp(product, f, x), factors, x
+    )
+    return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
-  def chain(product):
-    def run(layers, x):
-      for factors in layers:
-        x = jnp.tanh(product(factors, x))
-      return x
-
-    return max(temporaries(run, layers, x))
-
-  kept = chain(lambda f, x: base.Parameterization.apply(spec, f, x))
-  assert chain(spec.apply) < kept - 4 * 4 * spec.rows * spec.cols
+  slow = lambda f, x: base.Parameterization.apply(spec, f, x)
+  assert kept(spec.apply) <= spec.num_params + math.prod(x.shape)
+  assert kept(slow) >= kept(spec.apply) + spec.rows * spec.cols

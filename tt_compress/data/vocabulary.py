@@ -5,7 +5,7 @@ import io
 import json
 import os
 import re
-import tempfile
+import uuid
 
 import numpy as np
 import sentencepiece
@@ -99,14 +99,15 @@ class Vocabulary:
     """Writes the SentencePiece model to `path`, all of it or nothing."""
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, suffix='.tmp')
+    # A name of its own, so that racing processes do not write one file.
+    part = os.path.join(folder, f'{uuid.uuid4().hex}.tmp')
     try:
-      with os.fdopen(handle, 'wb') as file:
+      with open(part, 'xb') as file:
         file.write(self.model)
-      os.replace(name, path)
-    except BaseException:
-      os.unlink(name)
-      raise
+      os.replace(part, path)
+    finally:
+      if os.path.exists(part):
+        os.unlink(part)
 
 
 def load(path):
@@ -143,7 +144,8 @@ def train(
     A `Vocabulary`.
 
   Raises:
-    ValueError: no text, or a `vocab_size` below the number of characters.
+    ValueError: no text, a `vocab_size` below the number of characters, or an
+      option that SentencePiece refuses.
   """
   lines = _select([line for line in lines if line.strip()], max_lines)
   if not lines:
@@ -203,7 +205,7 @@ def _train(lines, options):
   """Returns the bytes of a model of at most `vocab_size` pieces."""
   try:
     return _run_trainer(lines, options)
-  except RuntimeError as error:
+  except (RuntimeError, ValueError) as error:
     limit = re.search(r'Vocabulary size too high.*?<=\s*(\d+)', str(error))
     if limit:
       return _run_trainer(lines, options | {'vocab_size': int(limit[1])})
@@ -221,7 +223,7 @@ def _run_trainer(lines, options):
     sentence_iterator=iter(lines),
     model_writer=model,
     # Longer lines would be dropped without a word.
-    max_sentence_length=max(4192, *(len(line.encode()) for line in lines)),
+    max_sentence_length=max(4192, max(len(line.encode()) for line in lines)),
     num_threads=1,  # the same model on every machine
     minloglevel=2,
     **_SPECIAL_IDS,

@@ -72,7 +72,7 @@ class Translation:
     self._decode = jax.jit(self._search, static_argnames='beam_size')
 
   @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
-  def corpus(self, split: str) -> corpus.Corpus:
+  def pairs(self, split: str) -> corpus.Corpus:
     """The sentence pairs of 'train', 'validation' or 'test'."""
     data = self._config.data
     return sources.load(data.source, split, **data.options)
@@ -83,7 +83,7 @@ class Translation:
     path = self._workdir and os.path.join(self._workdir, VOCABULARY_FILE)
     if path and os.path.exists(path):
       return vocabulary.load(path)
-    pairs = self.corpus('train')
+    pairs = self.pairs('train')
     trained = vocabulary.train(
       pairs.source + pairs.target,
       vocab_size=self._config.model.vocab_size,
@@ -96,7 +96,7 @@ class Translation:
 
   def _encoded(self, split: str, **limits):
     """Token ids of the pairs within the limits; the others are reported."""
-    pairs = self.corpus(split)
+    pairs = self.pairs(split)
     source = self.vocabulary.encode(pairs.source)
     target = self.vocabulary.encode(pairs.target)
     kept, counts = filters.keep(source, target, **limits)
@@ -249,7 +249,7 @@ class Translation:
       'loss' (nats a token), 'bleu' with its 'signature', 'num_sentences', and
       'samples', triples of source, translation and reference.
     """
-    pairs = self.corpus(split)
+    pairs = self.pairs(split)
     picked = range(len(pairs.source))
     if max_sentences is not None and max_sentences < len(picked):
       picked = np.linspace(0, len(picked) - 1, max_sentences).astype(int)
@@ -276,9 +276,9 @@ class Translation:
     ]
     return result
 
-  def baseline(self, split: str) -> float:
+  def nearest_sentence_bleu(self, split: str) -> float:
     """BLEU of the translation of the nearest training sentence."""
-    train, pairs = self.corpus('train'), self.corpus(split)
+    train, pairs = self.pairs('train'), self.pairs(split)
     nearest = baseline.nearest_translations(
       train.source, train.target, pairs.source
     )

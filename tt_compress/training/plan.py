@@ -34,9 +34,10 @@ def make(config) -> dict:
     dense one, and 'unreached', weights that no rule can reach.
   """
   blueprint = build.blueprint(config)
-  dense = build.blueprint(configuration.twin(config))
+  twin = configuration.twin(config)
   total, dense_total = (
-    functional.num_params(model.params) for model in (blueprint, dense)
+    functional.num_params(model.params)
+    for model in (blueprint, build.blueprint(twin))
   )
   matrices = [
     {
@@ -56,7 +57,7 @@ def make(config) -> dict:
     'num_params': total,
     'dense_num_params': dense_total,
     'compression_ratio': dense_total / total,
-    'reference': f'dense twin of {config.name}',
+    'reference': twin.name,
     'unreached': list(blueprint.report.unreached),
   }
 
@@ -109,8 +110,8 @@ def table(plan: dict) -> str:
   for path in plan['unreached']:
     text.append(f'not reached by compress: {path}')
   text.append(
-    f'model: {plan["num_params"]:,} parameters; {plan["reference"]}: '
-    f'{plan["dense_num_params"]:,}; compression ratio '
+    f'model: {plan["num_params"]:,} parameters; dense twin '
+    f'{plan["reference"]}: {plan["dense_num_params"]:,}; compression ratio '
     f'{plan["compression_ratio"]:.3f}'
   )
   return '\n'.join(text)

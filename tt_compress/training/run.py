@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 
 import jax
 import numpy as np
@@ -25,7 +26,6 @@ from tt_compress.training import (
 
 CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
-TWIN_SUFFIX = '-dense'  # the flag `dense` gives runs/NAME-dense
 # Settings that change what is reported or when, but not the result.
 _HARMLESS = ('logging.', 'evaluation.num_samples', 'name')
 
@@ -132,7 +132,7 @@ class Run:
       'test': self.evaluate('test'),
     }
     if self.config.evaluation.baseline:
-      results['nearest_sentence_bleu'] = self.task.baseline('test')
+      results['nearest_sentence_bleu'] = self.task.nearest_sentence_bleu('test')
     if jax.process_index() == 0:
       _write_json(os.path.join(self.workdir, RESULTS_FILE), results)
     return results
@@ -197,16 +197,10 @@ class Run:
     return state, time.monotonic() - start
 
   def _log(self, done, measured, progress, writer) -> None:
-    losses = [float(m['loss']) for m in measured]
-    for loss, number in zip(
-      losses, range(done - len(losses) + 1, done + 1), strict=True
-    ):
-      if not math.isfinite(loss):
-        raise FloatingPointError(
-          f'the loss of step {number} is {loss}; nothing of it was saved. '
-          'Lower optimizer.learning_rate, set optimizer.clip_norm or raise '
-          'optimizer.warmup_steps, and run the same command in a new workdir'
-        )
+    first = done - len(measured) + 1
+    for number, numbers in enumerate(measured, first):
+      _check_finite(number, numbers)
+    losses = [float(numbers['loss']) for numbers in measured]
     progress.add_tokens(sum(m['tokens'] for m in measured))
     line, speeds = progress.report(done, np.mean(losses))
     logging.info('%s', line)
@@ -282,7 +276,7 @@ class Run:
 
   def twin_results(self) -> dict | None:
     """Results of the dense twin, if it was trained in the folder beside."""
-    folder = self.workdir + TWIN_SUFFIX
+    folder = self.workdir + configuration.DENSE_SUFFIX
     path = os.path.join(folder, RESULTS_FILE)
     if not os.path.exists(path):
       return None
@@ -314,6 +308,16 @@ class Run:
       'backend': jax.default_backend(),
       'num_devices': jax.device_count(),
     }
+
+
+def _check_finite(number: int, measured: Mapping) -> None:
+  for name in ('loss', 'grad_norm'):
+    if not math.isfinite(measured[name]):
+      raise FloatingPointError(
+        f'{name} of step {number} is {measured[name]}; nothing of it was '
+        'saved. Lower optimizer.learning_rate, set optimizer.clip_norm or '
+        'raise optimizer.warmup_steps, and start again in another --workdir'
+      )
 
 
 def digest(tree) -> str:

@@ -1,5 +1,7 @@
 """One mesh for the whole run: data parallel over all devices."""
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -7,11 +9,12 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 DATA = 'data'
 
 
-def make_mesh() -> Mesh:
-  """A mesh of all devices along the axis 'data'."""
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """A mesh along the axis 'data' of the devices, all if None."""
+  devices = jax.devices() if devices is None else devices
   # Auto: make_mesh gives Explicit axes unless told otherwise.
   return jax.make_mesh(
-    (jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,)
+    (len(devices),), (DATA,), axis_types=(AxisType.Auto,), devices=devices
   )
 
 

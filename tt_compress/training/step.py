@@ -130,7 +130,7 @@ def make_step(
     _, params, buffers = functional.split(model)
     metrics = {
       'loss': mean + extra,
-      'grad_norm': optax.global_norm(grads),
+      'grad_norm': optax.tree.norm(grads),
       'tokens': tokens,
     }
     return {

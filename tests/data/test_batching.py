@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+
+from tt_compress.data import batching
+
+OPTIONS = dict(bucket_lengths=(8, 5, 12), batch_tokens=48)
+
+
+def pairs(size=101, longest=11, seed=0):
+  rng = np.random.default_rng(seed)
+  return [
+    [
+      rng.integers(4, 90, rng.integers(0, longest + 1)).astype(np.int32)
+      for _ in range(size)
+    ]
+    for _ in range(2)
+  ]
+
+
+def rows(batch):
+  """Pairs of a batch as tuples, without padding rows."""
+  both = zip(batch['inputs'], batch['targets'], strict=True)
+  return [
+    tuple(tuple(int(i) for i in side[side != 0]) for side in pair)
+    for pair in both
+    if pair[0].any()
+  ]
+
+
+@pytest.mark.parametrize('shuffle', [True, False])
+def test_every_pair_comes_once_an_epoch(shuffle):
+  source, target = pairs()
+  batches = batching.Batches(source, target, shuffle=shuffle, **OPTIONS)
+  expected = sorted(
+    ((*s.tolist(), 2), (*t.tolist(), 2))
+    for s, t in zip(source, target, strict=True)
+  )
+  for epoch in range(3):
+    steps = range(batches.steps_per_epoch)
+    found = [batches.batch(epoch * len(steps) + step) for step in steps]
+    assert sorted(row for batch in found for row in rows(batch)) == expected
+
+
+def test_shapes_are_the_tightest_buckets():
+  source, target = pairs()
+  batches = batching.Batches(source, target, **OPTIONS)
+  seen = set()
+  for step in range(batches.steps_per_epoch):
+    batch = batches.batch(step)
+    size, length = batch['inputs'].shape
+    seen.add((size, length))
+    assert batch['targets'].shape == (size, length)
+    assert batch['inputs'].dtype == batch['targets'].dtype == np.int32
+    np.testing.assert_array_equal(batch['positions'], np.arange(size))
+    for row in rows(batch):
+      need = max(map(len, row))
+      assert length == min(bound for bound in (5, 8, 12) if bound >= need)
+  assert seen == {(9, 5), (6, 8), (4, 12)}
+
+
+def test_batch_is_a_pure_function_of_the_step():
+  source, target = pairs()
+  first = batching.Batches(source, target, seed=3, **OPTIONS)
+  second = batching.Batches(source, target, seed=3, **OPTIONS)
+  total = 3 * first.steps_per_epoch
+  forward = [first.batch(step) for step in range(total)]
+  for step in np.random.default_rng(1).permutation(total):
+    again = second.batch(step)
+    for name, value in forward[step].items():
+      np.testing.assert_array_equal(again[name], value)
+
+
+def test_order_depends_on_seed_and_epoch():
+  source, target = pairs()
+
+  def order(seed, epoch, shuffle=True):
+    batches = batching.Batches(
+      source, target, seed=seed, shuffle=shuffle, **OPTIONS
+    )
+    first = epoch * batches.steps_per_epoch
+    steps = range(first, first + batches.steps_per_epoch)
+    return [row for step in steps for row in rows(batches.batch(step))]
+
+  assert order(0, 0) != order(0, 1)
+  assert order(0, 0) != order(1, 0)
+  assert order(0, 1) != order(1, 0)
+  assert order(0, 0, False) == order(5, 1, False)
+
+
+@pytest.mark.parametrize('count', [1, 2, 4])
+def test_shares_of_processes_make_the_global_batch(count):
+  source, target = pairs()
+  options = OPTIONS | dict(batch_multiple=4)
+  whole = batching.Batches(source, target, **options)
+  shares = [
+    batching.Batches(
+      source, target, process_index=i, process_count=count, **options
+    )
+    for i in range(count)
+  ]
+  for step in range(whole.steps_per_epoch + 2):
+    expected = whole.batch(step)
+    parts = [share.batch(step) for share in shares]
+    for name, value in expected.items():
+      found = np.concatenate([part[name] for part in parts])
+      np.testing.assert_array_equal(found, value)
+
+
+def test_rows_are_a_multiple_even_where_few_tokens_are_asked_for():
+  source, target = pairs()
+  batches = batching.Batches(
+    source, target, bucket_lengths=[12], batch_tokens=10, batch_multiple=8
+  )
+  assert batches.batch(0)['inputs'].shape == (8, 12)
+
+
+def test_the_stream_of_bits_stays_the_same():
+  """A run resumes with the order it began with, under any NumPy."""
+  ids = [[4 + i] for i in range(6)]
+  batches = batching.Batches(
+    ids, ids, bucket_lengths=[2], batch_tokens=4, seed=1
+  )
+  found = [batches.batch(step)['inputs'][:, 0].tolist() for step in range(3)]
+  assert found == [[6, 4], [5, 8], [9, 7]]
+
+
+def test_too_long_pairs_are_counted_not_cut():
+  source, target = pairs()
+  source[7] = np.full(30, 5, np.int32)
+  target[9] = np.full(12, 5, np.int32)
+  with pytest.raises(ValueError, match=r'2 of 101 pairs .*\(12; .* has 31 .*'):
+    batching.Batches(source, target, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (dict(bucket_lengths=()), 'bucket_lengths='),
+    (dict(bucket_lengths=(0, 12)), 'bucket_lengths='),
+    (dict(batch_tokens=0), 'batch_tokens=0'),
+    (dict(batch_multiple=0), 'batch_multiple=0'),
+    (dict(seed=-1), 'seed=-1'),
+    (dict(process_index=2, process_count=2), 'process_index=2'),
+    (dict(process_count=2), '9 rows, .*process_count=2; .*batch_multiple=1'),
+  ],
+)
+def test_bad_options_are_named(options, message):
+  with pytest.raises(ValueError, match=message):
+    batching.Batches(*pairs(), **OPTIONS | options)
+
+
+def test_bad_sequences_and_steps_are_refused():
+  source, target = pairs()
+  with pytest.raises(ValueError, match='101 source and 100 target'):
+    batching.Batches(source, target[:-1], **OPTIONS)
+  with pytest.raises(ValueError, match='no pairs'):
+    batching.Batches([], [], **OPTIONS)
+  with pytest.raises(ValueError, match='step -1'):
+    batching.Batches(source, target, **OPTIONS).batch(-1)
+
+
+def test_summary_counts_padding():
+  ids = [[5, 6, 7]] * 3
+  batches = batching.Batches(ids, ids, bucket_lengths=[8], batch_tokens=16)
+  assert batches.summary() == (
+    '3 pairs, 2 steps an epoch, batches 2x8, 62.5% target padding'
+  )
+
+
+def test_sentence_batches_hold_every_sentence_whole():
+  source, _ = pairs(size=53)
+  source[10] = np.arange(4, 4 + 30, dtype=np.int32)
+  found, shapes = {}, set()
+  batches = batching.sentence_batches(
+    source, bucket_lengths=(6, 12), batch_size=8
+  )
+  for indices, ids in batches:
+    assert ids.dtype == np.int32
+    shapes.add(ids.shape)
+    assert not ids[len(indices) :].any()
+    for index, row in zip(indices, ids, strict=False):
+      found[int(index)] = row[row != 0].tolist()
+  assert shapes == {(8, 6), (8, 12), (8, 36)}
+  assert found == {i: [*ids.tolist(), 2] for i, ids in enumerate(source)}
+
+
+def test_sentence_batches_of_nothing_and_of_bad_size():
+  assert not list(
+    batching.sentence_batches([], bucket_lengths=[4], batch_size=2)
+  )
+  with pytest.raises(ValueError, match='batch_size=0'):
+    list(batching.sentence_batches([[5]], bucket_lengths=[4], batch_size=0))
