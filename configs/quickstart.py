@@ -2,7 +2,7 @@
 
 German to English sentences of a small grammar that comes with the package; the
 test sentences combine words that were never seen together. The feed-forward
-matrices have two TT cores of rank 16, the embedding three of rank 24.
+matrices have two TT cores of rank 16, the embedding two of rank 64.
 
     python -m tt_compress.main --config=configs/quickstart.py
     python -m tt_compress.main --config=configs/quickstart.py:dense
@@ -16,7 +16,7 @@ from tt_compress import configuration
 def get_config(arguments=''):
   arguments = configuration.parse(arguments)
   config = configuration.defaults('quickstart', arguments)
-  config.num_steps = 1200
+  config.num_steps = 1500
   config.data.source = 'embedded'
   config.data.bucket_lengths = (12, 16, 24, 32)
   config.data.batch_tokens = 1536
@@ -32,7 +32,7 @@ def get_config(arguments=''):
   )
   config.compress = (
     ('.*/ffn/.*', dict(name='tensor_train', tt_rank=16, num_modes=2)),
-    ('embed', dict(name='tensor_train', tt_rank=32)),
+    ('embed', dict(name='tensor_train', tt_rank=64, num_modes=2)),
   )
   config.optimizer.update(
     learning_rate=2e-3,
@@ -41,5 +41,5 @@ def get_config(arguments=''):
     final_scale=0.02,
     clip_norm=1.0,
   )
-  config.evaluation.update(every=300, max_sentences=200, baseline=True)
+  config.evaluation.update(every=500, max_sentences=200, baseline=True)
   return configuration.finish(config, arguments)

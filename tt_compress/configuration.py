@@ -9,6 +9,7 @@ A file in `configs/` says only what makes its run different:
       return configuration.finish(config, arguments)
 """
 
+import copy
 import dataclasses
 import json
 import os
@@ -187,7 +188,8 @@ def finish(
 
 def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   """The dense twin: the same run without compression."""
-  config = ml_collections.ConfigDict(config)
+  # ConfigDict(config) would share its groups: the update would change both.
+  config = copy.deepcopy(config)
   config.name = config.name.removesuffix(DENSE_SUFFIX) + DENSE_SUFFIX
   config.model.update(config.dense)
   config.compress = ()

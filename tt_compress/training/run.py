@@ -48,6 +48,7 @@ class Run:
   def __init__(self, config, workdir: str):
     self.config = config
     self.workdir = os.path.abspath(workdir)
+    self._is_profiled = False
     _validate(config)
     self.blueprint = build.blueprint(config)
     self._optimizer, self._schedule = optimizers.make(
@@ -193,6 +194,7 @@ class Run:
               done, {f'validation/{name}': scores[name] for name in scores}
             )
             self._checkpoints.save(done, state, scores)
+      self._profile(config.num_steps + 1)
     self._checkpoints.wait()
     return state, time.monotonic() - start
 
@@ -222,6 +224,8 @@ class Run:
       max_sentences=self.config.evaluation.max_sentences,
       beam_size=1,
     )
+    # The losses of the steps are those before their updates.
+    _check_finite(done, {'validation loss': found['loss']})
     scores = {
       'loss': found['loss'],
       'bleu': found['bleu'],
@@ -240,8 +244,12 @@ class Run:
     window = self.config.logging.profile
     if window and done == window[0]:
       jax.profiler.start_trace(os.path.join(self.workdir, 'profile'))
-    if window and done == window[1] + 1:
+      self._is_profiled = True
+    # A run that continues inside the window has not started it.
+    is_last = window and done > min(window[1], self.config.num_steps)
+    if is_last and self._is_profiled:
       jax.profiler.stop_trace()
+      self._is_profiled = False
 
   def evaluate(self, split: str = 'test') -> dict:
     """Loss and BLEU of the chosen checkpoint, see the task's `evaluate`."""
@@ -311,10 +319,10 @@ class Run:
 
 
 def _check_finite(number: int, measured: Mapping) -> None:
-  for name in ('loss', 'grad_norm'):
-    if not math.isfinite(measured[name]):
+  for name, value in measured.items():
+    if not math.isfinite(value):
       raise FloatingPointError(
-        f'{name} of step {number} is {measured[name]}; nothing of it was '
+        f'{name} of step {number} is {value}; nothing of it was '
         'saved. Lower optimizer.learning_rate, set optimizer.clip_norm or '
         'raise optimizer.warmup_steps, and start again in another --workdir'
       )

@@ -1,0 +1,165 @@
+import importlib.util
+import json
+import pathlib
+
+import pytest
+
+from tt_compress import configuration
+from tt_compress.nn import functional
+from tt_compress.training import build
+
+CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
+NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
+
+
+def load(name, arguments=''):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f'{name}.py')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arguments)
+
+
+def parse(arguments, **options):
+  parsed = configuration.parse(arguments, **options)
+  return {name: parsed[name] for name in parsed if name != 'given'}
+
+
+@pytest.mark.parametrize('nothing', ['', None])
+def test_arguments_by_default(nothing):
+  assert parse(nothing, rank=64) == dict(dense=False, tiny=False, rank=64)
+
+
+def test_arguments_keep_the_type_of_the_default():
+  found = parse('tiny,rank=8,rate=1,kind=x', rank=64, rate=0.5, kind='y')
+  assert found == dict(dense=False, tiny=True, rank=8, rate=1.0, kind='x')
+  assert isinstance(found['rate'], float)
+  assert parse('dense=true,tiny=false') == dict(dense=True, tiny=False)
+
+
+@pytest.mark.parametrize(
+  'arguments, told',
+  [
+    ('rnak=8', "unknown config argument 'rnak'.*dense, rank, tiny"),
+    ('rank=8.5', "rank='8.5' must be of type int, e.g. rank=64"),
+    ('rank', "rank='' must be of type int"),
+    ('tiny=yes', "tiny='yes' is true or false"),
+    ('tiny=', "tiny='' is true or false"),
+  ],
+)
+def test_bad_arguments(arguments, told):
+  with pytest.raises(ValueError, match=told):
+    configuration.parse(arguments, rank=64)
+
+
+def test_arguments_are_part_of_the_name():
+  assert load('wmt14_tt').name == 'wmt14_tt'
+  assert load('wmt14_tt', 'rank=48,tiny').name == 'wmt14_tt-rank=48-tiny'
+
+
+def sizes(blueprint):
+  return functional.num_params(blueprint.params)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_config_and_its_dense_twin_are_built(name):
+  blueprint = build.blueprint(load(name))
+  dense = build.blueprint(load(name, 'dense'))
+  assert sizes(dense) > sizes(blueprint)
+  assert blueprint.report.swapped and not dense.report.swapped
+  kinds = {type(spec).__name__ for spec in dense.matrices.values()}
+  assert kinds == {'Dense'}
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_config_has_a_tiny_variant(name):
+  config = load(name, 'tiny')
+  blueprint = build.blueprint(config)
+  assert blueprint.report.swapped
+  paths = lambda found: {swap.path for swap in found.report.swapped}
+  kinds = {
+    type(swap.spec) for swap in build.blueprint(load(name)).report.swapped
+  }
+  assert {type(swap.spec) for swap in blueprint.report.swapped} == kinds
+  assert sizes(blueprint) < sizes(build.blueprint(load(name, 'tiny,dense')))
+  assert sizes(blueprint) < 250_000
+  assert config.data.source == 'embedded'
+  assert config.num_steps <= 200
+  # Small, but the same run: these are what a file chooses.
+  full = load(name)
+  for setting in ('norm', 'share_embeddings', 'tie_logits', 'activation'):
+    assert config.model[setting] == full.model[setting]
+  assert config.optimizer.name == full.optimizer.name
+  assert paths(blueprint)
+
+
+def test_the_order_of_the_arguments_does_not_matter():
+  one, other = (load('wmt14_tt', text) for text in ('tiny,dense', 'dense,tiny'))
+  differing = configuration.differences(one, other)
+  assert [line.split(':')[0] for line in differing] in ([], ['name'])
+
+
+def test_tiny_drops_modes_inside_wrappers_and_lowers_ranks():
+  arguments = configuration.parse('tiny')
+  config = configuration.defaults('test', arguments)
+  inner = dict(
+    name='tensor_train', tt_rank=64, row_modes=(32, 32), col_modes=(8, 8)
+  )
+  config.compress = (
+    ('embed', dict(name='pruned', base=inner)),
+    ('.*/ffn/.*', dict(name='tensor_train', tt_rank=(4, 16))),
+    ('.*', dict(name='low_rank', rank=2)),
+  )
+  assert configuration.finish(config, arguments).compress == (
+    ('embed', dict(name='pruned', base=dict(name='tensor_train', tt_rank=8))),
+    ('.*/ffn/.*', dict(name='tensor_train', tt_rank=2)),
+    ('.*', dict(name='low_rank', rank=2)),
+  )
+
+
+def test_the_twin_differs_in_compression_alone():
+  config = load('wmt14_tt')
+  twin = configuration.twin(config)
+  names = {
+    line.split(':')[0] for line in configuration.differences(config, twin)
+  }
+  assert names == {'name', 'compress', 'model.tie_logits'}
+  assert config.compress and not config.model.tie_logits  # untouched
+  assert twin.data.get_type('max_difference') is int  # still to be overridden
+
+
+@pytest.mark.parametrize('arguments', ['', 'tiny', 'dense'])
+@pytest.mark.parametrize('name', NAMES)
+def test_json_round_trip(name, arguments):
+  config = load(name, arguments)
+  again = configuration.from_json(configuration.to_json(config))
+  assert configuration.differences(config, again) == []
+  assert again.compress == config.compress
+  assert again.data.bucket_lengths == tuple(config.data.bucket_lengths)
+  assert again.data.max_length == config.data.max_length
+  assert sizes(build.blueprint(again)) == sizes(build.blueprint(config))
+  assert json.loads(configuration.to_json(again))['name'] == config.name
+
+
+def test_a_read_configuration_refuses_new_settings():
+  config = configuration.from_json(configuration.to_json(load('quickstart')))
+  with pytest.raises(AttributeError, match='dropout'):
+    config.model.droput = 0.1
+
+
+def test_differences():
+  old, new = load('quickstart'), load('quickstart')
+  assert configuration.differences(old, new) == []
+  new.model.dropout = 0.5
+  new.data.options = dict(num_train=10)
+  new.compress = new.compress[:1]
+  lines = configuration.differences(old, new)
+  assert len(lines) == 4
+  assert lines[0].startswith('compress: [[')
+  assert "data.options: {} -> 'absent'" in lines
+  assert "data.options.num_train: 'absent' -> 10" in lines
+  assert 'model.dropout: 0.1 -> 0.5' in lines
+
+
+def test_flatten():
+  flat = configuration.flatten({'a': {'b': 1, 'c': {}}, 'd': 2})
+  assert flat == {'a.b': 1, 'a.c': {}, 'd': 2}

@@ -1,0 +1,309 @@
+"""The door, as a user meets it: commands, pipes, kills and mistakes."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = '--config=configs/quickstart.py:tiny'
+NUM_STEPS, EVERY = 30, 10
+SMALL = (
+  CONFIG,
+  f'--config.num_steps={NUM_STEPS}',
+  f'--config.evaluation.every={EVERY}',
+  '--config.optimizer.warmup_steps=5',
+  '--config.evaluation.max_sentences=8',
+  '--config.evaluation.beam_size=1',
+  '--config.evaluation.batch_size=8',
+  '--config.data.bucket_lengths=(32,)',
+  "--config.data.options={'num_train':300,'num_validation':20,'num_test':20}",
+  '--config.model.vocab_size=300',
+  '--config.logging.every=1',
+)
+
+
+@pytest.fixture(scope='module')
+def environment(tmp_path_factory):
+  """A home of its own, and one compilation of each program for all runs."""
+  home = tmp_path_factory.mktemp('home')
+  return {
+    **os.environ,
+    'HOME': str(home),
+    'JAX_COMPILATION_CACHE_DIR': str(home / 'jax'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+  }
+
+
+def start(environment, *arguments, **options):
+  return subprocess.Popen(
+    [sys.executable, '-m', 'tt_compress.main', *arguments],
+    cwd=ROOT,
+    env=environment,
+    text=True,
+    encoding='utf-8',
+    **options,
+  )
+
+
+def call(environment, *arguments, given=''):
+  """Standard output of a command that succeeds."""
+  pipe = subprocess.PIPE
+  process = start(
+    environment, *arguments, stdin=pipe, stdout=pipe, stderr=pipe
+  )
+  output, errors = process.communicate(given, timeout=600)
+  assert process.returncode == 0, errors
+  return output
+
+
+def read_json(path):
+  return json.loads(path.read_text(encoding='utf-8'))
+
+
+@pytest.fixture(scope='module')
+def finished(environment, tmp_path_factory):
+  """The workdir of an uninterrupted run, and what it printed."""
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  return workdir, call(environment, *SMALL, f'--workdir={workdir}')
+
+
+def test_what_a_run_prints_and_keeps(finished):
+  workdir, output = finished
+  results = read_json(workdir / 'results.json')
+  assert output.splitlines()[-1] == f'BLEU = {results["test"]["bleu"]:.2f}'
+  assert output.count('translation  ') == 3
+  assert 'tensor_train(tt_rank=(1, 8, 1)' in output
+  score = results['nearest_sentence_bleu']
+  assert f'nearest training sentence: BLEU = {score:.2f}' in output
+  kept = {path.name for path in workdir.iterdir()}
+  assert {'config.json', 'metrics.jsonl', 'vocabulary.model'} <= kept
+  assert any(name.startswith('events.out.tfevents') for name in kept)
+
+
+def test_results_of_a_run(finished):
+  results = read_json(finished[0] / 'results.json')
+  ratio = results['dense_num_params'] / results['num_params']
+  assert results['compression_ratio'] == ratio > 1
+  assert results['reference'] == 'quickstart-tiny-dense'
+  assert results['config']['num_steps'] == NUM_STEPS
+  assert {'jax', 'flax', 'optax'} <= set(results['versions'])
+  assert 'git' in results
+  assert results['backend'] == 'cpu' and results['num_devices'] == 1
+  assert len(results['params_sha256']) == 64
+  assert results['seconds'] > 0
+  assert results['best_step'] in range(EVERY, NUM_STEPS + 1, EVERY)
+  for split in ('validation', 'test'):
+    scores = results[split]
+    assert scores['num_sentences'] == 20 and scores['beam_size'] == 1
+    assert 0 < scores['loss'] < 10 and 0 <= scores['bleu'] <= 100
+    assert 'tok:13a' in scores['signature']
+    assert len(scores['samples']) == 3
+
+
+def wait_for(condition, process):
+  deadline = time.monotonic() + 600
+  while not condition():
+    assert process.poll() is None, 'the run ended before it could be killed'
+    assert time.monotonic() < deadline
+    time.sleep(0.005)
+
+
+def test_killed_and_continued_it_ends_with_the_same_bits(
+  environment, finished, tmp_path
+):
+  workdir = tmp_path / 'run'
+  command = (*SMALL, f'--workdir={workdir}')
+  lines = workdir / 'metrics.jsonl'
+  last_step = lambda: max(
+    (
+      json.loads(line)['step']
+      for line in lines.read_text().splitlines()
+      if line.endswith('}')
+    ),
+    default=0,
+  )
+  committed = workdir / 'checkpoints' / str(EVERY) / '_CHECKPOINT_METADATA'
+  with open(tmp_path / 'log', 'w') as log:
+    process = start(environment, *command, stdout=log, stderr=log)
+    try:
+      wait_for(committed.exists, process)
+      wait_for(lambda: last_step() > EVERY + 2, process)
+    finally:
+      process.send_signal(signal.SIGKILL)
+      process.wait()
+  assert process.returncode == -signal.SIGKILL
+  assert not (workdir / 'results.json').exists()
+  with open(lines, 'a') as file:
+    file.write('{"step": 1')  # what a kill may leave
+  pipe = subprocess.PIPE
+  process = start(environment, *command, stdout=pipe, stderr=pipe)
+  _, errors = process.communicate(timeout=600)
+  assert process.returncode == 0, errors
+  assert 'continuing from step' in errors
+  found = read_json(workdir / 'results.json')
+  expected = read_json(finished[0] / 'results.json')
+  assert found['params_sha256'] == expected['params_sha256']
+  assert found['test'] == expected['test']
+
+
+def test_a_finished_run_is_read(environment, finished):
+  workdir, output = finished
+  before = (workdir / 'metrics.jsonl').read_text()
+  assert call(environment, *SMALL, f'--workdir={workdir}') == output
+  assert (workdir / 'metrics.jsonl').read_text() == before
+
+
+def test_evaluate_from_the_folder_alone(environment, finished):
+  workdir, output = finished
+  found = call(environment, '--mode=evaluate', f'--workdir={workdir}')
+  assert output.endswith(found)
+
+
+def test_predict_gives_a_line_for_each_line(environment, finished):
+  workdir, _ = finished
+  lines = ['Der Hund schläft.', '', '   ', 'Der Mann sieht ein Haus. ' * 9]
+  lines += ['Eine Frau singt.', '\u2603 \U0001f600']
+  command = '--mode=predict', f'--workdir={workdir}'
+  found = call(environment, *command, given='\n'.join(lines) + '\n')
+  assert found.count('\n') == len(lines)
+  translations = found.split('\n')
+  assert translations[1] == translations[2] == ''
+
+
+DRIVER = """
+import json, os, runpy, sys
+import ml_collections.config_flags
+import tt_compress.training.run
+
+folder, commands = sys.argv[1], json.load(sys.stdin)
+for number, command in enumerate(commands):
+  child = os.fork()
+  if not child:
+    for stream, name in ((1, 'out'), (2, 'err')):
+      path = f'{folder}/{number}.{name}'
+      os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY), stream)
+    sys.argv[1:] = command
+    runpy.run_module('tt_compress.main', run_name='__main__', alter_sys=True)
+  _, status, usage = os.wait4(child, 0)
+  print(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+"""
+MISTAKES = {
+  'argument': (
+    ('--config=configs/quickstart.py:tyni',),
+    ["unknown config argument 'tyni'", 'tiny'],
+  ),
+  'value': (
+    ('--config=configs/wmt14_tt.py:rank=many',),
+    ["rank='many' must be of type int"],
+  ),
+  'rank 0': (
+    ('--config=configs/wmt14_tt.py:rank=0',),
+    ['cannot compress embed', 'tt_rank must be an integer of at least 1'],
+  ),
+  'setting': (
+    (CONFIG, '--config.model.droput=1'),
+    ['droput', 'dropout'],
+  ),
+  'type': (
+    (CONFIG, '--config.num_steps=ten'),
+    ['--config.num_steps', "'ten'"],
+  ),
+  'option of a rule': (
+    (CONFIG, "--config.compress=(('embed',{'name':'low_rank','rnak':4}),)"),
+    ['cannot compress embed', "'rnak'", "'rank'"],
+  ),
+  'rule without a match': (
+    (CONFIG, "--config.compress=(('embde',{'name':'low_rank','rank':4}),)"),
+    ["rule 'embde' matches none", "'embed'"],
+  ),
+  'file': (
+    ('--config=configs/quikstart.py',),
+    ['configs/quikstart.py'],
+  ),
+  'nothing': ((), ['--config=configs/quickstart.py', '--workdir']),
+  'mode': ((CONFIG, '--mode=trian'), ['trian', 'train']),
+  'stray argument': ((CONFIG, 'train'), ["unexpected arguments: ['train']"]),
+  'learning rate': (
+    (CONFIG, '--config.optimizer.learning_rate=-1.0'),
+    ['learning_rate = -1.0 must be a positive'],
+  ),
+  'no number': (
+    (CONFIG, '--config.optimizer.learning_rate=nan'),
+    ['learning_rate = nan must be a positive'],
+  ),
+  'nothing trained': (
+    (CONFIG, '--mode=predict', '--workdir=NEW'),
+    ['no run in', 'train first'],
+  ),
+  'another configuration': (
+    (*SMALL, '--config.seed=7', '--workdir=OLD'),
+    ['another configuration', 'seed: 0 -> 7', '--workdir'],
+  ),
+}
+PLAN = ('--config=configs/wmt14_tt.py', '--mode=plan', '--workdir=NEW')
+COMMANDS = {'plan': PLAN, **{name: MISTAKES[name][0] for name in MISTAKES}}
+
+
+@pytest.fixture(scope='module')
+def answers(environment, finished, tmp_path_factory):
+  """(exit code, KiB of memory, standard output, errors) of all COMMANDS.
+
+  One process imports everything once and forks for each of them.
+  """
+  folder = tmp_path_factory.mktemp('answers')
+  workdirs = {'--workdir=NEW': folder / 'new', '--workdir=OLD': finished[0]}
+  commands = [
+    [f'--workdir={workdirs[part]}' if part in workdirs else part for part in c]
+    for c in COMMANDS.values()
+  ]
+  answer = subprocess.run(
+    [sys.executable, '-c', DRIVER, folder],
+    input=json.dumps(commands),
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=True,
+  )
+  found = {}
+  for number, (name, line) in enumerate(
+    zip(COMMANDS, answer.stdout.splitlines(), strict=True)
+  ):
+    code, memory = map(int, line.split())
+    output = (folder / f'{number}.out').read_text()
+    found[name] = code, memory, output, (folder / f'{number}.err').read_text()
+  return found, folder
+
+
+@pytest.mark.parametrize('name', MISTAKES)
+def test_a_mistake_is_explained(answers, name):
+  code, _, output, errors = answers[0][name]
+  assert code != 0
+  for words in MISTAKES[name][1]:
+    assert words in output + errors
+
+
+def test_plan_of_the_full_size_allocates_nothing(answers):
+  found, folder = answers
+  code, memory, output, errors = found['plan']
+  assert code == 0, errors
+  plan = read_json(folder / 'new' / 'plan.json')
+  assert plan['num_params'] == 178_552_832
+  assert plan['dense_num_params'] == 209_911_808
+  assert plan['reference'] == 'wmt14_tt-dense'
+  rows = {row['path']: row for row in plan['matrices']}
+  assert rows['embed']['params'] == rows['logits']['params'] == 1_097_728
+  assert rows['embed']['parameterization'] == 'tensor_train'
+  assert sum(row['params'] for row in rows.values()) == (
+    plan['num_params'] - plan['other_params']
+  )
+  assert '178,552,832' in output and '209,911,808' in output
+  _, idle, _, _ = found['nothing']
+  assert memory - idle < 200 * 1024  # one dense model is 820 MiB

@@ -1,0 +1,302 @@
+"""The loop and its folder. Runs end to end are in tests/test_main.py."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tt_compress import configuration
+from tt_compress.training import build, run, step
+
+NUM_STEPS = 6
+
+
+def make_config(**settings):
+  config = configuration.defaults('test', configuration.parse(''))
+  config.num_steps = NUM_STEPS
+  config.model.update(
+    vocab_size=20,
+    model_dim=4,
+    ffn_dim=4,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+  )
+  config.compress = (('embed', dict(name='low_rank', rank=2)),)
+  config.optimizer.warmup_steps = 2
+  config.evaluation.every = 2
+  config.evaluation.metric = 'loss'
+  config.logging.every = 3
+  config.update_from_flattened_dict(settings)
+  return config
+
+
+class Batches:
+  """Stands in for the data; remembers which steps were asked for."""
+
+  def __init__(self):
+    self.steps = []
+
+  def batch(self, number):
+    self.steps.append(number)
+    return {'positions': np.arange(jax.device_count(), dtype=np.int32)}
+
+  def summary(self):
+    return 'no data'
+
+
+class Task:
+  """Stands in for translation; its losses are those of the parameters."""
+
+  loss = None
+
+  def __init__(self):
+    self.data = Batches()
+    self.evaluated = []
+
+  def batches(self, split, **sharding):
+    assert split == 'train'
+    return self.data
+
+  def evaluate(self, variables, split, **options):
+    first = np.asarray(jax.tree.leaves(variables['params'])[0])
+    number = float(first.ravel()[0])
+    self.evaluated.append((split, number))
+    # Best at step 4.
+    return {'loss': abs(number - 4), 'bleu': 100 - abs(number - 4)}
+
+
+@pytest.fixture
+def start(monkeypatch, tmp_path):
+  """Makes runs without data and compilation.
+
+  Every number of the state is the number of its step, where the real update
+  puts trained ones; `corrupt` changes what a step returns.
+  """
+
+  def start(config=None, corrupt=lambda number, params, measured: None):
+    def make_step(*_, **options):
+      def update(state, batch):
+        number = int(state['step']) + 1
+        state = dict(state, step=jnp.asarray(number, jnp.int32))
+        state['params'] = jax.tree.map(
+          lambda a: np.full(a.shape, number, np.float32), state['params']
+        )
+        measured = {'loss': 1.0, 'grad_norm': 1.0, 'tokens': 7.0}
+        corrupt(number, state['params'], measured)
+        return jax.device_put(state), measured
+
+      return update
+
+    monkeypatch.setattr(step, 'make_step', make_step)
+    zeros = lambda shapes: jax.tree.map(
+      lambda a: np.zeros(a.shape, np.float32), shapes
+    )
+    monkeypatch.setattr(
+      build,
+      'initialize',
+      lambda config, sharding: {
+        'params': zeros(build.blueprint(config).params),
+        'buffers': {},
+      },
+    )
+    made = run.Run(config or make_config(), str(tmp_path / 'run'))
+    made.task = Task()
+    return made
+
+  return start
+
+
+def numbers_of(params):
+  return {float(x) for leaf in jax.tree.leaves(params) for x in np.ravel(leaf)}
+
+
+def test_the_loop_and_what_it_leaves(start):
+  first = start()
+  results = first.train()
+  assert first.task.data.steps == list(range(NUM_STEPS))
+  validated = [('validation', 2), ('validation', 4), ('validation', 6)]
+  assert first.task.evaluated[:3] == validated
+  # The best checkpoint is scored in the end, the last one hashed.
+  assert results['best_step'] == 4
+  assert results['test']['loss'] == results['validation']['loss'] == 0
+  assert numbers_of(first.variables('best')['params']) == {4}
+  assert numbers_of(first.variables('latest')['params']) == {6}
+  assert results['params_sha256'] == run.digest(
+    first.variables('latest')['params']
+  )
+  again = start(corrupt=lambda *_: pytest.fail('trained again'))
+  assert again.train() == json.loads(json.dumps(results))
+  assert again.task.evaluated == []
+
+
+class Killed(Exception):
+  pass
+
+
+def kill(number, params, measured):
+  if number == 5:
+    raise Killed
+
+
+def train_until_killed(run):
+  with pytest.raises(Killed):
+    run.train()
+  run.variables('latest')  # waits for the checkpoint of step 4
+
+
+def test_a_run_continues_after_its_last_checkpoint(start):
+  train_until_killed(start(corrupt=kill))
+  second = start()
+  results = second.train()
+  assert second.task.data.steps == [4, 5]
+  assert results['best_step'] == 4
+  assert numbers_of(second.variables('latest')['params']) == {6}
+
+
+def test_changed_parameters_are_noticed(start, tmp_path):
+  start().train()
+  path = tmp_path / 'run' / 'results.json'
+  results = json.loads(path.read_text()) | {'params_sha256': '0' * 64}
+  path.write_text(json.dumps(results))
+  with pytest.raises(ValueError, match='written for other parameters'):
+    start().train()
+
+
+def spoil(at, name):
+  """Makes a number NaN, or those of the parameters that nobody prints."""
+
+  def corrupt(number, params, measured):
+    if number == at and name != 'params':
+      measured[name] = math.nan
+    elif number >= at:
+      for group in jax.tree.leaves(params):
+        group.fill(np.nan)
+
+  return corrupt
+
+
+@pytest.mark.parametrize(
+  'name, at, told, last_saved',
+  [
+    ('loss', 5, 'loss of step 5 is nan', 4),
+    ('loss', 2, 'loss of step 2 is nan', None),
+    ('grad_norm', 4, 'grad_norm of step 4 is nan', 2),
+    ('params', 4, 'validation loss of step 4 is nan', 2),
+  ],
+)
+def test_nan_stops_the_run_and_is_not_saved(
+  start, name, at, told, last_saved
+):
+  spoiled = start(corrupt=spoil(at, name))
+  with pytest.raises(FloatingPointError, match=told) as error:
+    spoiled.train()
+  assert 'optimizer.learning_rate' in str(error.value)
+  assert spoiled.results() is None
+  if last_saved is None:
+    with pytest.raises(FileNotFoundError):
+      spoiled.variables('latest')
+  else:
+    found = numbers_of(spoiled.variables('latest')['params'])
+    assert found == {float(last_saved)}
+
+
+def test_the_mean_of_the_last_checkpoints(start):
+  averaging = {'checkpoint.keep_latest': 3, 'checkpoint.average': 2}
+  made = start(make_config(**averaging))
+  results = made.train()
+  assert results['checkpoint'] == 'average'
+  assert numbers_of(made.variables('average')['params']) == {5}
+  assert results['test']['loss'] == 1
+
+
+def test_a_folder_of_another_configuration(start):
+  start().train()
+  with pytest.raises(ValueError, match='another configuration') as error:
+    start(make_config(**{'model.dropout': 0.5, 'seed': 1}))
+  assert 'model.dropout: 0.1 -> 0.5; seed: 0 -> 1' in str(error.value)
+  # What changes no result may change.
+  start(make_config(**{'logging.every': 1, 'evaluation.num_samples': 9}))
+
+
+def test_the_folder_alone_says_which_run_it_is(start, tmp_path):
+  start().train()
+  found = run.load_config(str(tmp_path / 'run'))
+  assert configuration.differences(found, make_config()) == []
+  with pytest.raises(FileNotFoundError, match='config.json is missing'):
+    run.load_config(str(tmp_path))
+
+
+def test_asking_for_the_plan_claims_nothing(start, tmp_path):
+  plan = start().plan()
+  assert plan['num_params'] < plan['dense_num_params']
+  assert not (tmp_path / 'run').exists()
+
+
+def test_nothing_trained_yet(start):
+  with pytest.raises(FileNotFoundError, match='train first'):
+    start().evaluate()
+
+
+@pytest.mark.parametrize('window', [(2, 3), (5, 9)])
+def test_the_profiler_window(start, monkeypatch, window):
+  calls = []
+  profiler = jax.profiler
+  monkeypatch.setattr(profiler, 'start_trace', lambda folder: calls.append(1))
+  monkeypatch.setattr(profiler, 'stop_trace', lambda: calls.append(0))
+  start(make_config(**{'logging.profile': window})).train()
+  assert calls == [1, 0]
+
+
+def test_a_run_that_continues_inside_the_profiler_window(start, monkeypatch):
+  train_until_killed(start(corrupt=kill))
+  monkeypatch.setattr(
+    jax.profiler, 'stop_trace', lambda: pytest.fail('was not started')
+  )
+  start(make_config(**{'logging.profile': (4, 5)})).train()
+
+
+@pytest.mark.parametrize(
+  'setting, value, told',
+  [
+    ('num_steps', 0, 'num_steps=0 must be at least 1'),
+    ('accumulation', 0, 'accumulation=0 must be at least 1'),
+    ('seed', -1, 'seed=-1 must be at least 0'),
+    ('evaluation.every', 0, 'evaluation.every=0'),
+    ('logging.every', -1, 'logging.every=-1'),
+    ('evaluation.batch_size', 0, 'evaluation.batch_size=0'),
+    ('evaluation.metric', 'blue', "'blue' must be 'bleu' or 'loss'"),
+    ('task', 'translate', "task='translate' is unknown.*'translation'"),
+    ('checkpoint.average', 5, 'average=5 needs.*keep_latest=2'),
+    ('logging.profile', (5,), r'logging.profile=\(5,\)'),
+    ('logging.profile', (5, 4), r'logging.profile=\(5, 4\)'),
+    ('dtype', 'float16', "dtype='float16' must be auto"),
+    ('model.name', 'transfomer', "'transfomer' is unknown.*'transformer'"),
+    ('label_smoothing', 1.0, r'label_smoothing=1.0 must be in \[0, 1\)'),
+    ('optimizer.learning_rate', -1.0, 'learning_rate = -1.0'),
+    ('optimizer.name', 'adma', "unknown optimizer 'adma'"),
+  ],
+)
+def test_bad_settings(tmp_path, setting, value, told):
+  with pytest.raises(ValueError, match=told):
+    run.Run(make_config(**{setting: value}), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+def test_digest_sees_every_difference():
+  tree = {'a': np.arange(4.0), 'b': np.zeros(2)}
+  variants = [
+    tree,
+    tree | {'a': np.arange(4.0)[::-1]},
+    tree | {'a': np.arange(4.0).reshape(2, 2)},
+    tree | {'a': np.arange(4.0).astype(np.float32)},
+    tree | {'b': -np.zeros(2)},
+    {'a': tree['a'], 'c': tree['b']},
+  ]
+  assert len({run.digest(variant) for variant in variants}) == len(variants)
+  assert run.digest(jax.device_put({'a': np.ones(3, np.float32)})) == (
+    run.digest({'a': np.ones(3, np.float32)})
+  )
