@@ -61,6 +61,8 @@ def get_config(arguments=''):
     schedule='cosine',
     warmup_steps=400,
     final_scale=0.02,
+    b2=0.98,
+    eps=1e-9,
     clip_norm=1.0,
   )
   config.evaluation.update(every=400, max_sentences=1014)

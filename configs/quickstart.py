@@ -39,6 +39,8 @@ def get_config(arguments=''):
     schedule='cosine',
     warmup_steps=150,
     final_scale=0.02,
+    b2=0.98,
+    eps=1e-9,
     clip_norm=1.0,
   )
   config.evaluation.update(every=500, max_sentences=200, baseline=True)

@@ -82,7 +82,8 @@ def get_config(arguments=''):
     weight_decay=1e-4,
   )
   # The paper: beam 4, no length penalty, output at most 50 tokens longer than
-  # the source, the last checkpoint, no averaging.
+  # the source. It takes the last checkpoint; here it is the one of the lowest
+  # validation loss.
   config.evaluation.update(
     every=2000,
     beam_size=4,

@@ -54,9 +54,7 @@ def start(environment, *arguments, **options):
 def call(environment, *arguments, given=''):
   """Standard output of a command that succeeds."""
   pipe = subprocess.PIPE
-  process = start(
-    environment, *arguments, stdin=pipe, stdout=pipe, stderr=pipe
-  )
+  process = start(environment, *arguments, stdin=pipe, stdout=pipe, stderr=pipe)
   output, errors = process.communicate(given, timeout=600)
   assert process.returncode == 0, errors
   return output

@@ -37,7 +37,7 @@ def parse(arguments: str, **options) -> dict:
   Raises:
     ValueError: for an unknown name or a value of the wrong type.
   """
-  known = {'dense': False, 'tiny': False, **options}
+  known = {**options, 'dense': False, 'tiny': False}
   parsed = dict(known)
   for part in filter(None, (arguments or '').split(',')):
     name, given, value = part.partition('=')
@@ -58,10 +58,12 @@ def parse(arguments: str, **options) -> dict:
         f'config argument {name}={value!r} must be of type '
         f'{type(known[name]).__name__}, e.g. {name}={known[name]}'
       ) from None
+  # In the order of the config, so that one run has one name; the twin's name
+  # is made by `twin`.
   parsed['given'] = tuple(
-    part
-    for part in (arguments or '').split(',')
-    if part and not part.startswith('dense')
+    name if value is True else f'{name}={value}'
+    for name, value in parsed.items()
+    if value != known[name] and name != 'dense'
   )
   return parsed
 
@@ -141,8 +143,8 @@ def defaults(
     warmup_steps=4000,
     final_scale=0.0,
     b1=0.9,
-    b2=0.98,
-    eps=1e-9,
+    b2=config_dict.placeholder(float),  # None: the optimizer's usual value
+    eps=config_dict.placeholder(float),
     weight_decay=0.0,
     momentum=0.0,
     clip_norm=config_dict.placeholder(float),
@@ -174,7 +176,54 @@ def defaults(
     # First and last step of a window that the profiler records, e.g. (10, 20).
     profile=(),
   )
-  return config
+  # From here on a misspelled setting is an error, in config files too.
+  return config.lock()
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses settings that would fail, or mislead, only after training.
+
+  Raises:
+    ValueError: naming the setting, its value and what it may be.
+  """
+  evaluation = config.evaluation
+  least = {
+    'seed': (config.seed, 0),
+    'num_steps': (config.num_steps, 1),
+    'accumulation': (config.accumulation, 1),
+    'logging.every': (config.logging.every, 1),
+    'evaluation.every': (evaluation.every, 1),
+    'evaluation.batch_size': (evaluation.batch_size, 1),
+    'evaluation.beam_size': (evaluation.beam_size, 1),
+    'evaluation.length_penalty': (evaluation.length_penalty, 0),
+    'evaluation.max_sentences': (evaluation.max_sentences, 1),
+    'evaluation.num_samples': (evaluation.num_samples, 0),
+    'evaluation.max_ratio': (evaluation.max_ratio, 0),
+    'evaluation.max_extra': (evaluation.max_extra, 1),
+    'checkpoint.keep_latest': (config.checkpoint.keep_latest, 1),
+    'checkpoint.average': (config.checkpoint.average, 1),
+  }
+  for name, (value, bound) in least.items():
+    if not value >= bound:  # a NaN is not, either
+      raise ValueError(f'{name}={value} must be at least {bound}')
+  if evaluation.metric not in ('bleu', 'loss'):
+    raise ValueError(
+      f"evaluation.metric={evaluation.metric!r} must be 'bleu' or 'loss'"
+    )
+  checkpoints = min(
+    config.checkpoint.keep_latest, -(-config.num_steps // evaluation.every)
+  )
+  if config.checkpoint.average > checkpoints:
+    raise ValueError(
+      f'checkpoint.average={config.checkpoint.average} needs as many '
+      f'checkpoints, but {checkpoints} are kept; raise checkpoint.keep_latest '
+      'or lower evaluation.every'
+    )
+  window = config.logging.profile
+  if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
+    raise ValueError(
+      f'logging.profile={window} must be () or (first step, last step)'
+    )
 
 
 def finish(
@@ -206,6 +255,9 @@ def _shrink_choice(choice: Mapping) -> dict:
     for name, value in choice.items()
     if name not in ('row_modes', 'col_modes')
   }
+  if choice.keys() & {'max_params', 'compression_ratio'}:
+    choice.pop('max_params', None)
+    choice['compression_ratio'] = 2.0
   for name, value in choice.items():
     if name.endswith('rank'):
       choice[name] = min(value, _TINY_RANK) if isinstance(value, int) else 2

@@ -7,7 +7,8 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from tt_compress.training import plan, run
+from tt_compress.data import text
+from tt_compress.training import plan, run, workdir
 
 MODES = ('train', 'evaluate', 'predict', 'plan')
 
@@ -36,15 +37,15 @@ def _load() -> tuple:
   A run that exists is evaluated from its folder alone: the configuration
   saved there is data, while a config file is a program.
   """
-  config, workdir = _CONFIG.value, _WORKDIR.value
-  if config is None and workdir is None:
+  config, path = _CONFIG.value, _WORKDIR.value
+  if config is None and path is None:
     raise app.UsageError(
       'say which run: --config=configs/quickstart.py, or --workdir=FOLDER of '
       'one that has been trained'
     )
   if config is None:
-    return run.load_config(workdir), workdir
-  return config, workdir or os.path.join('runs', config.name)
+    return workdir.load_config(path), path
+  return config, path or os.path.join('runs', config.name)
 
 
 def _train(this: run.Run) -> None:
@@ -56,7 +57,9 @@ def _evaluate(this: run.Run) -> None:
 
 
 def _predict(this: run.Run) -> None:
-  lines = [line.rstrip('\r\n') for line in sys.stdin]
+  # Text is UTF-8 whatever the locale says.
+  sys.stdout.reconfigure(encoding='utf-8')
+  lines = text.decode_lines(sys.stdin.buffer, 'standard input')
   for best in this.translate(lines, num_best=_NUM_BEST.value):
     if _NUM_BEST.value == 1:
       print(best[0].text)
@@ -77,6 +80,8 @@ def print_scores(split: str, scores: dict) -> None:
     print(f'  translation  {translation}')
     print(f'  reference    {reference}')
   print(f'\n{split} loss {scores["loss"]:.4f}  {scores["signature"]}')
+  if 'nltk_bleu' in scores:
+    print(f'lower-cased, 13a tokens, 0 to 1: {scores["nltk_bleu"]:.4f}')
   print(f'BLEU = {scores["bleu"]:.2f}')
 
 
@@ -101,9 +106,9 @@ def print_results(results: dict, this: run.Run) -> None:
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  config, workdir = _load()
-  logging.info('%s in %s on %s', _MODE.value, workdir, jax.devices())
-  this = run.Run(config, workdir)
+  config, path = _load()
+  logging.info('%s in %s on %s', _MODE.value, path, jax.devices())
+  this = run.Run(config, path)
   {
     'train': _train,
     'evaluate': _evaluate,

@@ -290,4 +290,6 @@ def test_expand_computes_the_same_and_is_dense():
     path: type(found.spec).__name__
     for path, found in functional.matrices(model).items()
   }
-  assert names == dict.fromkeys(('table', 'mlp/layers/0', 'mlp/layers/2'), 'Dense')
+  assert names == dict.fromkeys(
+    ('table', 'mlp/layers/0', 'mlp/layers/2'), 'Dense'
+  )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration
-from tt_compress.training import build, run, step
+from tt_compress.training import build, run, step, workdir
 
 NUM_STEPS = 6
 
@@ -57,8 +57,10 @@ class Task:
     self.data = Batches()
     self.evaluated = []
 
-  def batches(self, split, **sharding):
-    assert split == 'train'
+  def prepare(self):
+    return {}
+
+  def train_batches(self, **share):
     return self.data
 
   def evaluate(self, variables, split, **options):
@@ -125,7 +127,7 @@ def test_the_loop_and_what_it_leaves(start):
   assert results['test']['loss'] == results['validation']['loss'] == 0
   assert numbers_of(first.variables('best')['params']) == {4}
   assert numbers_of(first.variables('latest')['params']) == {6}
-  assert results['params_sha256'] == run.digest(
+  assert results['params_sha256'] == workdir.digest(
     first.variables('latest')['params']
   )
   again = start(corrupt=lambda *_: pytest.fail('trained again'))
@@ -188,9 +190,7 @@ def spoil(at, name):
     ('params', 4, 'validation loss of step 4 is nan', 2),
   ],
 )
-def test_nan_stops_the_run_and_is_not_saved(
-  start, name, at, told, last_saved
-):
+def test_nan_stops_the_run_and_is_not_saved(start, name, at, told, last_saved):
   spoiled = start(corrupt=spoil(at, name))
   with pytest.raises(FloatingPointError, match=told) as error:
     spoiled.train()
@@ -224,10 +224,10 @@ def test_a_folder_of_another_configuration(start):
 
 def test_the_folder_alone_says_which_run_it_is(start, tmp_path):
   start().train()
-  found = run.load_config(str(tmp_path / 'run'))
+  found = workdir.load_config(str(tmp_path / 'run'))
   assert configuration.differences(found, make_config()) == []
   with pytest.raises(FileNotFoundError, match='config.json is missing'):
-    run.load_config(str(tmp_path))
+    workdir.load_config(str(tmp_path))
 
 
 def test_asking_for_the_plan_claims_nothing(start, tmp_path):
@@ -259,6 +259,35 @@ def test_a_run_that_continues_inside_the_profiler_window(start, monkeypatch):
   start(make_config(**{'logging.profile': (4, 5)})).train()
 
 
+def test_another_final_evaluation_trains_nothing(start):
+  start().train()
+  again = start(make_config(**{'evaluation.beam_size': 2}))
+  assert again.train()['config']['evaluation']['beam_size'] == 2
+  assert again.task.data.steps == []
+  assert {split for split, _ in again.task.evaluated} == {'validation', 'test'}
+
+
+def test_data_that_cannot_be_read_stop_a_run_before_its_start(
+  start, monkeypatch
+):
+  made = start()
+
+  def prepare():
+    raise ValueError('unaligned')
+
+  monkeypatch.setattr(made.task, 'prepare', prepare)
+  with pytest.raises(ValueError, match='unaligned'):
+    made.train()
+  assert made.task.data.steps == []
+
+
+def test_one_process_trains_in_a_folder(start, tmp_path):
+  with workdir.locked(str(tmp_path / 'run')):
+    with pytest.raises(RuntimeError, match='another process is training'):
+      start().train()
+  start().train()
+
+
 @pytest.mark.parametrize(
   'setting, value, told',
   [
@@ -270,7 +299,13 @@ def test_a_run_that_continues_inside_the_profiler_window(start, monkeypatch):
     ('evaluation.batch_size', 0, 'evaluation.batch_size=0'),
     ('evaluation.metric', 'blue', "'blue' must be 'bleu' or 'loss'"),
     ('task', 'translate', "task='translate' is unknown.*'translation'"),
-    ('checkpoint.average', 5, 'average=5 needs.*keep_latest=2'),
+    ('checkpoint.average', 5, 'average=5 needs as many.*2 are kept'),
+    ('checkpoint.keep_latest', 0, 'keep_latest=0 must be at least 1'),
+    ('evaluation.beam_size', 0, 'beam_size=0 must be at least 1'),
+    ('evaluation.length_penalty', -1.0, 'length_penalty=-1.0'),
+    ('evaluation.max_sentences', 0, 'max_sentences=0'),
+    ('evaluation.max_ratio', math.nan, 'max_ratio=nan'),
+    ('evaluation.max_extra', 0, 'max_extra=0'),
     ('logging.profile', (5,), r'logging.profile=\(5,\)'),
     ('logging.profile', (5, 4), r'logging.profile=\(5, 4\)'),
     ('dtype', 'float16', "dtype='float16' must be auto"),
@@ -296,7 +331,7 @@ def test_digest_sees_every_difference():
     tree | {'b': -np.zeros(2)},
     {'a': tree['a'], 'c': tree['b']},
   ]
-  assert len({run.digest(variant) for variant in variants}) == len(variants)
-  assert run.digest(jax.device_put({'a': np.ones(3, np.float32)})) == (
-    run.digest({'a': np.ones(3, np.float32)})
+  assert len({workdir.digest(variant) for variant in variants}) == len(variants)
+  assert workdir.digest(jax.device_put({'a': np.ones(3, np.float32)})) == (
+    workdir.digest({'a': np.ones(3, np.float32)})
   )

@@ -9,17 +9,19 @@ class Batches:
   """Batches of pairs, each padded to one of a few lengths.
 
   Every pair gets an end id on both sides and goes to the shortest bucket that
-  holds both. A bucket of length L has batches of B = batch_tokens // L rows,
-  rounded down to a multiple of `batch_multiple` and at least that; the last
-  one of an epoch is filled up with rows of zeros. The order is a pure function
-  of (lengths, seed, epoch), so the step is all the state there is.
+  holds both. A bucket of length L has batches of B = batch_tokens // L pairs,
+  at least one. Which pairs a batch holds is a pure function of (lengths, seed,
+  epoch), so the step is all the state there is; neither the number of devices
+  nor of processes changes it. They only make rows of zeros behind the pairs,
+  up to `batch_multiple`; so does the last batch of an epoch.
 
   Args:
     source: sequences of ids, without end ids.
     target: their translations, as many.
     bucket_lengths: the lengths L, ends included.
     batch_tokens: padded target tokens in a global batch.
-    batch_multiple: the rows of every global batch are a multiple of it.
+    batch_multiple: the rows of every global batch are a multiple of it, filled
+      up with rows of zeros; e.g. the number of devices.
     seed: non-negative; decides the order.
     shuffle: False for the order of the corpus, bucket by bucket.
     process_index: which contiguous share of each batch's rows to return.
@@ -53,9 +55,9 @@ class Batches:
       np.flatnonzero(bucket == i) for i in range(len(self.bucket_lengths))
     ]
     self.batch_sizes = [
-      _batch_size(length, batch_tokens, batch_multiple, process_count)
-      for length in self.bucket_lengths
+      _batch_size(length, batch_tokens) for length in self.bucket_lengths
     ]
+    self._multiple = _check_multiple(batch_multiple, process_count)
     self.steps_per_epoch = sum(
       -(-len(members) // size)
       for members, size in zip(self._members, self.batch_sizes, strict=True)
@@ -78,7 +80,7 @@ class Batches:
       raise ValueError(f'step {step} is negative')
     epoch, place = divmod(int(step), self.steps_per_epoch)
     length, size, rows = self._plan(epoch)[place]
-    share = size // self._count
+    share = -(-size // self._multiple) * self._multiple // self._count
     positions = np.arange(share, dtype=np.int32) + share * self._index
     rows = rows[positions[0] : positions[0] + share]
     return {
@@ -197,21 +199,21 @@ def _sorted_lengths(bucket_lengths):
   return lengths
 
 
-def _batch_size(length, batch_tokens, batch_multiple, process_count):
-  if batch_tokens < 1 or batch_multiple < 1:
+def _batch_size(length, batch_tokens):
+  if batch_tokens < 1:
+    raise ValueError(f'batch_tokens={batch_tokens} must be at least 1')
+  return max(1, batch_tokens // length)
+
+
+def _check_multiple(batch_multiple, process_count):
+  if batch_multiple < 1:
+    raise ValueError(f'batch_multiple={batch_multiple} must be at least 1')
+  if batch_multiple % process_count:
     raise ValueError(
-      f'batch_tokens={batch_tokens} and batch_multiple={batch_multiple} must '
-      'be at least 1'
+      f'batch_multiple={batch_multiple} rows do not divide among '
+      f'process_count={process_count}; make it a multiple of that'
     )
-  fitting = batch_tokens // length // batch_multiple
-  size = batch_multiple * max(1, fitting)
-  if size % process_count:
-    raise ValueError(
-      f'a batch of length {length} has {size} rows, which do not divide among '
-      f'process_count={process_count}; make batch_multiple={batch_multiple} a '
-      'multiple of it'
-    )
-  return size
+  return batch_multiple
 
 
 def _check(source, target, seed, process_index, process_count):

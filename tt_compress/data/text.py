@@ -83,19 +83,33 @@ def read_lines(path):
   if os.path.isdir(path):
     raise ValueError(f'{path}: a folder, not a file')
   opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
-  lines = []
   try:
     with opener(path, 'rb') as file:
-      # The bound stops a file without line ends from filling the memory.
-      while line := file.readline(_MAX_BYTES):
-        lines.append(_decode(line, path, len(lines) + 1))
+      lines = decode_lines(file, path)
   except _CORRUPT as error:
     raise ValueError(
-      f'{path}: cannot read past line {len(lines)} ({error}); the file is '
-      'damaged or not what its ending says'
+      f'{path}: cannot read it to its end ({error}); the file is damaged or '
+      'not what its ending says'
     ) from error
   if not lines:
     raise ValueError(f'{path}: empty file')
+  return lines
+
+
+def decode_lines(file, name):
+  """Lists the lines of an open binary file, as `read_lines` does.
+
+  Args:
+    file: what is read, e.g. `sys.stdin.buffer`.
+    name: what errors call it.
+
+  Raises:
+    ValueError: invalid UTF-8, a NUL byte or an absurdly long line.
+  """
+  lines = []
+  # The bound stops a file without line ends from filling the memory.
+  while line := file.readline(_MAX_BYTES):
+    lines.append(_decode(line, name, len(lines) + 1))
   return lines
 
 

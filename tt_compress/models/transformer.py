@@ -67,8 +67,8 @@ class TransformerConfig:
         f'model.activation={self.activation!r} must be one of '
         f'{sorted(ACTIVATIONS)}'
       )
-    if not 0 <= self.dropout < 1:
-      raise ValueError(f'model.dropout={self.dropout} must be in [0, 1)')
+    if not 0 <= self.dropout <= 0.99:
+      raise ValueError(f'model.dropout={self.dropout} must be in [0, 0.99]')
     if self.model_dim % 2:
       raise ValueError(
         f'model.model_dim={self.model_dim} must be even: half of the position '
@@ -225,7 +225,8 @@ class Transformer(nnx.Module):
   Args:
     config: sizes and choices.
     rngs: source of the keys.
-    dtype: dtype of the activations; norms, logits and parameters are float32.
+    dtype: dtype of the activations and of the products with them; norms and
+      parameters are float32, and logits are returned as float32.
 
   Reference: "Attention Is All You Need".
   """

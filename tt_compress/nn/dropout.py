@@ -54,7 +54,7 @@ def dropout(x: jax.Array, rate: float, noise: Noise | None) -> jax.Array:
 
   Args:
     x: [batch, ...].
-    rate: in [0, 1).
+    rate: from 0 to 255/256.
     noise: keys of this pass; None means deterministic, `x` unchanged.
   """
   threshold = round(rate * 256)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sacrebleu import metrics
+from sacrebleu.tokenizers import tokenizer_13a
 
 
 class Score(NamedTuple):
@@ -37,6 +38,12 @@ def corpus_bleu(
   metric = metrics.BLEU(lowercase=lowercase)
   score = metric.corpus_score(list(hypotheses), [list(references)]).score
   return Score(score, str(metric.get_signature()))
+
+
+def tokenize(lines: Sequence[str]) -> list[str]:
+  """Puts spaces between the tokens of each line, by the rules called 13a."""
+  tokenizer = tokenizer_13a.Tokenizer13a()
+  return [tokenizer(line) for line in lines]
 
 
 def nltk_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:

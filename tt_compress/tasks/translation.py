@@ -15,7 +15,10 @@ from tt_compress.data import batching, corpus, filters, sources, vocabulary
 from tt_compress.nn import compress, functional
 from tt_compress.tasks import baseline, beam, bleu
 
-CACHE = os.path.join('~', '.cache', 'tt_compress')
+CACHE = os.path.join(
+  os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
+  'tt_compress',
+)
 VOCABULARY_FILE = 'vocabulary.model'
 
 
@@ -82,17 +85,40 @@ class Translation:
     """The run's vocabulary, trained on the training pairs the first time."""
     path = self._workdir and os.path.join(self._workdir, VOCABULARY_FILE)
     if path and os.path.exists(path):
-      return vocabulary.load(path)
-    pairs = self.pairs('train')
-    trained = vocabulary.train(
-      pairs.source + pairs.target,
-      vocab_size=self._config.model.vocab_size,
-      cache_dir=os.path.join(CACHE, 'vocabulary'),
-      character_coverage=self._config.data.character_coverage,
-    )
-    if path:
-      trained.save(path)
-    return trained
+      found = vocabulary.load(path)
+    else:
+      pairs = self.pairs('train')
+      found = vocabulary.train(
+        pairs.source + pairs.target,
+        vocab_size=self._config.model.vocab_size,
+        cache_dir=os.path.join(CACHE, 'vocabulary'),
+        character_coverage=self._config.data.character_coverage,
+      )
+    if len(found) > self._config.model.vocab_size:
+      raise ValueError(
+        f'{path} has {len(found)} pieces, but model.vocab_size='
+        f'{self._config.model.vocab_size}; it is from another run: choose '
+        'another --workdir'
+      )
+    return found
+
+  def prepare(self) -> dict:
+    """Reads all that a run will need, and keeps its vocabulary.
+
+    Returns:
+      What the results say of the data.
+
+    Raises:
+      FileNotFoundError, ValueError: if some of it cannot be read.
+    """
+    for split in ('validation', 'test'):
+      self._split_batches(split)
+    if self._workdir:
+      self.vocabulary.save(os.path.join(self._workdir, VOCABULARY_FILE))
+    return {
+      'num_pieces': len(self.vocabulary),
+      'vocabulary_sha256': self.vocabulary.digest,
+    }
 
   def _encoded(self, split: str, **limits):
     """Token ids of the pairs within the limits; the others are reported."""
@@ -103,27 +129,50 @@ class Translation:
     logging.info('%s: %s', pairs.name, filters.report(counts, len(source)))
     return [source[i] for i in kept], [target[i] for i in kept]
 
-  def batches(self, split: str, **sharding) -> batching.Batches:
-    """Batches of a split; shuffled and filtered if it is 'train'."""
+  def train_batches(self, **share) -> batching.Batches:
+    """Shuffled batches of the training pairs within the limits.
+
+    Args:
+      **share: `batch_multiple`, `process_index`, `process_count` of `Batches`.
+    """
     data = self._config.data
-    longest = max(data.bucket_lengths) - 1  # the end token
-    limits = dict(
-      min_length=None, max_length=longest, max_difference=None, max_ratio=None
+    source, target = self._encoded(
+      'train',
+      min_length=data.min_length,
+      max_length=min(self._longest(), data.max_length or self._longest()),
+      max_difference=data.max_difference,
+      max_ratio=data.max_ratio,
     )
-    if split == 'train':
-      limits = dict(
-        min_length=data.min_length,
-        max_length=min(longest, data.max_length or longest),
-        max_difference=data.max_difference,
-        max_ratio=data.max_ratio,
-      )
     return batching.Batches(
-      *self._encoded(split, **limits),
+      source,
+      target,
       bucket_lengths=data.bucket_lengths,
       batch_tokens=data.batch_tokens,
       seed=self._config.seed,
-      shuffle=split == 'train',
-      **sharding,
+      **share,
+    )
+
+  def _longest(self) -> int:
+    """Pieces of the longest sentence in a batch, besides the end."""
+    return max(self._config.data.bucket_lengths) - 1
+
+  @functools.lru_cache(maxsize=2)  # noqa: B019 - a task lives as long as a run
+  def _split_batches(self, split: str) -> batching.Batches:
+    """Batches of a split in order, as large as those that are decoded."""
+    lengths = self._config.data.bucket_lengths
+    source, target = self._encoded(
+      split,
+      min_length=None,
+      max_length=self._longest(),
+      max_difference=None,
+      max_ratio=None,
+    )
+    return batching.Batches(
+      source,
+      target,
+      bucket_lengths=lengths,
+      batch_tokens=self._config.evaluation.batch_size * max(lengths),
+      shuffle=False,
     )
 
   def loss(
@@ -225,10 +274,6 @@ class Translation:
     total, weight = np.sum(jax.device_get(sums), axis=0)
     return float(total / weight)
 
-  @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
-  def _split_batches(self, split):
-    return self.batches(split)
-
   def evaluate(
     self,
     variables: Mapping,
@@ -268,7 +313,9 @@ class Translation:
       'beam_size': beam_size or self._config.evaluation.beam_size,
     }
     if self._config.evaluation.nltk_bleu:
-      result['nltk_bleu'] = bleu.nltk_bleu(translations, target)
+      result['nltk_bleu'] = bleu.nltk_bleu(
+        bleu.tokenize(translations), bleu.tokenize(target)
+      )
     num_samples = self._config.evaluation.num_samples
     spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
     result['samples'] = [

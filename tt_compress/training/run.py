@@ -1,11 +1,9 @@
 """One run: a configuration and a folder; train, evaluate, translate."""
 
 import functools
-import hashlib
 import json
 import math
 import os
-import subprocess
 import time
 from collections.abc import Mapping
 
@@ -23,11 +21,7 @@ from tt_compress.training import (
   sharding,
   step,
 )
-
-CONFIG_FILE = 'config.json'
-RESULTS_FILE = 'results.json'
-# Settings that change what is reported or when, but not the result.
-_HARMLESS = ('logging.', 'evaluation.num_samples', 'name')
+from tt_compress.training import workdir as folder
 
 
 class Run:
@@ -49,7 +43,11 @@ class Run:
     self.config = config
     self.workdir = os.path.abspath(workdir)
     self._is_profiled = False
-    _validate(config)
+    configuration.check(config)
+    if config.task not in tasks.TASKS:
+      raise ValueError(
+        f'task={config.task!r} is unknown; choose one of {sorted(tasks.TASKS)}'
+      )
     self.blueprint = build.blueprint(config)
     self._optimizer, self._schedule = optimizers.make(
       {**config.optimizer, 'model_dim': config.model.get('model_dim')},
@@ -58,7 +56,7 @@ class Run:
     self.task = tasks.TASKS[config.task](
       config, self.blueprint.graphdef, self.workdir
     )
-    _compare(config, self.workdir)
+    folder.compare(config, self.workdir)
 
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
@@ -94,7 +92,7 @@ class Run:
     Raises:
       FileNotFoundError: if nothing has been trained here.
     """
-    load_config(self.workdir)
+    folder.load_config(self.workdir)
     abstract = self._abstract_state()
     abstract = {name: abstract[name] for name in ('params', 'buffers')}
     if which == 'average':
@@ -120,22 +118,25 @@ class Run:
     finished = self.results()
     if finished is not None:
       return finished
-    self._claim()
-    description = self._describe()  # of the code that trains, not of later
-    state, seconds = self._train(*self._start())
-    results = {
-      **description,
-      'seconds': seconds,
-      'params_sha256': digest(state['params']),
-      'checkpoint': self._chosen(),
-      'best_step': self._checkpoints.best_step(),
-      'validation': self.evaluate('validation'),
-      'test': self.evaluate('test'),
-    }
-    if self.config.evaluation.baseline:
-      results['nearest_sentence_bleu'] = self.task.nearest_sentence_bleu('test')
-    if jax.process_index() == 0:
-      _write_json(os.path.join(self.workdir, RESULTS_FILE), results)
+    with folder.locked(self.workdir):
+      folder.claim(self.config, self.workdir)
+      # First: data that cannot be read stop a run before it has cost anything.
+      # And the code is described as it is now, not as it is when it ends.
+      description = {**self._describe(), **self.task.prepare()}
+      state, seconds = self._train(*self._start())
+      results = {
+        **description,
+        'seconds': seconds,
+        'params_sha256': folder.digest(state['params']),
+        'checkpoint': self._chosen(),
+        'best_step': self._checkpoints.best_step(),
+        'validation': self.evaluate('validation'),
+        'test': self.evaluate('test'),
+      }
+      if self.config.evaluation.baseline:
+        score = self.task.nearest_sentence_bleu('test')
+        results['nearest_sentence_bleu'] = score
+      folder.write_results(self.workdir, results)
     return results
 
   def _start(self) -> tuple[dict, float]:
@@ -145,13 +146,12 @@ class Run:
     state = self._checkpoints.restore(self._abstract_state())
     done = int(state['step'])
     logging.info('continuing from step %d in %s', done, self.workdir)
-    return state, _seconds_at(self.workdir, done)
+    return state, folder.seconds_at(self.workdir, done)
 
   def _train(self, state: dict, seconds: float) -> tuple[dict, float]:
     """The loop; returns the last state and the seconds of all its parts."""
     config = self.config
-    batches = self.task.batches(
-      'train',
+    batches = self.task.train_batches(
       batch_multiple=jax.device_count() * config.accumulation,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
@@ -188,7 +188,7 @@ class Run:
           pending = []
         if is_evaluated:
           with progress.paused():
-            scores = self._validate(done, state, start)
+            scores = self._score(done, state, start)
             # Before the checkpoint: what is resumed finds its seconds.
             writer.write(
               done, {f'validation/{name}': scores[name] for name in scores}
@@ -216,7 +216,7 @@ class Run:
       },
     )
 
-  def _validate(self, done: int, state: dict, start: float) -> dict:
+  def _score(self, done: int, state: dict, start: float) -> dict:
     variables = {name: state[name] for name in ('params', 'buffers')}
     found = self.task.evaluate(
       variables,
@@ -257,7 +257,10 @@ class Run:
 
   def translate(self, lines, *, num_best: int = 1) -> list:
     """Translates lines with the chosen checkpoint; the n best of each."""
-    found = self.task.translate(self.variables(self._chosen()), lines)
+    beam_size = max(num_best, self.config.evaluation.beam_size)
+    found = self.task.translate(
+      self.variables(self._chosen()), lines, beam_size=beam_size
+    )
     return [best[:num_best] for best in found]
 
   def plan(self) -> dict:
@@ -265,43 +268,36 @@ class Run:
     return plan.make(self.config)
 
   def results(self) -> dict | None:
-    """What `train` returned, if it has finished; checked with its parameters.
+    """What `train` returned, if it has finished with these settings.
 
     Raises:
       ValueError: if the last checkpoint holds other parameters.
     """
-    path = os.path.join(self.workdir, RESULTS_FILE)
-    if not os.path.exists(path):
+    results = folder.read_results(self.workdir)
+    if results is None:
       return None
-    with open(path, encoding='utf-8') as file:
-      results = json.load(file)
-    if digest(self.variables('latest')['params']) != results['params_sha256']:
+    recorded = configuration.from_json(json.dumps(results['config']))
+    changed = configuration.differences(recorded, self.config)
+    if any(not line.startswith(('logging.', 'name:')) for line in changed):
+      return None  # the model is still good, its evaluation is another
+    params = self.variables('latest')['params']
+    if folder.digest(params) != results['params_sha256']:
       raise ValueError(
-        f'{path} was written for other parameters than those of the last '
-        'checkpoint beside it; remove it to evaluate these'
+        f'{folder.RESULTS_FILE} in {self.workdir} was written for other '
+        'parameters than those of the last checkpoint beside it; remove it to '
+        'evaluate these'
       )
     return results
 
   def twin_results(self) -> dict | None:
     """Results of the dense twin, if it was trained in the folder beside."""
-    folder = self.workdir + configuration.DENSE_SUFFIX
-    path = os.path.join(folder, RESULTS_FILE)
-    if not os.path.exists(path):
-      return None
+    beside = self.workdir + configuration.DENSE_SUFFIX
     try:
-      _compare(configuration.twin(self.config), folder)
+      folder.compare(configuration.twin(self.config), beside)
     except ValueError as error:
       logging.warning('not compared with the dense twin: %s', error)
       return None
-    with open(path, encoding='utf-8') as file:
-      return json.load(file)
-
-  def _claim(self) -> None:
-    """Writes the configuration into the folder."""
-    path = os.path.join(self.workdir, CONFIG_FILE)
-    if jax.process_index() == 0 and not os.path.exists(path):
-      os.makedirs(self.workdir, exist_ok=True)
-      _write(path, configuration.to_json(self.config) + '\n')
+    return folder.read_results(beside)
 
   def _describe(self) -> dict:
     sizes = self.plan()
@@ -310,9 +306,10 @@ class Run:
       'num_params': sizes['num_params'],
       'dense_num_params': sizes['dense_num_params'],
       'compression_ratio': sizes['compression_ratio'],
+      'matrices': sizes['matrices'],
       'reference': sizes['reference'],
       'versions': build.versions(),
-      'git': _git_hash(),
+      'git': folder.git_hash(),
       'backend': jax.default_backend(),
       'num_devices': jax.device_count(),
     }
@@ -326,117 +323,3 @@ def _check_finite(number: int, measured: Mapping) -> None:
         'saved. Lower optimizer.learning_rate, set optimizer.clip_norm or '
         'raise optimizer.warmup_steps, and start again in another --workdir'
       )
-
-
-def digest(tree) -> str:
-  """SHA-256 over the names, shapes, dtypes and bytes of a tree of arrays."""
-  total = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(leaf)
-    name = f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'
-    total.update(name.encode())
-    total.update(array.tobytes())
-  return total.hexdigest()
-
-
-def _validate(config) -> None:
-  """Refuses settings that nothing else checks."""
-  for name in ('num_steps', 'accumulation', 'seed'):
-    least = 0 if name == 'seed' else 1
-    if config[name] < least:
-      raise ValueError(f'{name}={config[name]} must be at least {least}')
-  for name in ('evaluation.every', 'logging.every', 'evaluation.batch_size'):
-    group, key = name.split('.')
-    if config[group][key] < 1:
-      raise ValueError(f'{name}={config[group][key]} must be at least 1')
-  if config.evaluation.metric not in ('bleu', 'loss'):
-    raise ValueError(
-      f"evaluation.metric={config.evaluation.metric!r} must be 'bleu' or 'loss'"
-    )
-  if config.task not in tasks.TASKS:
-    raise ValueError(
-      f'task={config.task!r} is unknown; choose one of {sorted(tasks.TASKS)}'
-    )
-  if config.checkpoint.average > config.checkpoint.keep_latest:
-    raise ValueError(
-      f'checkpoint.average={config.checkpoint.average} needs as many '
-      f'checkpoints, but keep_latest={config.checkpoint.keep_latest}; raise it'
-    )
-  window = config.logging.profile
-  if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
-    raise ValueError(
-      f'logging.profile={window} must be () or (first step, last step)'
-    )
-
-
-def _compare(config, workdir: str) -> None:
-  """Refuses a folder that belongs to another configuration."""
-  if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
-    return
-  changed = [
-    line
-    for line in configuration.differences(load_config(workdir), config)
-    if not line.startswith(_HARMLESS)
-  ]
-  if changed:
-    raise ValueError(
-      f'{workdir} holds a run of another configuration: {"; ".join(changed)}. '
-      'Choose another --workdir, or go back to the old settings'
-    )
-
-
-def load_config(workdir: str):
-  """The configuration of the run in a folder.
-
-  Raises:
-    FileNotFoundError: if there is none.
-  """
-  path = os.path.join(workdir, CONFIG_FILE)
-  if not os.path.exists(path):
-    raise FileNotFoundError(
-      f'no run in {workdir}: {CONFIG_FILE} is missing; train first, or check '
-      '--workdir'
-    )
-  with open(path, encoding='utf-8') as file:
-    return configuration.from_json(file.read())
-
-
-def _seconds_at(workdir: str, done: int) -> float:
-  """Training seconds that were on the clock when `done` steps were saved."""
-  found = [
-    line['validation/seconds']
-    for line in metrics.read(workdir)
-    if 'validation/seconds' in line and line['step'] == done
-  ]
-  return found[-1] if found else 0.0
-
-
-def _write(path: str, text: str) -> None:
-  """Writes a file whole or not at all."""
-  partial = f'{path}.{os.getpid()}.partial'
-  with open(partial, 'w', encoding='utf-8') as file:
-    file.write(text)
-  os.replace(partial, path)
-
-
-def _write_json(path: str, value) -> None:
-  _write(path, json.dumps(value, indent=2, ensure_ascii=False) + '\n')
-
-
-def _git_hash() -> str | None:
-  """The commit of the code, '+' behind it if files have changed since."""
-  folder = os.path.dirname(os.path.abspath(__file__))
-
-  def git(*arguments):
-    return subprocess.run(
-      ['git', '-C', folder, *arguments],
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout.strip()
-
-  try:
-    changed = git('status', '--porcelain', '--untracked-files=no')
-    return git('rev-parse', 'HEAD') + ('+' if changed else '')
-  except (OSError, subprocess.CalledProcessError):
-    return None

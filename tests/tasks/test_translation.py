@@ -1,0 +1,128 @@
+"""The loss against its definition; translation of awkward lines."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tt_compress import configuration
+from tt_compress.data import corpus
+from tt_compress.models import transformer
+from tt_compress.nn import functional
+from tt_compress.tasks import translation
+
+PAIRS = [
+  ('ein Hund', 'a dog'),
+  ('eine Katze', 'a cat'),
+  ('ein Hund und eine Katze', 'a dog and a cat'),
+  ('zwei Hunde', 'two dogs'),
+]
+
+
+@pytest.fixture(scope='module')
+def task_and_variables(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data')
+  path = folder / 'pairs.tsv'
+  path.write_text('\n'.join('\t'.join(pair) for pair in PAIRS) + '\n')
+  config = configuration.defaults('test', configuration.parse(''))
+  config.data.source = 'text'
+  config.data.options = dict(
+    files={split: (str(path),) for split in corpus.SPLITS}
+  )
+  config.data.bucket_lengths = (8, 12)
+  config.model.update(
+    vocab_size=40,
+    model_dim=8,
+    ffn_dim=8,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+  )
+  config.evaluation.update(
+    batch_size=2, beam_size=2, max_ratio=0.0, max_extra=3, num_samples=2
+  )
+  options = dict(config.model)
+  del options['name']
+  model = transformer.Transformer(
+    transformer.TransformerConfig(**options), rngs=nnx.Rngs(0)
+  )
+  graphdef, params, buffers = functional.split(model)
+  task = translation.Translation(config, graphdef, str(folder / 'run'))
+  return task, {'params': params, 'buffers': buffers}
+
+
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_smoothed_cross_entropy_is_its_definition(smoothing):
+  rng = np.random.default_rng(0)
+  logits = rng.normal(size=(2, 3, 5)).astype(np.float32)
+  targets = rng.integers(0, 5, (2, 3))
+  found = translation.smoothed_cross_entropy(logits, targets, smoothing)
+  for b in range(2):
+    for t in range(3):
+      expected = np.full(5, smoothing / 5)
+      expected[targets[b, t]] += 1 - smoothing
+      log_p = logits[b, t] - np.log(np.exp(logits[b, t]).sum())
+      np.testing.assert_allclose(found[b, t], -expected @ log_p, rtol=1e-5)
+
+
+def test_loss_shifts_targets_and_leaves_padding_out(task_and_variables):
+  task, _ = task_and_variables
+  targets = np.array([[5, 6, 2, 0], [7, 2, 0, 0], [0, 0, 0, 0]])
+  seen = []
+
+  def model(inputs, decoder_inputs, noise):
+    seen.append(np.asarray(decoder_inputs))
+    return jnp.zeros((*decoder_inputs.shape, 40)).at[..., 2].set(1.0)
+
+  batch = {'inputs': targets, 'targets': targets}
+  total, weight = task.loss(model, batch, smoothing=0.0)
+  np.testing.assert_array_equal(
+    seen[0], [[1, 5, 6, 2], [1, 7, 2, 0], [1, 0, 0, 0]]
+  )
+  assert weight == 5
+  log_normalizer = np.log(39 + np.e)
+  np.testing.assert_allclose(total, 5 * log_normalizer - 2, rtol=1e-6)
+
+
+def test_every_line_gets_its_translations(task_and_variables):
+  task, variables = task_and_variables
+  lines = ['ein Hund', '', ' '.join(['eine Katze'] * 30), '  ', 'Hund']
+  found = task.translate(variables, lines)
+  assert len(found) == len(lines)
+  assert found[1] == found[3] == [translation.Translated('', 0.0)]
+  for line, best in zip(lines, found, strict=True):
+    scores = [hypothesis.score for hypothesis in best]
+    assert scores == sorted(scores, reverse=True)
+    assert len(best) == (2 if line.strip() else 1)
+  alone = task.translate(variables, ['ein Hund'])
+  assert alone[0][0].text == found[0][0].text
+
+
+def test_evaluate(task_and_variables):
+  task, variables = task_and_variables
+  found = task.evaluate(variables, 'test', max_sentences=3)
+  assert found['num_sentences'] == 3
+  assert found['samples'][-1][0] == PAIRS[-1][0]
+  assert 'version:' in found['signature']
+  # The mean over tokens, not over batches: as if there were one batch.
+  encoded = [task.vocabulary.encode(side) for side in zip(*PAIRS, strict=True)]
+  padded = [np.zeros((len(PAIRS), 12), np.int32) for _ in encoded]
+  for side, ids in zip(padded, encoded, strict=True):
+    for row, pieces in zip(side, ids, strict=True):
+      row[: len(pieces) + 1] = [*pieces, corpus.EOS_ID]
+  model = functional.merge(task._graphdef, **variables)
+  batch = {'inputs': padded[0], 'targets': padded[1]}
+  total, weight = task.loss(model, batch, smoothing=0.0)
+  np.testing.assert_allclose(found['loss'], total / weight, rtol=1e-5)
+
+
+def test_a_vocabulary_of_another_run_is_refused(task_and_variables):
+  task, _ = task_and_variables
+  task.prepare()
+  other = translation.Translation(
+    task._config.copy_and_resolve_references(), task._graphdef, task._workdir
+  )
+  with other._config.unlocked():
+    other._config.model.vocab_size = 10
+  with pytest.raises(ValueError, match='pieces, but model.vocab_size=10'):
+    other.prepare()

@@ -1,0 +1,164 @@
+"""The folder of a run: what lies in it, and whose it is."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+
+import jax
+import numpy as np
+
+from tt_compress import configuration
+from tt_compress.training import metrics
+
+CONFIG_FILE = 'config.json'
+RESULTS_FILE = 'results.json'
+LOCK_FILE = 'lock'
+# Settings that change what is reported of a trained model, not the model.
+_HARMLESS = (
+  'name',
+  'checkpoint.average',
+  'evaluation.baseline',
+  'evaluation.batch_size',
+  'evaluation.beam_size',
+  'evaluation.length_penalty',
+  'evaluation.nltk_bleu',
+  'evaluation.num_samples',
+  'logging',
+)
+
+
+def load_config(workdir: str):
+  """The configuration of the run in a folder.
+
+  Raises:
+    FileNotFoundError: if there is none.
+  """
+  path = os.path.join(workdir, CONFIG_FILE)
+  if not os.path.exists(path):
+    raise FileNotFoundError(
+      f'no run in {workdir}: {CONFIG_FILE} is missing; train first, or check '
+      '--workdir'
+    )
+  with open(path, encoding='utf-8') as file:
+    return configuration.from_json(file.read())
+
+
+def compare(config, workdir: str) -> None:
+  """Refuses a folder that belongs to another configuration.
+
+  Settings of reports and of the final evaluation may differ.
+
+  Raises:
+    ValueError: naming the settings that differ.
+  """
+  if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
+    return
+  changed = [
+    line
+    for line in configuration.differences(load_config(workdir), config)
+    if not _is_harmless(line.split(':')[0])
+  ]
+  if changed:
+    raise ValueError(
+      f'{workdir} holds a run of another configuration: {"; ".join(changed)}. '
+      'Choose another --workdir, or go back to the old settings'
+    )
+
+
+def _is_harmless(name: str) -> bool:
+  return any(name == h or name.startswith(h + '.') for h in _HARMLESS)
+
+
+def claim(config, workdir: str) -> None:
+  """Writes the configuration into the folder."""
+  if jax.process_index() == 0:
+    os.makedirs(workdir, exist_ok=True)
+    path = os.path.join(workdir, CONFIG_FILE)
+    _write(path, configuration.to_json(config) + '\n')
+
+
+@contextlib.contextmanager
+def locked(workdir: str):
+  """Holds the folder against a second training process on this machine.
+
+  Raises:
+    RuntimeError: if another process holds it.
+  """
+  os.makedirs(workdir, exist_ok=True)
+  path = os.path.join(workdir, LOCK_FILE)
+  with open(path, 'w', encoding='utf-8') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise RuntimeError(
+        f'another process is training in {workdir}; wait for it, or choose '
+        'another --workdir'
+      ) from None
+    yield
+
+
+def read_results(workdir: str) -> dict | None:
+  """What a finished run left, or None."""
+  path = os.path.join(workdir, RESULTS_FILE)
+  if not os.path.exists(path):
+    return None
+  with open(path, encoding='utf-8') as file:
+    return json.load(file)
+
+
+def write_results(workdir: str, results: dict) -> None:
+  """Writes what `read_results` reads."""
+  if jax.process_index() == 0:
+    text = json.dumps(results, indent=2, ensure_ascii=False)
+    _write(os.path.join(workdir, RESULTS_FILE), text + '\n')
+
+
+def seconds_at(workdir: str, done: int) -> float:
+  """Training seconds that were on the clock when `done` steps were saved."""
+  found = [
+    line['validation/seconds']
+    for line in metrics.read(workdir)
+    if 'validation/seconds' in line and line['step'] == done
+  ]
+  return found[-1] if found else 0.0
+
+
+def digest(tree) -> str:
+  """SHA-256 over the names, shapes, dtypes and bytes of a tree of arrays."""
+  total = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    name = f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'
+    total.update(name.encode())
+    total.update(array.tobytes())
+  return total.hexdigest()
+
+
+def _write(path: str, text: str) -> None:
+  """Writes a file whole or not at all."""
+  partial = f'{path}.{os.getpid()}.partial'
+  with open(partial, 'w', encoding='utf-8') as file:
+    file.write(text)
+  os.replace(partial, path)
+
+
+def git_hash() -> str | None:
+  """The commit of the code, '+' behind it if files have changed since."""
+  folder = os.path.dirname(os.path.abspath(__file__))
+
+  def git(*arguments):
+    return subprocess.run(
+      ['git', '-C', folder, *arguments],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+
+  try:
+    changed = git('status', '--porcelain', '--untracked-files=no')
+    return git('rev-parse', 'HEAD') + ('+' if changed else '')
+  except (OSError, subprocess.CalledProcessError):
+    return None
