@@ -7,6 +7,10 @@ key projections two of rank 64: 26 % of all parameters are gone.
     export TT_COMPRESS_DATA=...   # holds multi30k/{train,val,...}.{de,en}.gz
     python -m tt_compress.main --config=configs/multi30k_tt.py
     python -m tt_compress.main --config=configs/multi30k_tt.py:dense
+
+About 17 minutes each on two CPU cores. Expect sacreBLEU 39.8 and 39.7 with
+seeds 0 and 1 (`:seed=1`) on test_2016_flickr, the dense twin 40.3 and 39.9; the
+slides' scores, of other models by another metric, do not compare.
 """
 
 from tt_compress import configuration

@@ -166,7 +166,8 @@ def test_evaluate_from_the_folder_alone(environment, finished):
 def test_predict_gives_a_line_for_each_line(environment, finished):
   workdir, _ = finished
   lines = ['Der Hund schläft.', '', '   ', 'Der Mann sieht ein Haus. ' * 9]
-  lines += ['Eine Frau singt.', '\u2603 \U0001f600']
+  # Characters that only some readers take for the end of a line.
+  lines += ['Eine Frau\u2028singt.', 'Ein\x0bKind\x85lacht.', '\U0001f600']
   command = '--mode=predict', f'--workdir={workdir}'
   found = call(environment, *command, given='\n'.join(lines) + '\n')
   assert found.count('\n') == len(lines)

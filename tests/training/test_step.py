@@ -18,9 +18,7 @@ from tt_compress.training import build, sharding, step
 
 NUM_STEPS = 10
 ROWS, LENGTH = 32, 6
-PADDED_STEP = (
-  3  # at which only 10 rows hold text: the last five of 8 shards do not
-)
+PADDED_STEP = 3  # only 10 rows hold text: five of eight shards have none
 
 
 def make_config(dropout):
@@ -119,9 +117,8 @@ def test_eight_devices_train_as_one(devices, accumulation, dropout):
 
 
 def test_dropout_was_on():
-  assert (
-    np.max(np.abs(train(1, 1, 0.0).losses - train(1, 1, 0.3).losses)) > 0.01
-  )
+  changes = train(1, 1, 0.0).losses - train(1, 1, 0.3).losses
+  assert np.max(np.abs(changes)) > 0.01
 
 
 SIZES = {'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2, 'pred': 1}

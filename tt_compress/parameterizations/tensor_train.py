@@ -38,7 +38,8 @@ class TensorTrain(base.Parameterization):
   tt_rank: int | tuple[int, ...]
   row_modes: tuple[int, ...] | None = None
   col_modes: tuple[int, ...] | None = None
-  num_modes: int | None = None
+  # Not in the repr: the modes tell it.
+  num_modes: int | None = dataclasses.field(default=None, repr=False)
 
   def __post_init__(self):
     super().__post_init__()

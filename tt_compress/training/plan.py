@@ -14,7 +14,7 @@ def _choice(spec) -> str:
   return ', '.join(
     f'{field.name}={getattr(spec, field.name)}'
     for field in dataclasses.fields(spec)
-    if field.name not in ('rows', 'cols')
+    if field.repr and field.name not in ('rows', 'cols')
   )
 
 
