@@ -203,7 +203,10 @@ MISTAKES = {
   ),
   'rank 0': (
     ('--config=configs/wmt14_tt.py:rank=0',),
-    ['cannot compress embed', 'tt_rank must be an integer of at least 1'],
+    [
+      '\nerror: cannot compress embed',
+      'tt_rank must be an integer of at least 1',
+    ],
   ),
   'setting': (
     (CONFIG, '--config.model.droput=1'),
@@ -238,7 +241,7 @@ MISTAKES = {
   ),
   'nothing trained': (
     (CONFIG, '--mode=predict', '--workdir=NEW'),
-    ['no run in', 'train first'],
+    ['\nerror: no run in', 'train first'],
   ),
   'another configuration': (
     (*SMALL, '--config.seed=7', '--workdir=OLD'),

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 
 import jax
 from absl import app, flags, logging
@@ -106,15 +107,19 @@ def print_results(results: dict, this: run.Run) -> None:
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  config, path = _load()
-  logging.info('%s in %s on %s', _MODE.value, path, jax.devices())
-  this = run.Run(config, path)
-  {
-    'train': _train,
-    'evaluate': _evaluate,
-    'predict': _predict,
-    'plan': _plan,
-  }[_MODE.value](this)
+  try:
+    config, path = _load()
+    logging.info('%s in %s on %s', _MODE.value, path, jax.devices())
+    {
+      'train': _train,
+      'evaluate': _evaluate,
+      'predict': _predict,
+      'plan': _plan,
+    }[_MODE.value](run.Run(config, path))
+  except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
+    # What to do about it comes last, below the frames of other packages.
+    traceback.print_exc()
+    sys.exit(f'\nerror: {error}')
 
 
 def _is_ours(record) -> bool:
