@@ -293,3 +293,38 @@ def test_expand_computes_the_same_and_is_dense():
   assert names == dict.fromkeys(
     ('table', 'mlp/layers/0', 'mlp/layers/2'), 'Dense'
   )
+
+
+class SharedVariable(nnx.Module):
+  def __init__(self, rngs):
+    self.first = nnx.Linear(6, 6, rngs=rngs)
+    self.second = nnx.Linear(6, 6, rngs=rngs)
+    self.third = nnx.Linear(6, 6, rngs=rngs)
+    self.second.kernel = self.first.kernel
+
+
+def test_a_shared_variable_is_not_parted():
+  model = SharedVariable(nnx.Rngs(0))
+  rule = dict(name='low_rank', rank=2)
+  with pytest.raises(ValueError, match='first and second share a variable'):
+    compress.compress(model, [('second', rule)], nnx.Rngs(0))
+  assert model.first.kernel is model.second.kernel
+  compress.compress(model, [('third', rule)], nnx.Rngs(0))
+
+
+def test_a_rule_that_does_not_fit_leaves_the_model_as_it_was():
+  model = SharedVariable(nnx.Rngs(0))
+  rules = [
+    ('third', dict(name='low_rank', rank=2)),
+    ('first', dict(name='low_rank', rank=0)),
+  ]
+  with pytest.raises(ValueError):
+    compress.compress(model, rules, nnx.Rngs(0))
+  assert type(model.third) is nnx.Linear
+
+
+def test_bias_is_true_or_false():
+  rule = dict(name='low_rank', rank=2, bias='no')
+  with pytest.raises(ValueError, match="bias='no'; it is True or False"):
+    model = SharedVariable(nnx.Rngs(0))
+    compress.compress(model, [('third', rule)], nnx.Rngs(0))

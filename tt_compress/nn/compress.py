@@ -78,12 +78,9 @@ def _children(node) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_matrix(node) -> bool:
-  # Of Flax's classes these alone: a subclass, as nnx.LoRALinear, may compute
-  # something else, which a swap would lose.
-  return isinstance(node, matrix.Matrix) or type(node) in (
-    nnx.Linear,
-    nnx.Embed,
-  )
+  # These classes alone: a subclass, as nnx.LoRALinear, may compute something
+  # else, which a swap would lose.
+  return type(node) in (linear.Linear, embed.Embed, nnx.Linear, nnx.Embed)
 
 
 def _walk(model) -> tuple[dict[int, _Site], list[str]]:
@@ -145,11 +142,18 @@ def _relative_error(weight, approximation):
   return jnp.linalg.norm(weight - approximation) / jnp.linalg.norm(weight)
 
 
-def _swap(site: _Site, choice: Mapping, rngs: nnx.Rngs, fit: bool) -> Swap:
+def _make(
+  site: _Site, choice: Mapping, rngs: nnx.Rngs, fit: bool
+) -> tuple[matrix.Matrix, Swap]:
+  """The module that takes the place of a site's, and the note about it."""
   (rows, cols), std, weight = _current(site.module)
   options = dict(choice)
   std = options.pop('std', std)
   keep_bias = options.pop('bias', True)
+  if not isinstance(keep_bias, bool):
+    raise ValueError(
+      f'the rule for {site.path} has bias={keep_bias!r}; it is True or False'
+    )
   if 'name' not in options:
     raise ValueError(
       f'the rule for {site.path} has no name: {dict(choice)}; say which '
@@ -164,8 +168,22 @@ def _swap(site: _Site, choice: Mapping, rngs: nnx.Rngs, fit: bool) -> Swap:
   if fit:
     new.update(spec.fit(weight()))
     error = _relative_error(weight(), new.full())
-  site.replace(new)
-  return Swap(site.path, spec, error)
+  return new, Swap(site.path, spec, error)
+
+
+def _check_untied(sites: Sequence[_Site], choices: Sequence[Any]) -> None:
+  """Refuses to part two modules that hold one variable."""
+  holders = {}
+  for site, choice in zip(sites, choices, strict=True):
+    for _, node in nnx.iter_graph(site.module):
+      if not isinstance(node, nnx.Variable):
+        continue
+      other, other_choice = holders.setdefault(id(node), (site, choice))
+      if other is not site and (choice is not None or other_choice is not None):
+        raise ValueError(
+          f'{other.path} and {site.path} share a variable, which a swap would '
+          'part; share the module instead'
+        )
 
 
 def _choices(sites: Sequence[_Site], rule_list: Rules) -> list[Any]:
@@ -194,7 +212,8 @@ def compress(
   'encoder/layers/0/ffn/up', and the options of `parameterizations.make`:
   `('.*/ffn/.*', dict(name='tensor_train', tt_rank=16))`; first match wins. An
   option `std` overrides the standard deviation at initialization, and
-  `bias=False` drops a bias. A shared module stays shared.
+  `bias=False` drops a bias. A shared module stays shared. The new layers
+  compute in the dtype of their input.
 
   Under `nnx.eval_shape`, or inside `jax.jit`, the dense matrices that are
   replaced are never allocated.
@@ -214,11 +233,16 @@ def compress(
   sites, unreached = _walk(model)
   sites = list(sites.values())
   choices = _choices(sites, rule_list)
-  swapped = tuple(
-    _swap(site, choice, rngs, fit)
+  _check_untied(sites, choices)
+  made = [
+    (site, *_make(site, choice, rngs, fit))
     for site, choice in zip(sites, choices, strict=True)
     if choice is not None
-  )
+  ]
+  # Only now: a rule that does not fit leaves the model as it was.
+  for site, module, _ in made:
+    site.replace(module)
+  swapped = tuple(swap for _, _, swap in made)
   kept = tuple(
     site.path
     for site, choice in zip(sites, choices, strict=True)
@@ -236,9 +260,8 @@ def expand(model: nnx.Module) -> None:
   sites, _ = _walk(model)
   for site in sites.values():
     module = site.module
-    if isinstance(module, matrix.Matrix) and not isinstance(
-      module.spec, dense.Dense
-    ):
+    is_ours = isinstance(module, matrix.Matrix)
+    if is_ours and not isinstance(module.spec, dense.Dense):
       spec = dense.Dense(rows=module.spec.rows, cols=module.spec.cols)
       # The rngs make values that are overwritten at once: under jit they cost
       # nothing.
