@@ -281,6 +281,14 @@ def test_data_that_cannot_be_read_stop_a_run_before_its_start(
   assert made.task.data.steps == []
 
 
+def test_other_data_are_noticed(start, monkeypatch):
+  start().train()
+  again = start(make_config(**{'evaluation.beam_size': 2}))
+  monkeypatch.setattr(again.task, 'prepare', lambda: {'num_pairs': 3})
+  with pytest.raises(ValueError, match='have changed .*num_pairs: None -> 3'):
+    again.train()
+
+
 def test_one_process_trains_in_a_folder(start, tmp_path):
   with workdir.locked(str(tmp_path / 'run')):
     with pytest.raises(RuntimeError, match='another process is training'):

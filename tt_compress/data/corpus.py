@@ -1,6 +1,7 @@
 """The ground of this folder: what a source returns, and the special ids."""
 
 import dataclasses
+import hashlib
 
 from absl import logging
 
@@ -42,6 +43,15 @@ class Corpus:
 
   def __len__(self):
     return len(self.source)
+
+  @property
+  def digest(self):
+    """SHA-256 of the sentences in their order, in hexadecimal."""
+    total = hashlib.sha256()
+    for pair in zip(self.source, self.target, strict=True):
+      # No sentence holds a line end, so different pairs are different bytes.
+      total.update('\n'.join((*pair, '')).encode())
+    return total.hexdigest()
 
 
 def from_pairs(pairs, name):

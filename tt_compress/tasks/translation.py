@@ -106,7 +106,7 @@ class Translation:
     """Reads all that a run will need, and keeps its vocabulary.
 
     Returns:
-      What the results say of the data.
+      What the results say of the data; the same for a run that continues.
 
     Raises:
       FileNotFoundError, ValueError: if some of it cannot be read.
@@ -116,6 +116,8 @@ class Translation:
     if self._workdir:
       self.vocabulary.save(os.path.join(self._workdir, VOCABULARY_FILE))
     return {
+      'num_pairs': len(self.pairs('train')),
+      'train_sha256': self.pairs('train').digest,
       'num_pieces': len(self.vocabulary),
       'vocabulary_sha256': self.vocabulary.digest,
     }

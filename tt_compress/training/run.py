@@ -122,7 +122,9 @@ class Run:
       folder.claim(self.config, self.workdir)
       # First: data that cannot be read stop a run before it has cost anything.
       # And the code is described as it is now, not as it is when it ends.
-      description = {**self._describe(), **self.task.prepare()}
+      facts = self.task.prepare()
+      folder.compare_data(facts, self.workdir)
+      description = {**self._describe(), **facts}
       state, seconds = self._train(*self._start())
       results = {
         **description,

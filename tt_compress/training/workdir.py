@@ -15,6 +15,7 @@ from tt_compress.training import metrics
 
 CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
+DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
 # Settings that change what is reported of a trained model, not the model.
 _HARMLESS = (
@@ -78,6 +79,29 @@ def claim(config, workdir: str) -> None:
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, CONFIG_FILE)
     _write(path, configuration.to_json(config) + '\n')
+
+
+def compare_data(facts: dict, workdir: str) -> None:
+  """Keeps what is known of the data; refuses to continue on other data.
+
+  Raises:
+    ValueError: naming what differs from the beginning of the run.
+  """
+  path = os.path.join(workdir, DATA_FILE)
+  if not os.path.exists(path):
+    _write(path, json.dumps(facts, indent=2) + '\n')
+    return
+  with open(path, encoding='utf-8') as file:
+    known = json.load(file)
+  changed = [name for name in facts if facts[name] != known.get(name)]
+  if changed:
+    told = '; '.join(
+      f'{name}: {known.get(name)} -> {facts[name]}' for name in changed
+    )
+    raise ValueError(
+      f'the data have changed since the run in {workdir} began: {told}. Bring '
+      'the old data back, or choose another --workdir'
+    )
 
 
 @contextlib.contextmanager
