@@ -118,7 +118,7 @@ def test_evaluate(task_and_variables):
 
 def test_a_vocabulary_of_another_run_is_refused(task_and_variables):
   task, _ = task_and_variables
-  task.prepare()
+  task.save()
   other = translation.Translation(
     task._config.copy_and_resolve_references(), task._graphdef, task._workdir
   )

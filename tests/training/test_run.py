@@ -60,6 +60,9 @@ class Task:
   def prepare(self):
     return {}
 
+  def save(self):
+    pass
+
   def train_batches(self, **share):
     return self.data
 
@@ -279,6 +282,8 @@ def test_data_that_cannot_be_read_stop_a_run_before_its_start(
   with pytest.raises(ValueError, match='unaligned'):
     made.train()
   assert made.task.data.steps == []
+  # ... and before it has taken the folder.
+  start(make_config(seed=7)).train()
 
 
 def test_other_data_are_noticed(start, monkeypatch):

@@ -103,7 +103,7 @@ class Translation:
     return found
 
   def prepare(self) -> dict:
-    """Reads all that a run will need, and keeps its vocabulary.
+    """Reads all that a run will need.
 
     Returns:
       What the results say of the data; the same for a run that continues.
@@ -113,14 +113,16 @@ class Translation:
     """
     for split in ('validation', 'test'):
       self._split_batches(split)
-    if self._workdir:
-      self.vocabulary.save(os.path.join(self._workdir, VOCABULARY_FILE))
     return {
       'num_pairs': len(self.pairs('train')),
       'train_sha256': self.pairs('train').digest,
       'num_pieces': len(self.vocabulary),
       'vocabulary_sha256': self.vocabulary.digest,
     }
+
+  def save(self) -> None:
+    """Writes what translating needs, the vocabulary, into the workdir."""
+    self.vocabulary.save(os.path.join(self._workdir, VOCABULARY_FILE))
 
   def _encoded(self, split: str, **limits):
     """Token ids of the pairs within the limits; the others are reported."""

@@ -119,12 +119,13 @@ class Run:
     if finished is not None:
       return finished
     with folder.locked(self.workdir):
-      folder.claim(self.config, self.workdir)
-      # First: data that cannot be read stop a run before it has cost anything.
-      # And the code is described as it is now, not as it is when it ends.
+      # First: data that cannot be read stop a run before it has cost anything
+      # or taken the folder. And the code is described as it is now.
       facts = self.task.prepare()
-      folder.compare_data(facts, self.workdir)
       description = {**self._describe(), **facts}
+      folder.compare_data(facts, self.workdir)
+      folder.claim(self.config, self.workdir)
+      self.task.save()
       state, seconds = self._train(*self._start())
       results = {
         **description,
