@@ -118,7 +118,7 @@ def test_save_load_and_bytes(lines, tmp_path):
   words.save(tmp_path / 'run' / 'vocabulary.model')
   for again in (
     vocabulary.load(tmp_path / 'run' / 'vocabulary.model'),
-    vocabulary.Vocabulary.from_bytes(words.model),
+    vocabulary.Vocabulary(words.model),
   ):
     assert again.digest == words.digest
   assert os.listdir(tmp_path / 'run') == ['vocabulary.model']

@@ -53,11 +53,6 @@ class Vocabulary:
           '--unk_id=3'
         )
 
-  @classmethod
-  def from_bytes(cls, model):
-    """Makes a vocabulary from the bytes of a SentencePiece model."""
-    return cls(model)
-
   @property
   def digest(self):
     """SHA-256 of the model's bytes, in hexadecimal."""
@@ -113,7 +108,7 @@ class Vocabulary:
 def load(path):
   """Reads a vocabulary from a SentencePiece model file."""
   with open(path, 'rb') as file:
-    return Vocabulary.from_bytes(file.read())
+    return Vocabulary(file.read())
 
 
 def train(
