@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 import runpy
+import typing
 from collections.abc import Mapping
 
 import ml_collections
@@ -87,10 +88,21 @@ def load(path: str) -> ml_collections.ConfigDict:
 
 def _model_defaults(name: str) -> dict:
   options, _ = models.MODELS[name]
+  hints = typing.get_type_hints(options)
   return {
-    field.name: None if field.default is dataclasses.MISSING else field.default
+    field.name: _default(field.default, hints[field.name])
     for field in dataclasses.fields(options)
   }
+
+
+def _default(value, hint):
+  if value is dataclasses.MISSING:
+    return None
+  if value is not None:
+    return value
+  # A bare None has no type, and a flag could not set it.
+  [kind] = set(typing.get_args(hint)) - {type(None)}
+  return config_dict.placeholder(kind)
 
 
 def defaults(
@@ -253,7 +265,7 @@ def _shrink_choice(choice: Mapping) -> dict:
   choice = {
     name: value
     for name, value in choice.items()
-    if name not in ('row_modes', 'col_modes')
+    if name not in ('row_modes', 'col_modes', 'row_split', 'col_split')
   }
   if choice.keys() & {'max_params', 'compression_ratio'}:
     choice.pop('max_params', None)

@@ -71,3 +71,61 @@ def test_digits_are_row_major():
   ):
     np.testing.assert_array_equal(ours, theirs)
   np.testing.assert_array_equal(modes.flat(digits, sizes), ids)
+
+
+@pytest.mark.parametrize('degree', [1, 2, 3, 5, 7])
+def test_roots_are_exact(degree):
+  for base in (1, 2, 5, 6, 19, 32):
+    power = base**degree
+    assert modes.root(power, degree) == base
+    assert modes.root(power + 1, degree) == base + 1
+  # Floating point puts this one too high.
+  assert math.ceil(3125 ** (1 / 5)) == 6
+  assert modes.root(3125, 5) == 5
+
+
+@pytest.mark.parametrize(
+  'size, shapes',
+  [
+    (25000, [(25, 30, 40), (10, 10, 15, 20), (5, 5, 5, 5, 6, 8)]),
+    (17200, [(24, 25, 30), (10, 10, 12, 15), (4, 5, 5, 5, 6, 6)]),
+    (32768, [(32, 32, 32)]),
+    (267735, [(60, 60, 75)]),
+  ],
+)
+def test_published_vocabulary_shapes(size, shapes):
+  for shape in shapes:
+    assert modes.choose(size, len(shape), 't3nsor') == shape
+    # The default pads no more, and mostly less.
+    ours = math.prod(modes.choose(size, len(shape)))
+    assert size <= ours <= math.prod(shape)
+    if size != 32768:
+      assert ours < math.prod(shape)
+
+
+@pytest.mark.parametrize(
+  'size, shapes',
+  [
+    (256, [(4, 8, 8), (4, 4, 4, 4), (2, 2, 2, 2, 4, 4)]),
+    (512, [(8, 8, 8)]),
+    (1024, [(8, 8, 16)]),
+  ],
+)
+def test_published_embedding_shapes_are_exact(size, shapes):
+  for shape in shapes:
+    assert modes.choose(size, len(shape), 'exact') == shape
+    assert modes.choose(size, len(shape)) == shape
+
+
+def test_an_unknown_method_of_choosing():
+  with pytest.raises(ValueError, match="'best' .* exact, padded, t3nsor"):
+    modes.choose(8, 3, 'best')
+
+
+def test_column_major_ids_have_the_first_digit_fastest():
+  sizes = (3, 4, 5)
+  ids = np.arange(60)
+  digits = np.unravel_index(ids, sizes, order='F')
+  expected = np.ravel_multi_index(digits, sizes)
+  found = modes.column_major(jnp.asarray(ids), sizes)
+  np.testing.assert_array_equal(found, expected)

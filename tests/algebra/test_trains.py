@@ -1,12 +1,11 @@
 import itertools
-import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tt_compress.algebra import decompositions, plans, trains
+from tt_compress.algebra import plans, trains
 
 TRAINS = {
   'one': ((6,), (4,), (1, 1)),
@@ -125,66 +124,6 @@ def test_merging_counts_the_cheaper_side_first():
   # Ranks 2 and 50: contracting over 50 first leaves the small rank for last.
   assert plans.merge_cut(((1, 4, 4, 50), (50, 4, 4, 2), (2, 4, 4, 1))) == 2
   assert plans.merge_cut(((1, 4, 4, 2), (2, 4, 4, 50), (50, 4, 4, 1))) == 1
-
-
-@pytest.mark.parametrize('name', TRAINS)
-def test_decomposing_a_train_gives_it_back(name):
-  row_modes, col_modes, rank = TRAINS[name]
-  matrix = brute_force(make_cores(name))
-  found = decompositions.tensor_train(matrix, row_modes, col_modes, rank)
-  assert [core.shape for core in found] == [c.shape for c in make_cores(name)]
-  close(brute_force(found), matrix, 1e-12)
-
-
-def test_two_cores_are_a_truncated_svd():
-  matrix = np.random.default_rng(0).normal(size=(12, 10))
-  found = decompositions.tensor_train(matrix, (3, 4), (2, 5), (1, 3, 1))
-  unfolding = matrix.reshape(3, 4, 2, 5).swapaxes(1, 2).reshape(6, 20)
-  u, s, vt = np.linalg.svd(unfolding, full_matrices=False)
-  nearest = (u[:, :3] * s[:3]) @ vt[:3]
-  expected = nearest.reshape(3, 2, 4, 5).swapaxes(1, 2).reshape(12, 10)
-  close(brute_force(found), expected, 1e-12)
-
-
-def test_the_error_is_within_the_bound_of_tt_svd():
-  row_modes, col_modes, rank = (3, 2, 4), (2, 3, 2), (1, 3, 4, 1)
-  matrix = np.random.default_rng(0).normal(size=(24, 12))
-  found = decompositions.tensor_train(matrix, row_modes, col_modes, rank)
-  tensor = decompositions._interleave(matrix, row_modes, col_modes)
-  squares = 0
-  for k in (1, 2):
-    left = math.prod(row_modes[:k]) * math.prod(col_modes[:k])
-    s = np.linalg.svd(tensor.reshape(left, -1), compute_uv=False)
-    squares += np.sum(s[rank[k] :] ** 2)
-  error = np.linalg.norm(brute_force(found) - matrix)
-  assert 0 < error <= np.sqrt(squares) * (1 + 1e-12)
-
-
-def test_ranks_beyond_the_unfolding_are_filled_with_zeros():
-  matrix = np.random.default_rng(0).normal(size=(12, 10))
-  found = decompositions.tensor_train(matrix, (3, 4), (2, 5), (1, 9, 1))
-  assert [core.shape for core in found] == [(1, 3, 2, 9), (9, 4, 5, 1)]
-  close(brute_force(found), matrix, 1e-12)
-  assert not found[0][..., 6:].any()
-
-
-def test_decomposing_pads_and_survives_zeros():
-  matrix = np.random.default_rng(0).normal(size=(11, 9))
-  found = decompositions.tensor_train(matrix, (3, 4), (2, 5), (1, 6, 1))
-  padded = brute_force(found)
-  close(padded[:11, :9], matrix, 1e-12)
-  assert np.abs(padded[11:]).max() < 1e-12
-  zeros = decompositions.tensor_train(0 * matrix, (3, 4), (2, 5), (1, 6, 1))
-  assert not brute_force(zeros).any()
-
-
-def test_cores_have_equal_root_mean_squares():
-  matrix = 100 * np.random.default_rng(0).normal(size=(24, 12))
-  found = decompositions.tensor_train(
-    matrix, (3, 2, 4), (2, 3, 2), (1, 3, 4, 1)
-  )
-  sizes = [np.sqrt(np.mean(core**2)) for core in found]
-  np.testing.assert_allclose(sizes, sizes[0])
 
 
 def test_apply_multiplies_in_the_dtype_of_x():

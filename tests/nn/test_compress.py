@@ -106,6 +106,8 @@ def test_one_path_of_a_shared_matrix_is_enough():
   assert model.first.inner is model.second[0]
   assert isinstance(model.first.inner, linear.Linear)
   assert report.kept == ('other',)
+  assert str(report).splitlines()[-1] == 'other: kept'
+  assert 'second/0: ' in str(report) and ', ratio ' in str(report)
 
 
 def test_layers_of_flax_are_swapped():

@@ -10,42 +10,65 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tt_compress.parameterizations import base
 
 DTYPES = (jnp.float32, jnp.bfloat16)
 # Largest error of an array as a fraction of its norm; bfloat16 has 8 bits.
-TOLERANCE = {jnp.dtype('float32'): 1e-5, jnp.dtype('bfloat16'): 2e-2}
+TOLERANCE = {jnp.dtype('float32'): 1e-5, jnp.dtype('bfloat16'): 3e-2}
+
+# Much faster to compile, slower to run.
+COMPILER = {
+  'xla_backend_optimization_level': 0,
+  'xla_cpu_use_fusion_emitters': False,
+}
 
 
-def close(ours, theirs, tolerance):
-  """Compares trees of arrays by the relative error of each array."""
-  assert jax.tree.structure(ours) == jax.tree.structure(theirs)
-  pairs = zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True)
-  for a, b in pairs:
-    assert (a.shape, a.dtype) == (b.shape, b.dtype)
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    error = np.linalg.norm(a - b)
-    assert error <= tolerance * np.linalg.norm(b), error
+def close(ours, theirs, tolerance, scales=None):
+  """Compares trees of arrays by the error of each, relative to its norm.
+
+  Or relative to its scale, where that is larger and given.
+  """
+  scales = scales or jax.tree.map(lambda _: 0.0, theirs)
+  jax.tree.map(
+    lambda a, b, scale: _close(a, b, tolerance, scale), ours, theirs, scales
+  )
+
+
+def _close(ours, theirs, tolerance, scale):
+  assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+  ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+  error = np.linalg.norm(ours - theirs)
+  assert error <= tolerance * max(np.linalg.norm(theirs), scale), error
 
 
 @functools.cache
-def draw(spec):
-  """A compiled function: key -> factors of standard deviation 0.5, matrix."""
+def initialize(spec):
+  """A compiled function: key -> factors of standard deviation 0.5."""
+  init = functools.partial(spec.init, std=0.5)
+  return jax.jit(init, compiler_options=COMPILER)
 
-  def make(key):
-    factors = spec.init(key, std=0.5)
-    return factors, spec.full(factors)
 
-  return jax.jit(make)
+@functools.cache
+def full(spec):
+  """A compiled function: factors -> matrix."""
+  return jax.jit(spec.full, compiler_options=COMPILER)
+
+
+def draw(spec, key):
+  """Factors of standard deviation 0.5, and their matrix."""
+  factors = initialize(spec)(key)
+  return factors, full(spec)(factors)
 
 
 @functools.cache
 def start(spec):
   """The factors that the checks compute with, and their full matrix."""
-  factors, full = draw(spec)(jax.random.key(0))
-  close(draw(spec)(jax.random.key(0)), (factors, full), 0)
-  return factors, np.asarray(full)
+  factors, matrix = draw(spec, jax.random.key(0))
+  close(draw(spec, jax.random.key(0)), (factors, matrix), 0)
+  return factors, np.asarray(matrix)
 
 
 def trained(spec, gradients):
@@ -78,7 +101,7 @@ def check_shapes(spec):
 
 def check_paths(spec):
   """Factors are nested dicts with string keys; buffers name some of them."""
-  factors, _ = start(spec)
+  factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
   leaves, _ = jax.tree_util.tree_flatten_with_path(factors)
   for path, _ in leaves:
     for entry in path:
@@ -93,104 +116,197 @@ def check_paths(spec):
 
 
 def check_std(spec, draws=300):
+  """Mean and standard deviation of entries, over many keys."""
   keys = jax.random.split(jax.random.key(1), draws)
-  matrices = np.stack([np.asarray(draw(spec)(key)[1]) for key in keys])
+  matrices = np.stack([np.asarray(draw(spec, key)[1]) for key in keys])
   assert abs(matrices.mean()) < 0.05 * 0.5
   np.testing.assert_allclose(matrices.std(), 0.5, rtol=0.1)
 
 
-def check_take(spec):
-  factors, full = start(spec)
-  ids = jnp.array([[0, 1, spec.rows - 1], [-1, 1, -spec.rows]])
-  weights = jax.random.normal(jax.random.key(7), (*ids.shape, spec.cols))
+def check_variance(spec, draws=20):
+  """The variance of every entry, exactly, where W is multilinear.
 
-  def loss(take, factors):
-    taken = take(factors, ids)
-    return jnp.sum(weights * taken), taken
+  Factors are independent and symmetric and W is a sum of products of one entry
+  of each, so Var W is the same sum of products of variances: the matrix of
+  factors that are filled with their variances. Products of many normal numbers
+  have tails too heavy for a check by sampling.
+  """
+  keys = jax.random.split(jax.random.key(1), draws)
+  several = map(initialize(spec), keys)
+  factors = jax.tree.map(lambda *a: np.stack(a).astype(np.float64), *several)
+  filled = jax.tree.map(
+    lambda a: jnp.full(a.shape[1:], a.var(), jnp.float32), factors
+  )
+  variance = np.asarray(full(spec)(filled), np.float64)
+  # As many draws of the smallest factor as there are, of relative error
+  # sqrt(2 / size), one factor after the other.
+  spread = sum(2 / a.size for a in jax.tree.leaves(factors)) ** 0.5
+  spread *= getattr(spec, 'order', 1)  # An array may hold all factors.
+  assert abs(variance / 0.25 - 1).max() < 5 * spread + 1e-5
 
-  slow = functools.partial(base.Parameterization.take, spec)
-  _compare(spec, jnp.float32, [(loss, spec.take, slow, (factors,))])
-  # Beyond the ends: the nearest row, as in indexing; some batch is empty.
-  take = jax.jit(spec.take)
-  beyond = jnp.array([spec.rows, 5 * spec.rows, -2 * spec.rows])
-  close(take(factors, beyond), full[[-1, -1, 0]], 1e-5)
-  assert take(factors, jnp.zeros((2, 0), jnp.int32)).shape == (2, 0, spec.cols)
 
+def check_math(spec):
+  """Values and gradients of take, apply and attend against the matrix itself.
 
-def check_products(spec, dtype):
-  factors, _ = start(spec)
-  x_key, weights_key = jax.random.split(jax.random.key(11))
-  cases = []
-  for method, size, out in (
-    ('apply', spec.rows, spec.cols),
-    ('attend', spec.cols, spec.rows),
+  Expected are the values and gradients of W[ids], x W and x W^T in float64;
+  those of W are carried to the factors by the derivative of `full`.
+  """
+  factors, matrix = start(spec)
+  calls = list(_calls(spec))
+
+  def compute(factors, gradients):
+    _, pull = jax.vjp(spec.full, factors)
+    ours = [_gradients(*call, factors) for call in calls]
+    return ours, [pull(gradient)[0] for gradient in gradients]
+
+  expected = [_expected(matrix, *call) for call in calls]
+  gradients = [gradient for *_, gradient in expected]
+  ours, of_factors = jax.jit(compute, compiler_options=COMPILER)(
+    factors, gradients
+  )
+  for call, (found, mine), (value, of_x, _), theirs in zip(
+    calls, ours, expected, of_factors, strict=True
   ):
-    x = jax.random.normal(x_key, (2, 3, size), dtype)
-    weights = jax.random.normal(weights_key, (2, 3, out))
-
-    def loss(product, factors, x, weights=weights):
-      y = product(factors, x)
-      return jnp.sum(weights * y.astype(jnp.float32)), y
-
-    slow = functools.partial(getattr(base.Parameterization, method), spec)
-    cases.append((loss, getattr(spec, method), slow, (factors, x)))
-  for y in _compare(spec, dtype, cases):
-    assert y.dtype == dtype
+    of_xs = mine[1:]
+    dtype = call[-2].dtype if call[-2].dtype in DTYPES else jnp.float32
+    assert found.dtype == dtype
+    tolerance = TOLERANCE[jnp.dtype(dtype)]
+    close(np.asarray(found, np.float64), value, tolerance)
+    mine, theirs = trained(spec, mine[0]), trained(spec, theirs)
+    close(mine, theirs, tolerance, _scales(factors, value, call[-1]))
+    for gradient in of_xs:
+      close(np.asarray(gradient, np.float64), of_x, tolerance)
 
 
-def _compare(spec, dtype, cases):
-  """Values and gradients of fast and slow, compiled together; the values."""
+def _scales(factors, value, weights):
+  """Sizes of gradients before terms of them cancel, as they do in sums."""
+  loss = np.linalg.norm(weights) * np.linalg.norm(value)
+  size = lambda a: loss / np.linalg.norm(a) if np.any(a) else 0.0
+  return jax.tree.map(size, factors)
 
-  def compute(arguments):
-    results = []
-    for (loss, fast, slow, _), argument in zip(cases, arguments, strict=True):
-      for function in (fast, slow):
-        numbers = tuple(range(len(argument)))
-        gradient = jax.grad(
-          functools.partial(loss, function), numbers, has_aux=True
-        )
-        results.append(gradient(*argument))
-    return results
 
-  results = jax.jit(compute)([arguments for *_, arguments in cases])
-  tidy = lambda result: (trained(spec, result[0][0]), *result[0][1:], result[1])
-  tolerance = TOLERANCE[jnp.dtype(dtype)]
-  for ours, theirs in zip(results[::2], results[1::2], strict=True):
-    close(tidy(ours), tidy(theirs), tolerance)
-  return [value for _, value in results[::2]]
+def _calls(spec):
+  """Yields (method, ids or x, weights of the entries of the result)."""
+  rows, cols = spec.rows, spec.cols
+  random = np.random.default_rng(0)
+  ids = np.array([[0, min(1, rows - 1), rows - 1], [-1, rows // 2, -rows]])
+  weights = random.normal(size=(2, 3, cols)).astype(np.float32)
+  yield spec.take, jnp.asarray(ids), weights
+  for dtype in DTYPES:
+    for method, size, out in (
+      (spec.apply, rows, cols),
+      (spec.attend, cols, rows),
+    ):
+      x = jnp.asarray(random.normal(size=(2, 3, size)), dtype)
+      yield method, x, random.normal(size=(2, 3, out)).astype(np.float32)
+
+
+def _gradients(method, x, weights, factors):
+  """(value, gradients of its weighted sum by the factors and by a real x)."""
+
+  def loss(factors, x):
+    y = method(factors, x)
+    return jnp.sum(weights * y.astype(jnp.float32)), y
+
+  numbers = (0, 1) if jnp.issubdtype(x.dtype, jnp.floating) else (0,)
+  gradients, value = jax.grad(loss, numbers, has_aux=True)(factors, x)
+  return value, gradients
+
+
+def _expected(matrix, method, x, weights):
+  """(value, gradient of x, gradient of W) of a weighted sum of the result."""
+  w = np.asarray(matrix, np.float64)
+  if method.__name__ == 'take':
+    gradient = np.zeros_like(w)
+    np.add.at(gradient, np.asarray(x), weights)
+    return w[np.asarray(x)], None, gradient.astype(np.float32)
+  x = np.asarray(x, np.float64)
+  if method.__name__ == 'apply':
+    gradient = np.einsum('abi,abj->ij', x, weights)
+    return x @ w, weights @ w.T, gradient.astype(np.float32)
+  gradient = np.einsum('abi,abj->ij', weights, x)
+  return x @ w.T, weights @ w, gradient.astype(np.float32)
+
+
+def check_ids(spec):
+  """Beyond the ends: the nearest row, as in indexing; some batch is empty."""
+  factors, matrix = start(spec)
+  take = jax.jit(spec.take, compiler_options=COMPILER)
+  beyond = jnp.array([spec.rows, 5 * spec.rows, -2 * spec.rows])
+  close(take(factors, beyond), matrix[[-1, -1, 0]], 1e-5)
+  assert take(factors, jnp.zeros((2, 0), jnp.int32)).shape == (2, 0, spec.cols)
 
 
 def check_vmap(spec):
   """One call over several sets of factors, as in an ensemble."""
-  factors, full = start(spec)
+  factors, matrix = start(spec)
   several = jax.tree.map(lambda a: jnp.stack([a, a]), factors)
   x = np.random.default_rng(0).normal(size=(2, 3, spec.rows)).astype('float32')
   ids = np.array([[0, 1], [1, spec.rows - 1]])
   both = lambda f, x, i: (spec.apply(f, x), spec.take(f, i))
-  product, rows = jax.jit(jax.vmap(both))(several, x, ids)
-  close(product, x @ full, 1e-5)
-  close(rows, full[ids], 1e-5)
+  compiled = jax.jit(jax.vmap(both), compiler_options=COMPILER)
+  product, rows = compiled(several, x, ids)
+  close(product, x @ matrix, 1e-5)
+  close(rows, matrix[ids], 1e-5)
+
+
+def check_sharded(spec):
+  """A batch that is split over eight devices, factors on all of them."""
+  mesh = jax.make_mesh(
+    (8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  split = NamedSharding(mesh, PartitionSpec('data'))
+  factors, matrix = start(spec)
+  x = np.random.default_rng(0).normal(size=(16, spec.rows)).astype('float32')
+  ids = np.arange(16) % spec.rows
+
+  def loss(factors, x, ids):
+    y, rows = spec.apply(factors, x), spec.take(factors, ids)
+    return jnp.sum(y**2) + jnp.sum(rows**2), (y, rows)
+
+  step = jax.jit(jax.grad(loss, has_aux=True), compiler_options=COMPILER)
+  one = step(factors, x, ids)
+  several = step(
+    jax.device_put(factors, everywhere),
+    jax.device_put(x, split),
+    jax.device_put(ids, split),
+  )
+  assert several[1][0].sharding.is_equivalent_to(split, 2)
+  close(several[1], (x @ matrix, matrix[ids]), 1e-5)
+  close(trained(spec, several[0]), trained(spec, one[0]), 1e-5)
+
+
+def check_round_trip(spec, folder):
+  """A checkpoint holds the factors to the last bit, by their names."""
+  factors, _ = start(spec)
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(folder / 'factors', factors)
+    checkpointer.wait_until_finished()
+    restored = checkpointer.restore(folder / 'factors')
+  close(restored, factors, 0)
 
 
 def check_defaults(spec):
-  factors, _ = start(spec)
-  penalty = spec.penalty(factors)
-  assert penalty.shape == () and jnp.isfinite(penalty)
-  projected = jax.jit(spec.project)(factors, jnp.zeros((), jnp.int32))
-  assert jax.tree.structure(projected) == jax.tree.structure(factors)
-  numbers, bits = spec.stored_size(factors)
+  shapes = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  penalty = jax.eval_shape(spec.penalty, shapes)
+  assert penalty.shape == () and penalty.dtype == jnp.float32
+  step = jax.ShapeDtypeStruct((), jnp.int32)
+  projected = jax.eval_shape(spec.project, shapes, step)
+  assert jax.tree.structure(projected) == jax.tree.structure(shapes)
+  numbers, bits = spec.stored_size(shapes)
   assert isinstance(numbers, int) and isinstance(bits, int)
-  largest = sum(a.size for a in jax.tree.leaves(factors))
+  largest = sum(a.size for a in jax.tree.leaves(shapes))
   assert 0 < numbers <= largest and 0 < bits <= 32 * largest
 
 
 def check_fit(spec, tolerance=1e-5):
   """Fitting what the factors can be gives factors of the same kind."""
-  factors, full = start(spec)
-  fitted = spec.fit(full)
+  factors, matrix = start(spec)
+  fitted = spec.fit(matrix)
   kind = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)
   assert kind(fitted) == kind(factors)
-  close(np.asarray(jax.jit(spec.full)(fitted)), full, tolerance)
+  close(np.asarray(full(spec)(fitted)), matrix, tolerance)
 
 
 def check_spec(spec):
@@ -199,22 +315,33 @@ def check_spec(spec):
   assert again == spec and hash(again) == hash(spec)
 
 
-CHECKS = (
-  check_shapes,
-  check_paths,
-  check_std,
-  check_take,
-  check_vmap,
-  check_defaults,
-  check_spec,
-)
+# Without compilation, and with one compiled function each.
+QUICK = (check_shapes, check_paths, check_spec, check_defaults)
+COMPILED = (check_math, check_ids, check_vmap, check_sharded)
 
 
 def check_all(spec, fit_tolerance=1e-5):
   """Everything above; fit_tolerance=None leaves `fit` out."""
-  for check in CHECKS:
+  for check in (*QUICK, *COMPILED, check_std):
     check(spec)
-  for dtype in DTYPES:
-    check_products(spec, dtype)
   if fit_tolerance is not None:
     check_fit(spec, fit_tolerance)
+
+
+def temporaries(method, spec, argument, slow=False):
+  """Bytes of temporary memory of a method and of its gradient, compiled.
+
+  Args:
+    method: 'take', 'apply' or 'attend'.
+    spec: the parameterization.
+    argument: shape and dtype of the ids or of x.
+    slow: whether to look at the body of the base class.
+  """
+  cls = base.Parameterization if slow else type(spec)
+  function = functools.partial(getattr(cls, method), spec)
+  factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  total = lambda *arguments: jnp.sum(jnp.square(function(*arguments)))
+  is_float = jnp.issubdtype(argument.dtype, jnp.floating)
+  for compiled in (function, jax.grad(total, (0, 1) if is_float else 0)):
+    program = jax.jit(compiled).lower(factors, argument).compile()
+    yield program.memory_analysis().temp_size_in_bytes

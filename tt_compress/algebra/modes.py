@@ -1,6 +1,7 @@
 """Modes: an integer as a product, and ids as digits in a mixed radix."""
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -21,7 +22,7 @@ def factorizations(
     if size >= smallest:
       yield (size,)
     return
-  for first in range(smallest, _root(size, num_modes) + 1):
+  for first in range(smallest, _floor_root(size, num_modes) + 1):
     if size % first == 0:
       for rest in factorizations(size // first, num_modes - 1, first):
         yield (first, *rest)
@@ -65,6 +66,68 @@ def padded(size: int, num_modes: int) -> tuple[int, ...]:
   return best
 
 
+@functools.cache
+def t3nsor(size: int, num_modes: int) -> tuple[int, ...]:
+  """Ascending modes with product >= size, as the library t3nsor suggests them.
+
+  The size is rounded up to a multiple of 1, 10, 100, ...; of the exact
+  factorizations of these, the one with the largest entropy of modes / sum of
+  modes. Padding is not counted: 25000 becomes 25 * 30 * 40 = 30000. It gives
+  every vocabulary shape of the paper; the shapes of its embedding sizes are
+  exact, `balanced`.
+
+  Reference: "Tensorized Embedding Layers for Efficient Model Compression",
+    section 5, and the library released with it.
+  """
+  _check(size, num_modes)
+  units = [10**power for power in range(len(str(size)))]
+  candidates = (
+    candidate
+    for unit in units
+    for candidate in factorizations(-(-size // unit) * unit, num_modes)
+  )
+  return max(candidates, key=_entropy)
+
+
+def _entropy(sizes):
+  return -sum(s / sum(sizes) * math.log(s / sum(sizes)) for s in sizes)
+
+
+CHOOSERS = {'exact': balanced, 'padded': padded, 't3nsor': t3nsor}
+
+
+def choose(
+  size: int, num_modes: int, method: str = 'padded'
+) -> tuple[int, ...]:
+  """Ascending modes for a number of rows or columns.
+
+  Args:
+    size: what the product must reach, >= 1.
+    num_modes: how many modes, >= 1.
+    method: 'exact' (`balanced`), 'padded', or 't3nsor'.
+
+  Raises:
+    ValueError: an unknown method, or sizes below 1.
+  """
+  if method not in CHOOSERS:
+    raise ValueError(
+      f'unknown method {method!r} of choosing modes; there are '
+      f'{", ".join(CHOOSERS)}'
+    )
+  return CHOOSERS[method](size, num_modes)
+
+
+def column_major(ids: jax.Array, modes: Sequence[int]) -> jax.Array:
+  """The row-major ids of rows that column-major ids name.
+
+  ids = sum_k digit_k * prod_{l < k} modes_l: the first digit is the fastest.
+
+  Reference: "Tensorized Embedding Layers for Efficient Model Compression",
+    Algorithm 1.
+  """
+  return flat(digits(ids, modes[::-1])[::-1], modes)
+
+
 def digits(ids: jax.Array, modes: Sequence[int]) -> list[jax.Array]:
   """Splits flat ids into one digit per mode, the last digit fastest.
 
@@ -92,10 +155,24 @@ def flat(digit_arrays: Sequence[jax.Array], modes: Sequence[int]) -> jax.Array:
   return ids
 
 
-def _root(size, degree):
+def root(size: int, degree: int) -> int:
+  """The smallest integer whose degree-th power is at least size, exactly.
+
+  `math.ceil(size ** (1 / degree))` is wrong where size is a power: 3125 = 5^5
+  has the floating-point root 5.000000000000001.
+  """
+  guess = max(1, round(size ** (1 / degree)))
+  while guess**degree < size:
+    guess += 1
+  while guess > 1 and (guess - 1) ** degree >= size:
+    guess -= 1
+  return guess
+
+
+def _floor_root(size, degree):
   """The largest integer whose degree-th power is at most size."""
-  root = round(size ** (1 / degree))
-  return root if root**degree <= size else root - 1
+  ceiling = root(size, degree)
+  return ceiling if ceiling**degree == size else ceiling - 1
 
 
 def _check(size, num_modes):

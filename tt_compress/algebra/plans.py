@@ -15,8 +15,10 @@ import math
 _TRAFFIC = 64
 # A lookup may build the full matrix only where that is this much cheaper.
 _FULL_LOOKUP_GAIN = 2
-# ... and the matrix is this small (elements), or no larger than the result.
-_FULL_LOOKUP_SIZE = 2**20
+# Merged cores may hold this many elements; beyond it, no more than half of the
+# matrix or what x or the result hold anyway, so that nothing of the size of the
+# matrix appears where a dense layer has it as a parameter alone.
+_SMALL = 2**20
 
 Shape = tuple[int, int, int, int]  # R_{k-1}, I_k, J_k, R_k
 
@@ -33,32 +35,45 @@ class Plan:
 @functools.lru_cache(maxsize=4096)
 def for_apply(shapes: tuple[Shape, ...], tokens: int) -> Plan:
   """The cheapest way to x @ W for x [tokens, prod I], tokens >= 1."""
+  _, num_rows, num_cols, _ = _merged(shapes)
+  room = merging_room(num_rows, num_cols, tokens * max(num_rows, num_cols))
   return min(
     (
       Plan(groups, from_left, merging + walk(merged, tokens))
       for groups, merged, merging in _groupings(shapes)
+      if len(groups) == len(shapes) or _size(merged) <= room
       for from_left, walk in ((False, _right_cost), (True, _left_cost))
     ),
     key=lambda plan: plan.cost,
   )
 
 
+def merging_room(num_rows: int, num_cols: int, activations: int) -> int:
+  """Elements that merged cores may have, besides x and the result."""
+  return max(_SMALL, num_rows * num_cols // 2, activations)
+
+
 @functools.lru_cache(maxsize=4096)
 def for_rows(shapes: tuple[Shape, ...], tokens: int) -> Plan:
   """The cheapest way to W[ids] for ids [tokens], tokens >= 1."""
-  plans = [
+  _, num_rows, num_cols, _ = _merged(shapes)
+  room = merging_room(num_rows, num_cols, tokens * num_cols)
+  full, *plans = [
     Plan(groups, from_left, merging + tokens * _lookup_cost(merged, from_left))
     for groups, merged, merging in _groupings(shapes)
-    for from_left in (True, False)
+    if len(groups) in (1, len(shapes)) or _size(merged) <= room
+    for from_left in ((True,) if len(groups) == 1 else (True, False))
   ]
-  full, *_ = plans
-  if len(shapes) == 1:
-    return full
-  best = min(plans[2:], key=lambda plan: plan.cost)
-  _, num_rows, num_cols, _ = _merged(shapes)
-  is_small = num_rows * num_cols <= max(_FULL_LOOKUP_SIZE, tokens * num_cols)
+  best = min(plans, key=lambda plan: plan.cost, default=full)
+  is_small = num_rows * num_cols <= max(_SMALL, tokens * num_cols)
   is_cheap = full.cost * _FULL_LOOKUP_GAIN <= best.cost
   return full if is_small and is_cheap else best
+
+
+def lookup_size(shapes: tuple[Shape, ...], plan: Plan) -> int:
+  """Elements that a lookup of one row gathers and keeps, by this plan."""
+  shapes = [_merged(shapes[start:stop]) for start, stop in plan.groups]
+  return sum(r * cols * s for r, _, cols, s in shapes)
 
 
 def merge_cut(shapes: tuple[Shape, ...]) -> int:
@@ -101,6 +116,10 @@ def _groupings(shapes):
       parts = [shapes[start:stop] for start, stop in groups]
       cost = sum(_merge_plan(part)[0] for part in parts)
       yield groups, [_merged(part) for part in parts], cost
+
+
+def _size(shapes):
+  return sum(math.prod(shape) for shape in shapes)
 
 
 def _product(m, k, n):

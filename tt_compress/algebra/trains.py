@@ -14,7 +14,9 @@ Reference: "Tensorized Embedding Layers for Efficient Model Compression",
 section 3.
 """
 
+import functools
 import math
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +25,48 @@ from tt_compress.algebra import modes, plans
 
 Cores = list[jax.Array]
 
+# Elements that a lookup may hold at a time, 64 MiB in float32.
+_LOOKUP_ROOM = 2**24
+
 
 def full(cores: Cores) -> jax.Array:
   """The matrix [prod I, prod J] that the cores stand for."""
-  return _merge(cores)[0, :, :, 0]
+  return merge(cores)[0, :, :, 0]
 
 
 def transpose(cores: Cores) -> Cores:
   """The train of the transposed matrix: I_k and J_k change places."""
   return [core.swapaxes(1, 2) for core in cores]
+
+
+def from_kronecker(factors: Sequence[jax.Array]) -> Cores:
+  """The train of a sum of Kronecker products, sum_k F_1k (x) ... (x) F_nk.
+
+  Args:
+    factors: n >= 2 arrays [rank, I_l, J_l].
+
+  Returns:
+    For rank 1 a train of n cores of rank 1; otherwise the products of the first
+    and of the last factors, two cores [1, I, J, rank] and [rank, I', J', 1]. To
+    keep all cores apart they would have to be diagonal, rank times larger.
+  """
+  rank = factors[0].shape[0]
+  if rank == 1:
+    return [factor[..., None] for factor in factors]
+  cut = (len(factors) + 1) // 2
+  left, right = (
+    functools.reduce(_kronecker, part)
+    for part in (factors[:cut], factors[cut:])
+  )
+  return [left.transpose(1, 2, 0)[None], right[..., None]]
+
+
+def _kronecker(left, right):
+  """Kronecker products [rank, I I', J J'] of pairs of matrices."""
+  rank, m, n = left.shape
+  _, p, q = right.shape
+  products = jnp.einsum('kmn,kpq->kmpnq', left, right)
+  return products.reshape(rank, m * p, n * q)
 
 
 def rows(cores: Cores, ids: jax.Array) -> jax.Array:
@@ -50,14 +85,40 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   if not ids.size:
     return jnp.zeros((*ids.shape, _num_cols(cores)), cores[0].dtype)
   plan = plans.for_rows(_shapes(cores), ids.size)
+  size = plans.lookup_size(_shapes(cores), plan)
   cores = _group(cores, plan.groups)
-  digits = modes.digits(ids.reshape(-1), [core.shape[1] for core in cores])
-  slices = [
-    core.swapaxes(0, 1)[digit]  # [tokens, R_{k-1}, J_k, R_k]
+  walk = chain if plan.from_left else _rows_from_right
+  look_up = lambda ids: walk(slices(cores, ids))
+  return in_blocks(look_up, ids.reshape(-1), size).reshape(*ids.shape, -1)
+
+
+def slices(cores: Cores, ids: jax.Array) -> list[jax.Array]:
+  """What rows need of every core: [tokens, R_{k-1}, J_k, R_k] for [tokens]."""
+  digits = modes.digits(ids, [core.shape[1] for core in cores])
+  return [
+    core.swapaxes(0, 1)[digit]
     for core, digit in zip(cores, digits, strict=True)
   ]
-  walk = _rows_from_left if plan.from_left else _rows_from_right
-  return walk(slices).reshape(*ids.shape, -1)
+
+
+def in_blocks(
+  look_up: Callable[[jax.Array], jax.Array], ids: jax.Array, size: int
+) -> jax.Array:
+  """look_up(ids), in blocks of ids where it would need too much memory.
+
+  Args:
+    look_up: [tokens] -> [tokens, cols].
+    ids: integers [tokens].
+    size: elements that it keeps for one id.
+
+  A block is computed again in the backward pass.
+  """
+  block = max(1, _LOOKUP_ROOM // size)
+  if ids.size <= block:
+    return look_up(ids)
+  blocks = jnp.pad(ids, (0, -ids.size % block)).reshape(-1, block)
+  found = jax.lax.map(jax.checkpoint(look_up), blocks)
+  return found.reshape(blocks.size, -1)[: ids.size]
 
 
 def apply(cores: Cores, x: jax.Array) -> jax.Array:
@@ -99,22 +160,23 @@ def _num_cols(cores):
 
 
 def _group(cores, groups):
-  return [_merge(cores[start:stop]) for start, stop in groups]
+  return [merge(cores[start:stop]) for start, stop in groups]
 
 
-def _merge(cores):
+def merge(cores: Cores) -> jax.Array:
   """Contracts neighbors into one core [R_0, prod I, prod J, R_N]."""
   if len(cores) == 1:
     return cores[0]
   cut = plans.merge_cut(_shapes(cores))
-  left, right = _merge(cores[:cut]), _merge(cores[cut:])
+  left, right = merge(cores[:cut]), merge(cores[cut:])
   r, m, n, _ = left.shape
   _, p, q, s = right.shape
   merged = jnp.einsum('rmnt,tpqs->rmpnqs', left, right)
   return merged.reshape(r, m * p, n * q, s)
 
 
-def _rows_from_left(slices):
+def chain(slices: list[jax.Array]) -> jax.Array:
+  """Products of slices, from the left: [tokens, R_0 J_1 ... J_N, R_N]."""
   tokens, _, _, rank = slices[0].shape
   state = slices[0].reshape(tokens, -1, rank)  # [tokens, J so far, rank]
   for piece in slices[1:]:

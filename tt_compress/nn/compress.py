@@ -38,6 +38,18 @@ class Report:
   kept: tuple[str, ...]
   unreached: tuple[str, ...]
 
+  def __str__(self):
+    lines = [
+      f'{swap.path}: {swap.spec.rows} x {swap.spec.cols} in '
+      f'{swap.spec.num_params:,} numbers, ratio '
+      f'{swap.spec.compression_ratio:.2f}'
+      + ('' if swap.error is None else f', error {float(swap.error):.4f}')
+      for swap in self.swapped
+    ]
+    lines += [f'{path}: kept' for path in self.kept]
+    lines += [f'{path}: out of reach' for path in self.unreached]
+    return '\n'.join(lines)
+
 
 @dataclasses.dataclass
 class _Site:

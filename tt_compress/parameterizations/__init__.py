@@ -7,12 +7,29 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from tt_compress.parameterizations import base, dense, low_rank, tensor_train
+from tt_compress.parameterizations import (
+  base,
+  dense,
+  kronecker,
+  low_rank,
+  phm,
+  tensor_ring,
+  tensor_train,
+  tucker,
+  word2ket,
+  word2ketxs,
+)
 
 REGISTRY: dict[str, type[base.Parameterization]] = {
   'dense': dense.Dense,
   'low_rank': low_rank.LowRank,
   'tensor_train': tensor_train.TensorTrain,
+  'tensor_ring': tensor_ring.TensorRing,
+  'tucker': tucker.Tucker,
+  'kronecker': kronecker.Kronecker,
+  'word2ket': word2ket.Word2Ket,
+  'word2ketxs': word2ketxs.Word2KetXS,
+  'phm': phm.PHM,
 }
 
 _SIZES = ('compression_ratio', 'max_params')

@@ -9,8 +9,13 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import checkify
 
 Factors = Mapping[str, Any]
+
+
+class RankError(ValueError):
+  """A rank above what the shape of the matrix can use."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,25 @@ class Parameterization:
     """Float32 factors of the nearest matrix it can find to [rows, cols]."""
     raise NotImplementedError(f'{type(self).__name__} has no fit')
 
+  def check_ids(self, ids: jax.Array) -> None:
+    """Raises where an id does not name a row; a check for debugging.
+
+    `take` itself moves such ids to the nearest row, as indexing does. Call it
+    outside of jit, or under `jax.experimental.checkify.checkify`.
+
+    Raises:
+      ValueError: some id is not in [-rows, rows).
+    """
+    ids = jnp.asarray(ids).reshape(-1)
+    is_row = (ids >= -self.rows) & (ids < self.rows)
+    first = jnp.argmin(is_row) if ids.size else 0
+    checkify.check(
+      jnp.all(is_row),
+      f'id {{id}} is outside of a matrix of {self.rows} rows; ids are in '
+      f'[0, {self.rows})',
+      id=ids[first] if ids.size else jnp.zeros((), jnp.int32),
+    )
+
   def take(
     self, factors: Factors, ids: jax.Array, *, key: jax.Array | None = None
   ) -> jax.Array:
@@ -62,7 +86,8 @@ class Parameterization:
     Args:
       factors: of this spec.
       ids: integers [...]; as in indexing of arrays, negative ids count from
-        the end and ids outside the matrix are moved to its nearest end.
+        the end and ids outside the matrix are moved to its nearest end, which
+        `check_ids` would notice.
       key: randomness, or None for the deterministic value.
 
     Returns:
@@ -134,14 +159,28 @@ class Parameterization:
         f'the {max_params} allowed; ask for less compression or set other '
         'modes'
       )
+
+    def fits(rank):
+      try:
+        return at(rank).num_params <= max_params
+      except RankError:
+        return False
+
     low, high = 1, 2
-    while at(high).num_params <= max_params:
+    while fits(high):
       low, high = high, 2 * high
     while high - low > 1:
       middle = (low + high) // 2
-      fits = at(middle).num_params <= max_params
-      low, high = (middle, high) if fits else (low, middle)
+      low, high = (middle, high) if fits(middle) else (low, middle)
     return at(low)
+
+  def _row_ids(self, ids: jax.Array) -> jax.Array:
+    """Ids in [0, rows), for methods that split them into digits.
+
+    The digits of an id outside the matrix would name another row or padding.
+    """
+    ids = jnp.where(ids < 0, ids + self.rows, ids)
+    return jnp.clip(ids, 0, self.rows - 1)
 
   def _set(self, name: str, value: Any) -> None:
     """Normalizes a field of a frozen spec; for __post_init__ alone."""
@@ -154,7 +193,14 @@ class Parameterization:
         f'cannot fit a matrix of shape {np.shape(matrix)} to '
         f'{type(self).__name__} with rows={self.rows}, cols={self.cols}'
       )
-    return np.asarray(matrix).astype(np.float64)
+    matrix = np.asarray(matrix).astype(np.float64)
+    if not np.isfinite(matrix).all():
+      row, col = np.argwhere(~np.isfinite(matrix))[0]
+      raise ValueError(
+        f'cannot fit a matrix with {matrix[row, col]} at [{row}, {col}]; every '
+        'entry must be finite'
+      )
+    return matrix
 
 
 def positive_int(name: str, value: Any) -> int:
@@ -166,6 +212,21 @@ def positive_int(name: str, value: Any) -> int:
   if number < 1 or isinstance(value, bool):
     raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
   return number
+
+
+def check_rank(name: str, rank: int, largest: int, shape: str) -> None:
+  """Refuses a rank above the largest that the shape can use."""
+  if rank > largest:
+    raise RankError(
+      f'{name}={rank} is above {largest}, the largest that {shape} can use: '
+      f'more would add numbers but no matrices; use {name} <= {largest}'
+    )
+
+
+def pad(x: jax.Array, size: int) -> jax.Array:
+  """x with zeros at the end of its last axis, up to this size."""
+  widths = [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])]
+  return jnp.pad(x, widths) if size > x.shape[-1] else x
 
 
 def join(path: tuple) -> str:

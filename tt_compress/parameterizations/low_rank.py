@@ -7,72 +7,95 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import decompositions
+from tt_compress.algebra import svd
 from tt_compress.parameterizations import base
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LowRank(base.Parameterization):
-  """W = U V^T: factors = {'left': U [rows, rank], 'right': V [cols, rank]}.
+  """W = U V^T, or U M V^T with a middle matrix M.
+
+  factors = {'left': U [rows, rank], 'right': V [cols, rank]} and, with a
+  middle, 'middle': M [rank, rank]. As an embedding it is a small embedding with
+  a projection, as in ALBERT.
 
   Attributes:
-    rank: the inner size. Above min(rows, cols) it adds parameters but no
-      matrices.
+    rank: the inner size, at most min(rows, cols).
+    middle: whether M is there: "Compressed Transformer" keeps the singular
+      values in a dense rank x rank matrix and counts it (slides-M2, slides-M3).
+
+  Complexity: rank (rows + cols) multiplications a token.
+
+  Reference: Lan et al., "ALBERT: A Lite BERT for Self-supervised Learning of
+    Language Representations", section 3.1.
   """
 
   rank_option: ClassVar[str | None] = 'rank'
 
   rank: int
+  middle: bool = False
 
   def __post_init__(self):
     super().__post_init__()
     self._set('rank', base.positive_int('rank', self.rank))
+    shape = f'a matrix of {self.rows} x {self.cols}'
+    base.check_rank('rank', self.rank, min(self.rows, self.cols), shape)
+
+  @property
+  def num_params(self):
+    middle = self.rank**2 if self.middle else 0
+    return self.rank * (self.rows + self.cols) + middle
 
   def init(self, key, *, std, dtype=jnp.float32):
-    # Var W = rank * v^2 for entries of variance v.
-    scale = (std / self.rank**0.5) ** 0.5
-    left, right = jax.random.split(key)
+    """Normal factors of one variance v: rank v^2 = std^2, or rank^2 v^3."""
+    shapes = {'left': (self.rows, self.rank), 'right': (self.cols, self.rank)}
+    variance = (std**2 / self.rank) ** (1 / 2)
+    if self.middle:
+      shapes['middle'] = self.rank, self.rank
+      variance = (std**2 / self.rank**2) ** (1 / 3)
+    keys = jax.random.split(key, len(shapes))
     return {
-      'left': scale * jax.random.normal(left, (self.rows, self.rank), dtype),
-      'right': scale * jax.random.normal(right, (self.cols, self.rank), dtype),
+      name: variance**0.5 * jax.random.normal(key, shape, dtype)
+      for key, (name, shape) in zip(keys, shapes.items(), strict=True)
     }
 
   def full(self, factors):
-    return factors['left'] @ factors['right'].T
+    return self._to_middle(factors['left'], factors) @ factors['right'].T
 
   def take(self, factors, ids, *, key=None):
-    return factors['left'][ids] @ factors['right'].T
+    rows = self._to_middle(factors['left'][ids], factors)
+    return rows @ factors['right'].T
 
   def apply(self, factors, x, *, key=None):
-    left, right = _cast(factors, x.dtype)
-    return (x @ left) @ right.T
+    factors = {name: a.astype(x.dtype) for name, a in factors.items()}
+    return self._to_middle(x @ factors['left'], factors) @ factors['right'].T
 
   def attend(self, factors, x, *, key=None):
-    left, right = _cast(factors, x.dtype)
-    return (x @ right) @ left.T
+    factors = {name: a.astype(x.dtype) for name, a in factors.items()}
+    inner = x @ factors['right']
+    if self.middle:
+      inner = inner @ factors['middle'].T
+    return inner @ factors['left'].T
 
   def fit(self, matrix):
-    """The nearest matrix of the rank (truncated SVD), its size shared evenly.
+    """The nearest matrix of the rank (truncated SVD).
+
+    Both factors get the roots of the singular values; with a middle it gets
+    them, and the factors are orthogonal.
 
     Reference: Eckart and Young, "The approximation of one matrix by another of
       lower rank".
     """
-    left, right = decompositions.truncated_svd(
-      self._check_matrix(matrix), self.rank
-    )
-    # U S V^T arrives as U and S V^T; both factors get the root of S.
-    root = np.sqrt(np.linalg.norm(right, axis=1))
-    right = right / np.where(root > 0, root, 1)[:, None]
-    widths = ((0, 0), (0, self.rank - len(root)))
-    return {
-      'left': jnp.asarray(np.pad(left * root, widths), jnp.float32),
-      'right': jnp.asarray(np.pad(right.T, widths), jnp.float32),
-    }
+    left, right = svd.truncated_svd(self._check_matrix(matrix), self.rank)
+    # U S V^T arrives as U and S V^T.
+    values = np.linalg.norm(right, axis=1)
+    right = (right / np.where(values > 0, values, 1)[:, None]).T
+    if self.middle:
+      factors = {'left': left, 'right': right, 'middle': np.diag(values)}
+    else:
+      root = np.sqrt(values)
+      factors = {'left': left * root, 'right': right * root}
+    return {name: jnp.asarray(a, jnp.float32) for name, a in factors.items()}
 
-  @property
-  def num_params(self):
-    return self.rank * (self.rows + self.cols)
-
-
-def _cast(factors, dtype):
-  return factors['left'].astype(dtype), factors['right'].astype(dtype)
+  def _to_middle(self, rows, factors):
+    return rows @ factors['middle'] if self.middle else rows

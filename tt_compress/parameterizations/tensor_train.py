@@ -2,19 +2,18 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tt_compress.algebra import decompositions, modes, trains
-from tt_compress.parameterizations import base
-
-_NUM_MODES = 3
+from tt_compress.algebra import modes, trains, tt_svd
+from tt_compress.parameterizations import base, reshaped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TensorTrain(base.Parameterization):
+class TensorTrain(reshaped.Reshaped):
   """W[i, j] = G_1[i_1, j_1] ... G_N[i_N, j_N], a product of small matrices.
 
   factors = {'core_0': [1, I_1, J_1, R_1], ..., 'core_{N-1}': [R_{N-1}, I_N,
@@ -23,11 +22,15 @@ class TensorTrain(base.Parameterization):
 
   Attributes:
     tt_rank: one int for all inner ranks, or (R_1, ..., R_{N-1}), or (1, R_1,
-      ..., R_{N-1}, 1), which the spec keeps. Ranks above those of the
-      unfoldings are accepted, as published configurations have them.
-    row_modes: (I_1, ..., I_N) with product >= rows; balanced if left out.
-    col_modes: (J_1, ..., J_N) with product >= cols; balanced if left out.
-    num_modes: N, for modes left out; 3 by default.
+      ..., R_{N-1}, 1), which the spec keeps. Single ranks may exceed what their
+      unfolding can use, as in published configurations; not all may.
+    index_order: 'row_major', or 'column_major' where the first digit of a row
+      is the fastest: with ids sorted by frequency, frequent words then share
+      slices of the last core instead of the first. Columns are row-major.
+
+  Complexity: `take` sum_k J_1 ... J_k R_{k-1} R_k multiplications an id;
+    `apply` and `attend` the cheapest of all groupings of cores,
+    `algebra.plans`.
 
   Reference: "Tensorized Embedding Layers for Efficient Model Compression",
     section 3.
@@ -36,21 +39,18 @@ class TensorTrain(base.Parameterization):
   rank_option: ClassVar[str | None] = 'tt_rank'
 
   tt_rank: int | tuple[int, ...]
-  row_modes: tuple[int, ...] | None = None
-  col_modes: tuple[int, ...] | None = None
-  # Not in the repr: the modes tell it.
-  num_modes: int | None = dataclasses.field(default=None, repr=False)
+  index_order: Literal['row_major', 'column_major'] = 'row_major'
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('num_modes', self._find_num_modes())
-    for name, size in (('row_modes', self.rows), ('col_modes', self.cols)):
-      given = getattr(self, name)
-      if given is None:
-        self._set(name, modes.padded(size, self.num_modes))
-      else:
-        self._set(name, _check_modes(name, given, size))
-    self._set('tt_rank', _expand_rank(self.tt_rank, self.num_modes))
+    rank = _expand_rank(self.tt_rank, self.num_modes)
+    base.check_rank(
+      'tt_rank',
+      max(rank),
+      self._largest_unfolding_rank(),
+      f'modes {self.row_modes} x {self.col_modes}',
+    )
+    self._set('tt_rank', rank)
 
   @property
   def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
@@ -79,61 +79,117 @@ class TensorTrain(base.Parameterization):
     )
 
   def full(self, factors):
-    return trains.full(self._cores(factors))[: self.rows, : self.cols]
+    matrix = trains.full(self._cores(factors))
+    return self._rows_from_train(matrix.T).T[:, : self.cols]
 
   def take(self, factors, ids, *, key=None):
-    # Digits of an id outside the matrix would name other rows or the padding.
-    ids = jnp.where(ids < 0, ids + self.rows, ids)
-    ids = jnp.clip(ids, 0, self.rows - 1)
+    ids = self._row_ids(ids)
+    if self.index_order == 'column_major':
+      ids = modes.column_major(ids, self.row_modes)
     return trains.rows(self._cores(factors), ids)[..., : self.cols]
 
   def apply(self, factors, x, *, key=None):
-    x = _pad(x, math.prod(self.row_modes))
+    x = self._rows_to_train(self._pad_rows(x))
     return trains.apply(self._cores(factors), x)[..., : self.cols]
 
   def attend(self, factors, x, *, key=None):
-    x = _pad(x, math.prod(self.col_modes))
     cores = trains.transpose(self._cores(factors))
-    return trains.apply(cores, x)[..., : self.rows]
+    return self._rows_from_train(trains.apply(cores, self._pad_cols(x)))
 
   def fit(self, matrix):
-    """Cores by TT-SVD; see `decompositions.tensor_train`."""
-    cores = decompositions.tensor_train(
-      self._check_matrix(matrix), self.row_modes, self.col_modes, self.tt_rank
+    """Cores by TT-SVD; see `tt_svd.tensor_train`."""
+    cores = tt_svd.tensor_train(
+      self._check_matrix(matrix),
+      self.row_modes,
+      self.col_modes,
+      self.tt_rank,
+      row_order=self._row_order,
     )
     return _name(jnp.asarray(core, jnp.float32) for core in cores)
+
+  @classmethod
+  def nearest(
+    cls, matrix: jax.Array | np.ndarray, *, relative_error: float, **options
+  ) -> tuple['TensorTrain', base.Factors]:
+    """The spec and factors of a train within an error of a matrix.
+
+    Its ranks are what the error needs: for a matrix that is no train, or a
+    small error, they may take more numbers than the matrix has.
+
+    Args:
+      matrix: [rows, cols].
+      relative_error: bound on ||W - matrix|| / ||matrix||, Frobenius norms.
+      **options: those of the spec, without rows, cols and tt_rank.
+    """
+    rows, cols = np.shape(matrix)
+    guess = cls(rows=rows, cols=cols, tt_rank=1, **options)
+    cores = tt_svd.tensor_train(
+      guess._check_matrix(matrix),
+      guess.row_modes,
+      guess.col_modes,
+      relative_error=relative_error,
+      row_order=guess._row_order,
+    )
+    return guess._with_cores(cores)
+
+  def round(
+    self,
+    factors: base.Factors,
+    *,
+    tt_rank: int | tuple[int, ...] | None = None,
+    relative_error: float | None = None,
+  ) -> tuple['TensorTrain', base.Factors]:
+    """A train of lower ranks near this one, without forming the matrix.
+
+    Args:
+      factors: of this spec, trained for example.
+      tt_rank: the new ranks; or
+      relative_error: bound on the distance from W, over the norm of W.
+
+    Returns:
+      The new spec and its factors.
+    """
+    cores = [np.asarray(core, np.float64) for core in self._cores(factors)]
+    if tt_rank is not None:
+      tt_rank = _expand_rank(tt_rank, self.num_modes)
+    return self._with_cores(
+      tt_svd.round_train(cores, tt_rank, relative_error=relative_error)
+    )
+
+  def _with_cores(self, cores):
+    rank = (1, *(core.shape[-1] for core in cores))
+    factors = _name(jnp.asarray(core, jnp.float32) for core in cores)
+    return dataclasses.replace(self, tt_rank=rank), factors
 
   def _cores(self, factors):
     return [factors[f'core_{k}'] for k in range(self.num_modes)]
 
-  def _find_num_modes(self):
-    """N, on which num_modes and the modes that are given must agree."""
-    given = {
-      name: len(value)
-      for name in ('row_modes', 'col_modes')
-      if (value := getattr(self, name)) is not None
-    }
-    if self.num_modes is not None:
-      given['num_modes'] = base.positive_int('num_modes', self.num_modes)
-    if len(set(given.values())) > 1:
-      told = ', '.join(f'{name} has {n}' for name, n in given.items())
-      raise ValueError(
-        f'the number of modes differs: {told}; give row_modes and col_modes '
-        'of the same length'
-      )
-    return next(iter(given.values()), _NUM_MODES)
+  @property
+  def _row_order(self):
+    """The id of every row of the train, or None where they are the same."""
+    if self.index_order == 'row_major':
+      return None
+    return self._rows_to_train(np.arange(math.prod(self.row_modes)))
+
+  def _rows_to_train(self, x):
+    """[..., prod I] in the order of ids to the order of the train."""
+    if self.index_order == 'row_major':
+      return x
+    return _reverse_digits(x, self.row_modes[::-1])
+
+  def _rows_from_train(self, x):
+    """[..., prod I] in the order of the train to [..., rows]."""
+    if self.index_order == 'column_major':
+      x = _reverse_digits(x, self.row_modes)
+    return x[..., : self.rows]
 
 
-def _check_modes(name, given, size):
-  given = tuple(base.positive_int(f'every entry of {name}', m) for m in given)
-  if math.prod(given) < size:
-    axis = name.removesuffix('_modes') + 's'
-    raise ValueError(
-      f'{axis}={size} does not fit in modes {given} = {math.prod(given)}; the '
-      f'product must be >= {axis}; leave out {name} to have them chosen, e.g. '
-      f'{modes.padded(size, len(given))}'
-    )
-  return given
+def _reverse_digits(x, sizes):
+  """Last axis with digits of these sizes to the axis of reversed digits."""
+  *batch, size = x.shape
+  start, stop = len(batch), len(batch) + len(sizes)
+  order = (*range(start), *reversed(range(start, stop)))
+  return x.reshape(*batch, *sizes).transpose(order).reshape(*batch, size)
 
 
 def _expand_rank(tt_rank, num_modes):
@@ -149,11 +205,6 @@ def _expand_rank(tt_rank, num_modes):
     f'tt_rank={rank} does not suit {num_modes} modes; give one int, the '
     f'{num_modes - 1} inner ranks, or all {num_modes + 1} with 1 at both ends'
   )
-
-
-def _pad(x, size):
-  widths = [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])]
-  return jnp.pad(x, widths) if size > x.shape[-1] else x
 
 
 def _name(cores):

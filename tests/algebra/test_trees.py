@@ -1,0 +1,176 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tt_compress.algebra import trees
+
+# (order, q, size): whole vectors, and such that are cut; the first digit of
+# all indices below 17 of 81 is 0.
+SHAPES = [
+  (2, 4, 16),
+  (2, 5, 21),
+  (3, 3, 27),
+  (3, 4, 40),
+  (4, 3, 81),
+  (4, 3, 17),
+  (5, 2, 32),
+  (5, 2, 19),
+]
+RANKS = (1, 3)
+
+
+def make_leaves(rank, order, q, batch=(4,), seed=0):
+  rng = np.random.default_rng(seed)
+  # Not centered: where means are zero much goes unnoticed.
+  return 0.5 + rng.normal(size=(*batch, rank, order, q))
+
+
+def layer_norm(vector):
+  return (vector - vector.mean()) / np.sqrt(vector.var() + 1e-6)
+
+
+def make_affine(order, q, size, seed=1):
+  rng = np.random.default_rng(seed)
+  affine = {}
+  for start, stop in trees.nodes(0, order):
+    length = size if stop - start == order else q ** (stop - start)
+    affine[trees.name((start, stop))] = {
+      key: rng.normal(size=length) for key in ('scale', 'bias')
+    }
+  return affine
+
+
+def grow(vectors, start, normalize, affine):
+  """The definition: one node from the vectors of its leaves, left one first."""
+  if len(vectors) == 1:
+    return vectors[0]
+  middle = -(-len(vectors) // 2)
+  left = grow(vectors[:middle], start, normalize, affine)
+  right = grow(vectors[middle:], start + middle, normalize, affine)
+  node = np.kron(left, right)
+  if normalize:
+    node = layer_norm(node)
+  if affine is not None:
+    own = affine[f'node_{start}_{start + len(vectors)}']
+    node = node[: len(own['scale'])] * own['scale'] + own['bias']
+  return node
+
+
+def brute_force(leaves, size, normalize=False, affine=None):
+  *batch, rank, order, q = leaves.shape
+  rows = [
+    sum(grow(tree, 0, normalize, affine)[:size] for tree in word)
+    for word in leaves.reshape(-1, rank, order, q)
+  ]
+  return np.reshape(rows, (*batch, size))
+
+
+def close(ours, theirs, tolerance=1e-5):
+  scale = np.abs(theirs).max()
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance * scale)
+
+
+def single(tree):
+  return jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), tree)
+
+
+@pytest.mark.parametrize('rank', RANKS)
+@pytest.mark.parametrize('order, q, size', SHAPES)
+def test_rows_are_the_definition(order, q, size, rank):
+  leaves = make_leaves(rank, order, q)
+  affine = make_affine(order, q, size)
+
+  @jax.jit
+  def compute(leaves, affine):
+    make = functools.partial(trees.rows, leaves, size)
+    return make(), make(normalize=True), make(normalize=True, affine=affine)
+
+  plain, normalized, scaled = compute(single(leaves), single(affine))
+  close(plain, brute_force(leaves, size))
+  close(normalized, brute_force(leaves, size, True))
+  close(scaled, brute_force(leaves, size, True, affine))
+
+
+@pytest.mark.parametrize('rank', RANKS)
+@pytest.mark.parametrize('order, q, size', SHAPES)
+def test_inner_products_are_those_of_the_rows(order, q, size, rank):
+  a = make_leaves(rank, order, q, seed=2)
+  b = make_leaves(rank, order, q, seed=3)
+  both = jax.jit(
+    lambda a, b: [trees.inner(a, b, size, normalize=n) for n in (False, True)]
+  )
+  for normalize, ours in enumerate(both(single(a), single(b))):
+    rows = [brute_force(leaves, size, bool(normalize)) for leaves in (a, b)]
+    scale = np.linalg.norm(rows[0], axis=1) * np.linalg.norm(rows[1], axis=1)
+    np.testing.assert_allclose(
+      ours / scale, (rows[0] * rows[1]).sum(1) / scale, atol=1e-5
+    )
+
+
+def test_inner_products_of_every_pair():
+  a = make_leaves(2, 3, 3, (5, 1), seed=2)
+  b = make_leaves(2, 3, 3, (7,), seed=3)
+  ours = trees.inner(single(a), single(b), 20, normalize=True)
+  rows = [brute_force(leaves, 20, True) for leaves in (a, b)]
+  close(ours, rows[0][:, 0] @ rows[1].T)
+
+
+def largest_array(function, *arguments):
+  equations = jax.make_jaxpr(function)(*arguments).eqns
+  sizes = [v.aval.size for e in equations for v in e.outvars]
+  return max(sizes)
+
+
+def test_inner_products_make_no_rows():
+  """Order 4, q = 10, rank 2: rows of 10000, r^2 n q = 160 multiplications."""
+  leaves = jnp.ones((2, 4, 10))
+  for normalize in (False, True):
+    inner = functools.partial(trees.inner, size=10_000, normalize=normalize)
+    assert largest_array(inner, leaves, leaves) <= 3 * 4 * 10
+  inner = functools.partial(trees.inner, size=10_000)
+  [cost] = [jax.jit(inner).lower(leaves, leaves).compile().cost_analysis()]
+  assert cost['flops'] <= 2 * 160 + 50
+
+
+def test_a_sum_needs_no_product_of_every_rank_term():
+  """Rank 8, order 4, q = 4: not 8 * 256 numbers at once."""
+  leaves = jnp.ones((8, 4, 4))
+  rows = functools.partial(trees.rows, size=256, normalize=True)
+  assert largest_array(rows, leaves) <= 256
+
+
+def test_large_means_cancel():
+  """(a - mu) / s where the mean is a thousand times the deviation."""
+  leaves = 1000 + make_leaves(1, 2, 5)
+  ours = trees.rows(single(leaves), 25, normalize=True)
+  close(
+    ours, brute_force(np.asarray(single(leaves), np.float64), 25, True), 1e-4
+  )
+
+
+def test_constant_vectors_are_normalized_to_zero():
+  leaves = jnp.ones((3, 2, 4, 3))
+  loss = lambda leaves: trees.rows(leaves, 81, normalize=True).sum()
+  value, gradient = jax.value_and_grad(loss)(leaves)
+  assert value == 0
+  assert jnp.isfinite(gradient).all()
+
+
+def test_the_left_half_has_more_leaves():
+  assert trees.nodes(0, 4) == [(0, 4), (0, 2), (2, 4)]
+  assert trees.nodes(0, 5) == [(0, 5), (0, 3), (0, 2), (3, 5)]
+  assert trees.name((0, 5)) == 'node_0_5'
+
+
+def test_boxes_hold_the_first_indices_once():
+  for size in range(1, 28):
+    grid = np.zeros((3, 3, 3), int)
+    boxes = list(trees._boxes(size, 3, 3))
+    for box in boxes:
+      grid[tuple(slice(*interval) for interval in box)] += 1
+    np.testing.assert_array_equal(grid.ravel(), np.arange(27) < size)
+    assert len(boxes) <= 3
+  assert list(trees._boxes(27, 3, 3)) == [[(0, 3)] * 3]

@@ -1,0 +1,93 @@
+"""Products with a matrix that is made a block of rows at a time.
+
+W [rows, cols] is N blocks of rows, and `make_block` makes one of them
+[block_rows, cols] from its slice of arrays with a leading axis of N. Blocks are
+made one after another, and again for the backward pass, so that no two of them
+need memory at once.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+MakeBlock = Callable[[Any], jax.Array]
+
+# Numbers in a block: enough for a step of the loop to be worth its start.
+_BLOCK_SIZE = 2**20
+
+
+def num_blocks(rows: int, row_size: int) -> int:
+  """How many blocks suit `rows` rows that take row_size numbers to make."""
+  return -(-rows // max(1, _BLOCK_SIZE // row_size))
+
+
+def split(array: jax.Array, num_blocks: int) -> jax.Array:
+  """[rows, ...] -> [num_blocks, block_rows, ...], with zeros at the end."""
+  rows = array.shape[0]
+  block_rows = -(-rows // num_blocks)
+  widths = [(0, num_blocks * block_rows - rows)] + [(0, 0)] * (array.ndim - 1)
+  array = jnp.pad(array, widths)
+  return array.reshape(num_blocks, block_rows, *array.shape[1:])
+
+
+def apply(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
+  """x @ W = sum_n x[..., block n] @ make_block(slices[n]).
+
+  Blocks are made in their own dtype and multiplied in that of x; products are
+  added up in float32 at least.
+
+  Args:
+    make_block: makes a block [block_rows, cols] of its slice.
+    slices: arrays [N, ...].
+    x: [..., rows]; where rows < N * block_rows, what blocks have beyond them
+      counts for nothing.
+
+  Returns:
+    [..., cols] in the dtype of x.
+  """
+  *batch, rows = x.shape
+  blocks = jax.tree.leaves(slices)[0].shape[0]
+  block_rows = jax.eval_shape(make_block, _at(slices, 0)).shape[0]
+  widths = [(0, 0)] * len(batch) + [(0, blocks * block_rows - rows)]
+  pieces = jnp.pad(x, widths).reshape(*batch, blocks, block_rows)
+  pieces = jnp.moveaxis(pieces, -2, 0)
+  dtype = np.promote_types(x.dtype, np.float32)
+
+  # The sum stays outside: kept for the backward pass, it would be kept N times.
+  @jax.checkpoint
+  def product(block, piece):
+    return (piece @ make_block(block).astype(x.dtype)).astype(dtype)
+
+  # Like a product: inside of `jax.shard_map` other zeros have another type.
+  zeros = jnp.zeros_like(product(_at(slices, 0), pieces[0]))
+  add = lambda total, pair: (total + product(*pair), None)
+  total, _ = jax.lax.scan(add, zeros, (slices, pieces))
+  return total.astype(x.dtype)
+
+
+def attend(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
+  """x @ W^T, where columns of block n are x @ make_block(slices[n])^T.
+
+  Args:
+    make_block: makes a block [block_rows, cols] of its slice.
+    slices: arrays [N, ...].
+    x: [..., cols]
+
+  Returns:
+    [..., N * block_rows] in the dtype of x, those of a filled last block too.
+  """
+
+  @jax.checkpoint
+  def product(block):
+    return x @ make_block(block).astype(x.dtype).T
+
+  logits = jnp.moveaxis(jax.lax.map(product, slices), 0, -2)
+  blocks, block_rows = logits.shape[-2:]
+  return logits.reshape(*x.shape[:-1], blocks * block_rows)
+
+
+def _at(slices, index):
+  return jax.tree.map(lambda a: a[index], slices)

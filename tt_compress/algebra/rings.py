@@ -1,0 +1,144 @@
+"""Tensor rings of matrices: lists of cores [R_{k-1}, I_k, J_k, R_k], R_0 = R_N.
+
+W[i, j] = trace(G_1[:, i_1, j_1, :] ... G_N[:, i_N, j_N, :])
+
+A ring that is cut in two and merged is a train of two cores: with the left
+half [R_0, I, J, R_k] and the right one [R_k, I', J', R_0],
+
+W[(i, i'), (j, j')] = sum_{a, b} left[a, i, j, b] right[b, i', j', a],
+
+a train of rank R_0 R_k. Where these halves would be as large as the matrix,
+rows are chained core by core, and products walk over blocks of W.
+
+Reference: "Tensorized Embedding Layers for Efficient Model Compression",
+appendix on Tensor Ring.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.algebra import blocks, plans, trains
+
+Cores = trains.Cores
+
+
+def full(cores: Cores) -> jax.Array:
+  """The matrix [prod I, prod J] that the cores stand for."""
+  return trains.full(train(cores, _cut(cores)))
+
+
+def transpose(cores: Cores) -> Cores:
+  """The ring of the transposed matrix: I_k and J_k change places."""
+  return trains.transpose(cores)
+
+
+def train(cores: Cores, cut: int) -> Cores:
+  """The train of two cores that the ring is when cut before core `cut`.
+
+  Args:
+    cores: a ring.
+    cut: in 1 ... N - 1; 0 for a ring of one core, which is a train of one.
+
+  Returns:
+    [1, I, J, R_0 R_cut] and [R_0 R_cut, I', J', 1].
+  """
+  if not cut:
+    return [jnp.trace(trains.merge(cores), axis1=0, axis2=3)[None, ..., None]]
+  left, right = trains.merge(cores[:cut]), trains.merge(cores[cut:])
+  r, m, n, s = left.shape
+  _, p, q, _ = right.shape
+  return [
+    left.transpose(1, 2, 0, 3).reshape(1, m, n, r * s),
+    right.transpose(3, 0, 1, 2).reshape(r * s, p, q, 1),
+  ]
+
+
+def rows(cores: Cores, ids: jax.Array) -> jax.Array:
+  """Rows of the matrix, W[ids], in the cores' dtype.
+
+  Args:
+    cores: a ring of a matrix [I, J].
+    ids: integers [...] in [0, I).
+
+  Returns:
+    [..., J]
+
+  Complexity: for each id J R_0 R_k multiplications to close the ring, and
+    what its two halves cost, unless these are merged once for all ids.
+  """
+  num_rows, num_cols = _shape(cores)
+  room = plans.merging_room(num_rows, num_cols, ids.size * num_cols)
+  if not ids.size or _train_size(cores) <= room:
+    return trains.rows(train(cores, _cut(cores)), ids)
+  cut = _cut(cores)
+  halves = cores[:cut], cores[cut:]
+  kept = sum(h[0].shape[0] * _shape(h)[1] * h[-1].shape[-1] for h in halves)
+  look_up = lambda ids: _close(trains.slices(cores, ids), cut)
+  # Twice: closing the ring transposes the halves.
+  found = trains.in_blocks(look_up, ids.reshape(-1), 2 * kept)
+  return found.reshape(*ids.shape, -1)
+
+
+def apply(cores: Cores, x: jax.Array) -> jax.Array:
+  """x @ W in the dtype of x, for x [..., I]; see `trains.apply`."""
+  if _has_room(cores, x):
+    return trains.apply(train(cores, _cut(cores)), x)
+  return blocks.apply(*_blocks_of_rows(cores), x)
+
+
+def attend(cores: Cores, x: jax.Array) -> jax.Array:
+  """x @ W^T in the dtype of x, for x [..., J]."""
+  if _has_room(cores, x):
+    return trains.apply(trains.transpose(train(cores, _cut(cores))), x)
+  return blocks.attend(*_blocks_of_rows(cores), x)
+
+
+def _shape(cores):
+  return tuple(math.prod(core.shape[k] for core in cores) for k in (1, 2))
+
+
+def _cut(cores):
+  """Where to cut a ring so that its two halves are smallest; 0 for one core."""
+  cuts = range(1, len(cores))
+  return min(cuts, key=lambda cut: _train_size(cores, cut), default=0)
+
+
+def _train_size(cores, cut=None):
+  """Elements of both halves, merged."""
+  cut = _cut(cores) if cut is None else cut
+  halves = (cores[:cut], cores[cut:])
+  return sum(
+    half[0].shape[0] * math.prod(_shape(half)) * half[-1].shape[-1]
+    for half in halves
+    if half
+  )
+
+
+def _has_room(cores, x):
+  num_rows, num_cols = _shape(cores)
+  tokens = math.prod(x.shape[:-1])
+  room = plans.merging_room(
+    num_rows, num_cols, tokens * max(num_rows, num_cols)
+  )
+  return _train_size(cores) <= room
+
+
+def _blocks_of_rows(cores):
+  """(function, slices): the rows of W by their first digit."""
+  first, *others = cores
+  slices = first.swapaxes(0, 1)[:, :, None]  # [I_1, R_0, 1, J_1, R_1]
+  return lambda piece: full([piece, *others]), slices
+
+
+def _close(slices, cut):
+  """Rows [tokens, J] from slices [tokens, R_{k-1}, J_k, R_k] of the cores."""
+  tokens, r, *_ = slices[0].shape
+  left, right = trains.chain(slices[:cut]), trains.chain(slices[cut:])
+  s = left.shape[-1]
+  left = (
+    left.reshape(tokens, r, -1, s).swapaxes(1, 2).reshape(tokens, -1, r * s)
+  )
+  right = right.reshape(tokens, s, -1, r).transpose(0, 3, 1, 2)
+  return (left @ right.reshape(tokens, r * s, -1)).reshape(tokens, -1)

@@ -1,0 +1,279 @@
+"""Sums over k of balanced binary trees of Kronecker products of short vectors.
+
+  w = sum_k T_k,  T = (v_1 (x) v_2) (x) (v_3 (x) v_4)   for four leaves
+
+A node over the leaves [start, stop) joins the node over their first half, the
+larger one, and the node over the rest. With normalization every node, the root
+included, is a layer norm of the product of its halves,
+
+  LN(a (x) b) = (a (x) b - mu) / s,  mu = mean(a) mean(b),
+  s^2 = var(a) var(b) + var(a) mean(b)^2 + mean(a)^2 var(b) + EPSILON,
+
+over the node's own vector: each word and each k by itself. The moments are
+those of the halves, so neither they nor the sum over k need the n-fold product
+of a single k.
+
+Leaves are [..., rank, order, q]; w is cut to its first `size` entries.
+
+Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 3.
+"""
+
+import itertools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Added to variances before the root is taken.
+EPSILON = 1e-6
+
+Affine = Mapping[str, Mapping[str, jax.Array]]
+
+
+def halves(start: int, stop: int) -> tuple[tuple[int, int], tuple[int, int]]:
+  """The leaves under the two children of a node; the left one has more."""
+  middle = (start + stop + 1) // 2
+  return (start, middle), (middle, stop)
+
+
+def nodes(start: int, stop: int) -> list[tuple[int, int]]:
+  """Every node over two leaves or more, from the root (start, stop) down."""
+  if stop - start < 2:
+    return []
+  left, right = halves(start, stop)
+  return [(start, stop), *nodes(*left), *nodes(*right)]
+
+
+def name(node: tuple[int, int]) -> str:
+  """The name of a node among the affine parameters: 'node_0_4'."""
+  return f'node_{node[0]}_{node[1]}'
+
+
+def affine_sizes(order: int, q: int, size: int) -> dict[str, int]:
+  """Lengths of scales and biases by name of the node: the root has `size`."""
+  return {
+    name(node): size if node == (0, order) else q ** (node[1] - node[0])
+    for node in nodes(0, order)
+  }
+
+
+def init_affine(order: int, q: int, size: int, dtype=jnp.float32) -> Affine:
+  """Scales 1 and biases 0 for every node."""
+  return {
+    key: {'scale': jnp.ones(length, dtype), 'bias': jnp.zeros(length, dtype)}
+    for key, length in affine_sizes(order, q, size).items()
+  }
+
+
+def row_size(shape: tuple[int, ...], size: int) -> int:
+  """How many numbers a vector takes to make: its own and those of its halves.
+
+  Args:
+    shape: of its leaves, [..., rank, order, q].
+    size: of the vector.
+  """
+  rank, order, q = shape[-3:]
+  return size + 2 * rank * q ** -(-order // 2)
+
+
+def rows(
+  leaves: jax.Array,
+  size: int,
+  *,
+  normalize: bool = False,
+  affine: Affine | None = None,
+) -> jax.Array:
+  """The vectors w that the leaves stand for.
+
+  Args:
+    leaves: [..., rank, order, q], order >= 2.
+    size: how many entries of w to keep, at most q^order.
+    normalize: whether nodes are layer norms.
+    affine: of every node its {'scale': g, 'bias': h}, making it g LN + h; of
+      the root only the first `size` entries. None stands for ones and zeros.
+
+  Returns:
+    [..., size] in the dtype of the leaves.
+
+  Complexity: rank * size multiplications a vector at the root, and about
+    rank * q^ceil(order / 2) below it.
+  """
+  rank, order, _ = leaves.shape[-3:]
+  left, right = (
+    _node(leaves, half, normalize, affine) for half in halves(0, order)
+  )
+  has_mean = affine is not None or order == 2
+  total = _join(left, right, normalize, has_mean, 'ij', size)[..., :size]
+  if affine is None:
+    return total
+  scale, bias = _affine(affine, (0, order), total.shape)
+  return total * scale + rank * bias
+
+
+def inner(
+  a: jax.Array, b: jax.Array, size: int, *, normalize: bool = False
+) -> jax.Array:
+  """Inner products of vectors w, from those of their leaves.
+
+  Without normalization and without a cut
+    <w_a, w_b> = sum_{k, l} prod_j <a_jk, b_jl>.
+  A layer norm is a sum of two products, a (x) b / s and -mu / s times ones, so
+  that a tree is a short sum of products of leaves and ones: four for order 4.
+  A cut at `size` splits the sum over entries into one sum for each digit of
+  `size` in base q.
+
+  Args:
+    a: leaves [..., rank, order, q], order >= 2.
+    b: leaves as a, the leading axes as long or broadcast.
+    size: how many entries of w count, at most q^order.
+    normalize: whether nodes are layer norms.
+
+  Returns:
+    [...]
+
+  Complexity: rank^2 order q multiplications and, with normalization,
+    (rank t)^2 order more for the t products of a tree; up to `order` times as
+    many with a cut. t is 2, 2, 4, 4, 4, 8, 16 for orders 2 to 8.
+  """
+  order, q = a.shape[-2:]
+  boxes = list(_boxes(size, order, q))
+  if not normalize:
+    return jnp.sum(sum(_gram(a, b, box) for box in boxes), (-2, -1))
+  (a, left, picks), (b, right, _) = _expand(a), _expand(b)
+  gram = sum(_gram(a, b, box, picks) for box in boxes)
+  return jnp.einsum('...s,...st,...t->...', left, gram, right)
+
+
+def _node(leaves, node, normalize, affine):
+  """The vectors [..., rank, q^m] of a node over m leaves."""
+  start, stop = node
+  if stop - start == 1:
+    return leaves[..., start, :]
+  left, right = (
+    _node(leaves, half, normalize, affine) for half in halves(*node)
+  )
+  has_mean = affine is not None or stop - start == 2
+  product = _join(left, right, normalize, has_mean, 'kij')
+  if affine is None:
+    return product
+  scale, bias = _affine(affine, node, product.shape)
+  return product * scale + bias
+
+
+def _affine(affine, node, shape):
+  both = affine[name(node)]
+  return [jnp.broadcast_to(both[key], shape) for key in ('scale', 'bias')]
+
+
+def _join(left, right, normalize, has_mean, out, size=None):
+  """Products of the halves for every k (out = 'kij'), or their sum ('ij').
+
+  Args:
+    left: [..., rank, q^l].
+    right: [..., rank, q^m].
+    normalize: whether each product is normalized.
+    has_mean: False where the left half is a layer norm itself, so that the mean
+      of the product is zero.
+    out: see above.
+    size: if given, only as much of the left half is multiplied as reaches the
+      first `size` entries of the product.
+  """
+  keep = None if size is None else -(-size // right.shape[-1])
+  outer = lambda a, b: jnp.einsum(f'...ki,...kj->...{out}', a, b)
+  if not normalize:
+    return _flatten(outer(left[..., :keep], right))
+  of_left, of_right = _moments(left), _moments(right)
+  left_mean, right_mean = of_left[0][..., None], of_right[0][..., None]
+  inverse = jax.lax.rsqrt(_variance(of_left, of_right) + EPSILON)[..., None]
+  # a (x) b - mu = (a - mean(a)) (x) b + mean(a) (x) (b - mean(b)), which is no
+  # difference of large numbers where the means are large.
+  centered = (left - left_mean) * inverse
+  total = outer(centered[..., :keep], right)
+  if has_mean:
+    # As long as the left half: backward, sums over a broadcast axis are slow.
+    means = jnp.broadcast_to(left_mean * inverse, left.shape)
+    total += outer(means[..., :keep], right - right_mean)
+  return _flatten(total)
+
+
+def _flatten(matrices):
+  *batch, rows, cols = matrices.shape
+  return matrices.reshape(*batch, rows * cols)
+
+
+def _moments(vector):
+  """The mean [...] and variance [...] of the entries of vectors [..., q]."""
+  mean = jnp.mean(vector, -1)
+  return mean, jnp.mean(jnp.square(vector - mean[..., None]), -1)
+
+
+def _variance(of_left, of_right):
+  """The variance of the entries of a product, from moments of its halves."""
+  (a_mean, a), (b_mean, b) = of_left, of_right
+  return a * b + a * jnp.square(b_mean) + jnp.square(a_mean) * b
+
+
+def _boxes(size, order, q):
+  """Yields intervals of digits in base q that make up the first indices."""
+  fixed = []
+  for left in reversed(range(order)):
+    digit, size = divmod(size, q**left)
+    if digit:
+      yield [*fixed, (0, digit), *[(0, q)] * left]
+    fixed.append((digit, digit + 1))
+
+
+def _gram(a, b, box, picks=None):
+  """prod_j <a_jk, b_jl> over a box of indices, or of the picked k and l."""
+  total = None
+  for j, (start, stop) in enumerate(box):
+    gram = jnp.einsum(
+      '...kq,...lq->...kl', a[..., j, start:stop], b[..., j, start:stop]
+    )
+    if picks is not None:
+      gram = gram[..., picks[j], :][..., picks[j]]
+    total = gram if total is None else total * gram
+  return total
+
+
+def _expand(leaves):
+  """Normalized trees as sums of products of leaves and ones.
+
+  Returns:
+    The leaves with ones as a last rank term [..., rank + 1, order, q], the
+    coefficients of the products [..., terms], and of which rank term each takes
+    its leaf j: integers [order, terms].
+  """
+  rank, order, _ = leaves.shape[-3:]
+  terms, _ = _terms(leaves, (0, order))
+  picks = [
+    np.concatenate(
+      [np.arange(rank) if j in term else np.full(rank, rank) for term in terms]
+    )
+    for j in range(order)
+  ]
+  ones = jnp.ones_like(leaves[..., :1, :, :])
+  coefficients = jnp.concatenate(list(terms.values()), -1)
+  return jnp.concatenate([leaves, ones], -3), coefficients, picks
+
+
+def _terms(leaves, node):
+  """{leaves in a product, the others ones: its coefficient}, and moments."""
+  start, stop = node
+  if stop - start == 1:
+    moments = _moments(leaves[..., start, :])
+    return {(start,): jnp.ones_like(moments[0])}, moments
+  (left, of_left), (right, of_right) = (
+    _terms(leaves, half) for half in halves(*node)
+  )
+  variance = _variance(of_left, of_right)
+  inverse = jax.lax.rsqrt(variance + EPSILON)
+  terms = {
+    s + t: left[s] * right[t] * inverse
+    for s, t in itertools.product(left, right)
+  }
+  if stop - start == 2:
+    # Above two leaves a half is normalized, its mean zero.
+    terms[()] = -of_left[0] * of_right[0] * inverse
+  return terms, (jnp.zeros_like(variance), variance * jnp.square(inverse))

@@ -1,0 +1,138 @@
+"""A matrix as a sum of Kronecker products (Shapeshifter)."""
+
+import dataclasses
+import math
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.algebra import cp_als, splits, trains
+from tt_compress.parameterizations import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kronecker(base.Parameterization):
+  """W = sum_k A_k (x) B_k, a sum of Kronecker products.
+
+  factors = {'left': A [rank, n_1, m_1], 'right': B [rank, n_2, m_2]}; row i has
+  the digits (i_1, i_2) = divmod(i, n_2), columns likewise, so W[i, j] = sum_k
+  A_k[i_1, j_1] B_k[i_2, j_2]. Where n_1 n_2 > rows or m_1 m_2 > cols, the
+  matrix is the upper left part.
+
+  Attributes:
+    rank: number of products.
+    row_split: (n_1, n_2); chosen if left out.
+    col_split: (m_1, m_2); chosen if left out.
+    split: how they are chosen: 'best', with the fewest parameters, or
+      'ceil_sqrt', the square factors that the published counts have.
+
+  Complexity: a product with x is sum_k A_k^T X B_k of x as X [n_1, n_2]: a
+    train of two cores, so `algebra.plans` picks the cheapest way.
+
+  Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 4.
+  """
+
+  rank_option: ClassVar[str | None] = 'rank'
+
+  rank: int
+  row_split: tuple[int, int] | None = None
+  col_split: tuple[int, int] | None = None
+  split: Literal['best', 'ceil_sqrt'] = 'best'
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._set('rank', base.positive_int('rank', self.rank))
+    for name, size in (('row_split', self.rows), ('col_split', self.cols)):
+      if getattr(self, name) is not None:
+        self._set(name, _check_split(name, getattr(self, name), size))
+    self._choose()
+    left, right = self.shapes
+    base.check_rank(
+      'rank',
+      self.rank,
+      min(math.prod(left), math.prod(right)),
+      f'a sum of products of {left} and {right} matrices',
+    )
+
+  @property
+  def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes (n_1, m_1) of the left and (n_2, m_2) of the right factors."""
+    return tuple(zip(self.row_split, self.col_split, strict=True))
+
+  @property
+  def num_params(self):
+    return self.rank * sum(map(math.prod, self.shapes))
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    """Normal factors of standard deviation (std^2 / rank)^(1 / 4)."""
+    scale = (std**2 / self.rank) ** 0.25
+    left_key, right_key = jax.random.split(key)
+    left, right = ((self.rank, *shape) for shape in self.shapes)
+    return {
+      'left': scale * jax.random.normal(left_key, left, dtype),
+      'right': scale * jax.random.normal(right_key, right, dtype),
+    }
+
+  def full(self, factors):
+    return trains.full(_train(factors))[: self.rows, : self.cols]
+
+  def take(self, factors, ids, *, key=None):
+    found = trains.rows(_train(factors), self._row_ids(ids))
+    return found[..., : self.cols]
+
+  def apply(self, factors, x, *, key=None):
+    x = base.pad(x, math.prod(self.row_split))
+    return trains.apply(_train(factors), x)[..., : self.cols]
+
+  def attend(self, factors, x, *, key=None):
+    x = base.pad(x, math.prod(self.col_split))
+    train = trains.transpose(_train(factors))
+    return trains.apply(train, x)[..., : self.rows]
+
+  def fit(self, matrix):
+    """The nearest sum, by the SVD of the rearranged matrix.
+
+    Splits with padding leave entries free, so that it is repeated, and near
+    instead of nearest; `padding.fit`.
+
+    Reference: Van Loan and Pitsianis, "Approximation with Kronecker products".
+    """
+    left, right = cp_als.kronecker_sum(
+      self._check_matrix(matrix), self.row_split, self.col_split, self.rank
+    )
+    return {
+      'left': jnp.asarray(left, jnp.float32),
+      'right': jnp.asarray(right, jnp.float32),
+    }
+
+  def _choose(self):
+    """Fills in the splits that were left out."""
+    chosen = (
+      splits.ceil_sqrt(self.rows, self.cols)
+      if self.split == 'ceil_sqrt'
+      else splits.best(self.rows, self.cols, self.row_split, self.col_split)
+    )
+    for name, value in zip(('row_split', 'col_split'), chosen, strict=True):
+      if getattr(self, name) is None:
+        self._set(name, value)
+
+
+def _train(factors):
+  return trains.from_kronecker([factors['left'], factors['right']])
+
+
+def _check_split(name, given, size):
+  if not isinstance(given, tuple | list) or len(given) != 2:
+    raise ValueError(f'{name}={given!r} must be two integers')
+  first, second = (
+    base.positive_int(f'every entry of {name}', n) for n in given
+  )
+  if first * second < size:
+    axis = name.removesuffix('_split') + 's'
+    raise ValueError(
+      f'{axis}={size} does not fit in {name}={first, second} = '
+      f'{first * second}; the product must be >= {axis}; e.g. '
+      f'{first, -(-size // first)}'
+    )
+  return first, second

@@ -1,0 +1,133 @@
+"""A matrix as a parameterized hypercomplex multiplication (PHM)."""
+
+import dataclasses
+import math
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tt_compress.algebra import cp_als, trains
+from tt_compress.parameterizations import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PHM(base.Parameterization):
+  """W = sum_{k=1}^n A_k (x) S_k with n x n matrices A_k.
+
+  factors = {'algebra': A [n, n, n], 'weights': S [n, rows / n, cols / n]}: the
+  multiplication table of a number system with n units, which is learned, and n
+  weights.
+
+  Attributes:
+    n: number of units; it divides rows and cols.
+    formula: 'paper', or 'released', what the released code computes instead:
+      block row k of W is (row sums of A_k)^T (x) S_k, which sees only S_k.
+
+  Reference: Zhang et al., "Beyond Fully-Connected Layers with Quaternions:
+    Parameterization of Hypercomplex Multiplications with 1/n Parameters";
+    compared with in "Improving Space Efficiency of Deep Neural Networks",
+    chapter 4, with n^3 + rows cols / n parameters.
+  """
+
+  rank_option: ClassVar[str | None] = 'n'
+
+  n: int
+  formula: Literal['paper', 'released'] = 'paper'
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._set('n', base.positive_int('n', self.n))
+    if self.rows % self.n or self.cols % self.n:
+      possible = _divisors(self.rows, self.cols)
+      nearest = min(possible, key=lambda n: (abs(n - self.n), n))
+      raise ValueError(
+        f'n={self.n} does not divide rows={self.rows} and cols={self.cols}; '
+        f'the nearest that does is n={nearest}'
+      )
+
+  @property
+  def num_params(self):
+    return self.n**3 + self.rows * self.cols // self.n
+
+  @classmethod
+  def within(cls, max_params, **options):
+    """The n with the most parameters that are at most max_params."""
+    specs = [
+      cls(**options, n=n) for n in _divisors(options['rows'], options['cols'])
+    ]
+    fitting = [spec for spec in specs if spec.num_params <= max_params]
+    if not fitting:
+      least = min(specs, key=lambda spec: spec.num_params)
+      raise ValueError(
+        f'PHM of {least.rows} x {least.cols} has at least {least.num_params} '
+        f'parameters, at n={least.n}, more than the {max_params} allowed; n '
+        'must divide rows and cols, so other sizes or less compression may do'
+      )
+    return max(fitting, key=lambda spec: spec.num_params)
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    """Normal factors of one variance: n times its square is std^2."""
+    scale = (std**2 / self.n) ** 0.25
+    algebra, weights = jax.random.split(key)
+    shape = self.n, self.rows // self.n, self.cols // self.n
+    return {
+      'algebra': scale * jax.random.normal(algebra, (self.n,) * 3, dtype),
+      'weights': scale * jax.random.normal(weights, shape, dtype),
+    }
+
+  def full(self, factors):
+    return trains.full(self._train(factors))
+
+  def take(self, factors, ids, *, key=None):
+    return trains.rows(self._train(factors), self._row_ids(ids))
+
+  def apply(self, factors, x, *, key=None):
+    return trains.apply(self._train(factors), x)
+
+  def attend(self, factors, x, *, key=None):
+    return trains.apply(trains.transpose(self._train(factors)), x)
+
+  def fit(self, matrix):
+    """The nearest matrix of the formula, by singular value decomposition.
+
+    Of the rearranged matrix for the paper's formula (Van Loan and Pitsianis,
+    "Approximation with Kronecker products"), of each block row for the
+    released one.
+    """
+    matrix = self._check_matrix(matrix)
+    fit = self._fit_released if self.formula == 'released' else self._fit_sum
+    algebra, weights = fit(matrix)
+    return {
+      'algebra': jnp.asarray(algebra, jnp.float32),
+      'weights': jnp.asarray(weights, jnp.float32),
+    }
+
+  def _fit_sum(self, matrix):
+    n, (rows, cols) = self.n, matrix.shape
+    return cp_als.kronecker_sum(matrix, (n, rows // n), (n, cols // n), n)
+
+  def _fit_released(self, matrix):
+    n, (rows, cols) = self.n, matrix.shape
+    pairs = [
+      cp_als.kronecker_sum(block_row, (1, rows // n), (n, cols // n), 1)
+      for block_row in matrix.reshape(n, rows // n, cols)
+    ]
+    # One row sum of n equal entries.
+    sums = np.stack([left[0, 0] for left, _ in pairs])
+    algebra = np.repeat(sums[..., None] / n, n, axis=-1)
+    return algebra, np.concatenate([right for _, right in pairs])
+
+  def _train(self, factors):
+    algebra = factors['algebra']
+    if self.formula == 'released':
+      # A_k becomes e_k s_k^T with the row sums s_k.
+      units = jnp.eye(self.n, dtype=algebra.dtype)
+      algebra = units[:, :, None] * algebra.sum(axis=2)[:, None, :]
+    return trains.from_kronecker([algebra, factors['weights']])
+
+
+def _divisors(rows, cols):
+  common = math.gcd(rows, cols)
+  return [n for n in range(1, common + 1) if common % n == 0]

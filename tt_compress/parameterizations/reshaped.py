@@ -1,0 +1,89 @@
+"""The ground of parameterizations that see a matrix as a tensor of modes."""
+
+import dataclasses
+import math
+
+import jax
+
+from tt_compress.algebra import modes
+from tt_compress.parameterizations import base
+
+_NUM_MODES = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reshaped(base.Parameterization):
+  """W [rows, cols] as the upper left part of a tensor of row and column modes.
+
+  i = (i_1, ..., i_N) and j = (j_1, ..., j_N), row-major, the last digit
+  fastest. Where the products of the modes exceed rows and cols, what is beyond
+  them is never read.
+
+  Attributes:
+    row_modes: (I_1, ..., I_N) with product >= rows; balanced if left out.
+    col_modes: (J_1, ..., J_N) with product >= cols; balanced if left out.
+    num_modes: N, for modes left out; 3 by default.
+  """
+
+  row_modes: tuple[int, ...] | None = None
+  col_modes: tuple[int, ...] | None = None
+  # Not in the repr: the modes tell it.
+  num_modes: int | None = dataclasses.field(default=None, repr=False)
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._set('num_modes', self._find_num_modes())
+    for name, size in (('row_modes', self.rows), ('col_modes', self.cols)):
+      given = getattr(self, name)
+      if given is None:
+        self._set(name, modes.padded(size, self.num_modes))
+      else:
+        self._set(name, _check_modes(name, given, size))
+
+  def _find_num_modes(self):
+    """N, on which num_modes and the modes that are given must agree."""
+    given = {
+      name: len(value)
+      for name in ('row_modes', 'col_modes')
+      if (value := getattr(self, name)) is not None
+    }
+    if self.num_modes is not None:
+      given['num_modes'] = base.positive_int('num_modes', self.num_modes)
+    if len(set(given.values())) > 1:
+      told = ', '.join(f'{name} has {n}' for name, n in given.items())
+      raise ValueError(
+        f'the number of modes differs: {told}; give row_modes and col_modes '
+        'of the same length'
+      )
+    return next(iter(given.values()), _NUM_MODES)
+
+  def _largest_unfolding_rank(self) -> int:
+    """The largest rank that some split of the modes into two can have."""
+    sizes = [m * n for m, n in zip(self.row_modes, self.col_modes, strict=True)]
+    return max(
+      (
+        min(math.prod(sizes[:k]), math.prod(sizes[k:]))
+        for k in range(1, self.num_modes)
+      ),
+      default=1,
+    )
+
+  def _pad_rows(self, x: jax.Array) -> jax.Array:
+    """x [..., rows] with zeros up to the product of the row modes."""
+    return base.pad(x, math.prod(self.row_modes))
+
+  def _pad_cols(self, x: jax.Array) -> jax.Array:
+    """x [..., cols] with zeros up to the product of the column modes."""
+    return base.pad(x, math.prod(self.col_modes))
+
+
+def _check_modes(name, given, size):
+  given = tuple(base.positive_int(f'every entry of {name}', m) for m in given)
+  if math.prod(given) < size:
+    axis = name.removesuffix('_modes') + 's'
+    raise ValueError(
+      f'{axis}={size} does not fit in modes {given} = {math.prod(given)}; the '
+      f'product must be >= {axis}; leave out {name} to have them chosen, e.g. '
+      f'{modes.padded(size, len(given))}'
+    )
+  return given

@@ -1,0 +1,117 @@
+"""A matrix as a tensor ring."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.algebra import ring_als, rings
+from tt_compress.parameterizations import base, reshaped
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TensorRing(reshaped.Reshaped):
+  """W[i, j] = trace(G_1[i_1, j_1] ... G_N[i_N, j_N]), a closed train.
+
+  factors = {'core_0': [R_0, I_1, J_1, R_1], ..., 'core_{N-1}': [R_{N-1}, I_N,
+  J_N, R_0]}; i = (i_1, ..., i_N) and j are row-major. Where the products of the
+  modes exceed rows and cols, the matrix is the upper left part.
+
+  Attributes:
+    tr_rank: one int for all ranks, or (R_0, ..., R_{N-1}), which the spec
+      keeps.
+
+  Complexity: that of a train of two cores and rank R_0 R_k; `algebra.rings`.
+
+  Reference: "Tensorized Embedding Layers for Efficient Model Compression",
+    appendix on Tensor Ring; counts of its Table 5.
+  """
+
+  rank_option: ClassVar[str | None] = 'tr_rank'
+
+  tr_rank: int | tuple[int, ...]
+
+  def __post_init__(self):
+    super().__post_init__()
+    rank = _expand_rank(self.tr_rank, self.num_modes)
+    # A ring with R_0 = 1 is a train, which needs no more than this.
+    base.check_rank(
+      'tr_rank',
+      max(rank),
+      self._largest_unfolding_rank(),
+      f'modes {self.row_modes} x {self.col_modes}',
+    )
+    self._set('tr_rank', rank)
+
+  @property
+  def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
+    """Shapes (R_{k-1}, I_k, J_k, R_k) of the cores."""
+    following = (*self.tr_rank[1:], self.tr_rank[0])
+    return tuple(
+      zip(self.tr_rank, self.row_modes, self.col_modes, following, strict=True)
+    )
+
+  @property
+  def num_params(self):
+    return sum(math.prod(shape) for shape in self.core_shapes)
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    """Normal cores of variance v with v^N R_0 ... R_{N-1} = std^2.
+
+    The trace sums over N indices. Released code counts R_0 twice, which makes
+    the variance R times too small.
+    """
+    variance = std**2 / math.prod(self.tr_rank)
+    scale = variance ** (0.5 / self.num_modes)
+    keys = jax.random.split(key, self.num_modes)
+    return _name(
+      scale * jax.random.normal(keys[k], shape, dtype)
+      for k, shape in enumerate(self.core_shapes)
+    )
+
+  def full(self, factors):
+    return rings.full(self._cores(factors))[: self.rows, : self.cols]
+
+  def take(self, factors, ids, *, key=None):
+    found = rings.rows(self._cores(factors), self._row_ids(ids))
+    return found[..., : self.cols]
+
+  def apply(self, factors, x, *, key=None):
+    y = rings.apply(self._cores(factors), self._pad_rows(x))
+    return y[..., : self.cols]
+
+  def attend(self, factors, x, *, key=None):
+    logits = rings.attend(self._cores(factors), self._pad_cols(x))
+    return logits[..., : self.rows]
+
+  def fit(self, matrix):
+    """Cores by TR-SVD and alternating least squares, the best of restarts.
+
+    Rings are not closed and have local minima, so even a matrix that is a ring
+    of these ranks is found near, not exactly; `ring_als.tensor_ring`.
+    """
+    cores = ring_als.tensor_ring(
+      self._check_matrix(matrix), self.row_modes, self.col_modes, self.tr_rank
+    )
+    return _name(jnp.asarray(core, jnp.float32) for core in cores)
+
+  def _cores(self, factors):
+    return [factors[f'core_{k}'] for k in range(self.num_modes)]
+
+
+def _expand_rank(tr_rank, num_modes):
+  if not isinstance(tr_rank, tuple | list):
+    return (base.positive_int('tr_rank', tr_rank),) * num_modes
+  rank = tuple(base.positive_int('every entry of tr_rank', r) for r in tr_rank)
+  if len(rank) != num_modes:
+    raise ValueError(
+      f'tr_rank={rank} does not suit {num_modes} modes; give one int or '
+      f'{num_modes} ranks, the first of which also closes the ring'
+    )
+  return rank
+
+
+def _name(cores):
+  return {f'core_{k}': core for k, core in enumerate(cores)}

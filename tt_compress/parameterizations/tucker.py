@@ -1,0 +1,136 @@
+"""A matrix as a Tucker tensor."""
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.algebra import hooi, trains
+from tt_compress.parameterizations import base, reshaped
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tucker(reshaped.Reshaped):
+  """W = (U_1 (x) ... (x) U_N) C (V_1 (x) ... (x) V_N)^T.
+
+  The matrix is a tensor of the modes I_1, ..., I_N, J_1, ..., J_N, in and out
+  grouped, with one factor a mode and a core of all ranks: factors = {'core':
+  [q_1, ..., q_N, p_1, ..., p_N], 'row_0': U_1 [I_1, q_1], ..., 'col_0': V_1
+  [J_1, p_1], ...}. Where the products of the modes exceed rows and cols, the
+  matrix is the upper left part.
+
+  Attributes:
+    tucker_rank: one int for all 2 N ranks, each cut to its mode, or (q_1, ...,
+      q_N, p_1, ..., p_N), which the spec keeps.
+
+  Complexity: `apply` and `attend` multiply x with the row (or column) factors
+    mode by mode, with the core as a matrix, and with the others mode by mode.
+
+  Reference: "Compressed Transformer", rows slides-N6 and slides-X1.
+  """
+
+  rank_option: ClassVar[str | None] = 'tucker_rank'
+
+  tucker_rank: int | tuple[int, ...]
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._set('tucker_rank', self._expand_rank())
+
+  @property
+  def num_params(self):
+    sizes = zip(self._modes, self.tucker_rank, strict=True)
+    return math.prod(self.tucker_rank) + sum(m * r for m, r in sizes)
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    """Normal arrays of one variance v: v^(2N + 1) * prod(ranks) = std^2."""
+    variance = std**2 / math.prod(self.tucker_rank)
+    scale = variance ** (0.5 / (2 * self.num_modes + 1))
+    shapes = [
+      self.tucker_rank,
+      *zip(self._modes, self.tucker_rank, strict=True),
+    ]
+    keys = jax.random.split(key, len(shapes))
+    return self._name(
+      scale * jax.random.normal(keys[k], shape, dtype)
+      for k, shape in enumerate(shapes)
+    )
+
+  def full(self, factors):
+    matrix = trains.full(self._row_train(factors)) @ self._core(factors)
+    matrix = matrix @ trains.full(self._col_train(factors))
+    return matrix[: self.rows, : self.cols]
+
+  def take(self, factors, ids, *, key=None):
+    found = trains.rows(self._row_train(factors), self._row_ids(ids))
+    found = trains.apply(self._col_train(factors), found @ self._core(factors))
+    return found[..., : self.cols]
+
+  def apply(self, factors, x, *, key=None):
+    core = self._core(factors).astype(x.dtype)
+    y = trains.apply(self._row_train(factors), self._pad_rows(x)) @ core
+    return trains.apply(self._col_train(factors), y)[..., : self.cols]
+
+  def attend(self, factors, x, *, key=None):
+    core = self._core(factors).astype(x.dtype).T
+    cols = trains.transpose(self._col_train(factors))
+    rows = trains.transpose(self._row_train(factors))
+    y = trains.apply(cols, self._pad_cols(x)) @ core
+    return trains.apply(rows, y)[..., : self.rows]
+
+  def fit(self, matrix):
+    """Core and factors by HOSVD and HOOI; see `hooi.tucker`."""
+    core, factors = hooi.tucker(
+      self._check_matrix(matrix),
+      self.row_modes,
+      self.col_modes,
+      self.tucker_rank,
+    )
+    arrays = (jnp.asarray(array, jnp.float32) for array in (core, *factors))
+    return self._name(arrays)
+
+  @property
+  def _modes(self):
+    return *self.row_modes, *self.col_modes
+
+  def _name(self, arrays):
+    sides = [f'{side}_{k}' for side in ('row', 'col') for k in self._numbers]
+    return dict(zip(('core', *sides), arrays, strict=True))
+
+  @property
+  def _numbers(self):
+    return range(self.num_modes)
+
+  def _core(self, factors):
+    """C as a matrix [prod q, prod p]."""
+    size = math.prod(self.tucker_rank[: self.num_modes])
+    return factors['core'].reshape(size, -1)
+
+  # A Kronecker product of matrices is a train of rank 1.
+
+  def _row_train(self, factors):
+    """U_1 (x) ... (x) U_N, [prod I, prod q]."""
+    return [factors[f'row_{k}'][None, ..., None] for k in self._numbers]
+
+  def _col_train(self, factors):
+    """(V_1 (x) ... (x) V_N)^T, [prod p, prod J]."""
+    return [factors[f'col_{k}'].T[None, ..., None] for k in self._numbers]
+
+  def _expand_rank(self):
+    given, all_modes = self.tucker_rank, self._modes
+    largest = max(all_modes)
+    if not isinstance(given, tuple | list):
+      rank = base.positive_int('tucker_rank', given)
+      base.check_rank('tucker_rank', rank, largest, f'modes {all_modes}')
+      return tuple(min(rank, mode) for mode in all_modes)
+    if len(given) != len(all_modes):
+      raise ValueError(
+        f'tucker_rank={given} does not suit modes {all_modes}; give one int or '
+        f'{len(all_modes)} ranks, those of the row modes first'
+      )
+    for k, (rank, mode) in enumerate(zip(given, all_modes, strict=True)):
+      name = f'tucker_rank[{k}]'
+      base.check_rank(name, base.positive_int(name, rank), mode, f'mode {mode}')
+    return tuple(given)

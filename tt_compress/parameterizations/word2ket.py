@@ -1,0 +1,175 @@
+"""A matrix whose every row is a sum of trees of Kronecker products."""
+
+import dataclasses
+import functools
+import typing
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.algebra import blocks, modes, tree_fit, trees
+from tt_compress.parameterizations import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Word2Ket(base.Parameterization):
+  """W[i] = s sum_k tree(v_i1k, ..., v_ink), the first `cols` of q^n entries.
+
+  A tree multiplies its leaves v [q], q = ceil(cols^(1/n)), by a balanced binary
+  tree of Kronecker products. With a norm each of its inner nodes, the root
+  included, is a layer norm of the product of its halves: over that vector
+  alone, for every word and every k by itself, with 1e-6 added to variances.
+  Layer norms leave a tree the root mean square 1, so s = std / sqrt(rank) is
+  set by `init` and not trained; without a norm there is no s. See
+  `algebra/trees.py`.
+
+  factors = {'leaves': [rows, rank, n, q]}, with a norm 'scale': s, which is a
+  buffer, and with norm='affine' 'norms': {node: {'scale', 'bias'}}, where nodes
+  are named as in `trees.name`; the root has `cols` of each, a node over m
+  leaves q^m.
+
+  Attributes:
+    order: n, the number of leaves, at least 2; where it is no power of two,
+      left halves have more leaves.
+    rank: the number of trees in a row, at most q^(n-1), which is enough for
+      every row.
+    norm: 'none', 'plain' for layer norms without parameters, or 'affine' for a
+      scale and a bias per node, shared by all words and k.
+
+  Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 3.
+    Its counts of parameters are those of 'none' and 'plain'.
+  """
+
+  rank_option: ClassVar[str | None] = 'rank'
+
+  order: int
+  rank: int
+  norm: Literal['none', 'plain', 'affine'] = 'plain'
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._set('order', base.positive_int('order', self.order))
+    self._set('rank', base.positive_int('rank', self.rank))
+    if self.order < 2:
+      raise ValueError(
+        'order must be at least 2, got 1: a row of one leaf is a row of a '
+        "dense matrix; use the parameterization 'dense'"
+      )
+    base.check_rank(
+      'rank',
+      self.rank,
+      self.leaf_dim ** (self.order - 1),
+      f'a row of cols={self.cols} with order={self.order}',
+    )
+    norms = typing.get_args(typing.get_type_hints(type(self))['norm'])
+    if self.norm not in norms:
+      raise ValueError(f'norm must be one of {norms}, got {self.norm!r}')
+    if self.cols == 1 and self.norm != 'none':
+      raise ValueError(
+        f'cols=1 and norm={self.norm!r}: a layer norm of one entry is zero; '
+        "use norm='none'"
+      )
+
+  @property
+  def leaf_dim(self) -> int:
+    """q, the size of a leaf."""
+    return modes.root(self.cols, self.order)
+
+  @property
+  def buffers(self):
+    return () if self.norm == 'none' else ('scale',)
+
+  @property
+  def num_params(self):
+    leaves = self.rows * self.rank * self.order * self.leaf_dim
+    if self.norm != 'affine':
+      return leaves
+    sizes = trees.affine_sizes(self.order, self.leaf_dim, self.cols)
+    return leaves + 2 * sum(sizes.values())
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    """Normal leaves: standard, or of variance (std^2 / rank)^(1 / n).
+
+    Without a norm Var W = rank v^n for leaves of variance v. With one, entries
+    of a tree have mean 0 and variance 1 by the symmetry of the digits.
+    """
+    shape = self.rows, self.rank, self.order, self.leaf_dim
+    leaves = jax.random.normal(key, shape, dtype)
+    deviation = std / self.rank**0.5
+    if self.norm == 'none':
+      return {'leaves': deviation ** (1 / self.order) * leaves}
+    factors = {'leaves': leaves, 'scale': jnp.asarray(deviation, dtype)}
+    if self.norm == 'affine':
+      factors['norms'] = trees.init_affine(
+        self.order, self.leaf_dim, self.cols, dtype
+      )
+    return factors
+
+  def full(self, factors):
+    return self._rows(factors, factors['leaves'])
+
+  def take(self, factors, ids, *, key=None):
+    return self._rows(factors, factors['leaves'][ids])
+
+  def apply(self, factors, x, *, key=None):
+    return blocks.apply(*self._by_blocks(factors), x)
+
+  def attend(self, factors, x, *, key=None):
+    return blocks.attend(*self._by_blocks(factors), x)[..., : self.rows]
+
+  def inner(
+    self, factors: base.Factors, ids_a: jax.Array, ids_b: jax.Array
+  ) -> jax.Array:
+    """<W[a], W[b]>, from inner products and sums of leaves alone.
+
+    With norm='affine' the rows themselves are made: scales of nodes are no
+    Kronecker products.
+
+    Args:
+      factors: of this spec.
+      ids_a: integers [...], as for `take`.
+      ids_b: integers [...], of a shape that broadcasts with that of ids_a.
+
+    Returns:
+      [...] in the dtype of the factors.
+
+    Complexity: see `trees.inner`; with norm='none' and cols = q^n it is
+      rank^2 n q multiplications.
+    """
+    if self.norm == 'affine':
+      a, b = self.take(factors, ids_a), self.take(factors, ids_b)
+      return jnp.einsum('...j,...j->...', a, b)
+    a, b = factors['leaves'][ids_a], factors['leaves'][ids_b]
+    if self.norm == 'none':
+      return trees.inner(a, b, self.cols)
+    products = trees.inner(a, b, self.cols, normalize=True)
+    return jnp.square(factors['scale']) * products
+
+  def fit(self, matrix):
+    """A matrix near the given one, word by word; see `tree_fit`.
+
+    Without a norm rows are decomposed: for two leaves and cols = q^2 into the
+    nearest there are. With a norm they are only approached: every tree has the
+    root mean square s, so that where rank = 1 rows of different norms cannot be
+    represented, and where cols = q^n neither can their means.
+    """
+    matrix = self._check_matrix(matrix)
+    leaves = tree_fit.without_norms(matrix, self.order, self.rank)
+    if self.norm == 'none':
+      return {'leaves': jnp.asarray(leaves, jnp.float32)}
+    return tree_fit.normalized(matrix, leaves, affine=self.norm == 'affine')
+
+  def _rows(self, factors, leaves):
+    if self.norm == 'none':
+      return trees.rows(leaves, self.cols)
+    affine = factors.get('norms')
+    rows = trees.rows(leaves, self.cols, normalize=True, affine=affine)
+    return factors['scale'] * rows
+
+  def _by_blocks(self, factors):
+    """What `blocks` needs: a function from leaves of words to rows, leaves."""
+    leaves = factors['leaves']
+    row_size = trees.row_size(leaves.shape, self.cols)
+    count = blocks.num_blocks(self.rows, row_size)
+    return functools.partial(self._rows, factors), blocks.split(leaves, count)

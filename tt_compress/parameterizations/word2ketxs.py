@@ -1,0 +1,218 @@
+"""A matrix as a sum of Kronecker products of many factors (word2ketXS)."""
+
+import dataclasses
+import functools
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tt_compress.algebra import blocks, cp_als, modes, trains, trees
+from tt_compress.parameterizations import base
+
+# Of the optimizer that fits products with norms.
+_STEPS = 300
+_LEARNING_RATE = 0.05
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Word2KetXS(base.Parameterization):
+  """W = sum_{k=1}^rank F_1k (x) F_2k (x) ... (x) F_nk.
+
+  factors = {'factor_0': F_1 [rank, t, q], ..., 'factor_{n-1}'}, all n = `order`
+  of them t x q with t = ceil(rows^(1/n)) and q = ceil(cols^(1/n)), exact
+  integer roots. Row i has the digits of i in base t, the most significant one
+  for the first factor: it is a word2ket vector whose leaves are rows of the
+  factors, W[i] = sum_k F_1k[i_1] (x) ... (x) F_nk[i_n], cut to cols entries.
+
+  Attributes:
+    order: number of factors n, at least 2.
+    rank: number of products.
+    norm: 'none', as published, or as in word2ket a layer norm at every node of
+      a balanced tree of the products: 'plain', without parameters, or 'affine',
+      with a scale and a bias for every node. W is then no sum of Kronecker
+      products any more, but `factors` has 'scale', a buffer, and 'norms'.
+
+  Complexity: `take` about rank cols multiplications an id. `apply` and `attend`
+    without norm are those of a train of two cores, never rows x cols numbers:
+    x as a matrix between two products of n / 2 factors; with norm they make W
+    a block of rows at a time.
+
+  Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 3.
+  """
+
+  rank_option: ClassVar[str | None] = 'rank'
+
+  order: int
+  rank: int
+  norm: Literal['none', 'plain', 'affine'] = 'none'
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._set('rank', base.positive_int('rank', self.rank))
+    self._set('order', base.positive_int('order', self.order))
+    if self.order < 2:
+      raise ValueError(
+        f'order must be at least 2, got {self.order}; one factor is the matrix '
+        'itself, dense'
+      )
+    t, q = self.factor_shape
+    base.check_rank(
+      'rank',
+      self.rank,
+      (t * q) ** (self.order - 1),
+      f'a sum of products of {self.order} factors {t} x {q}',
+    )
+    if self.norm != 'none' and self.cols == 1:
+      raise ValueError(
+        f'norm={self.norm!r} of vectors with one entry, cols=1, makes them '
+        "zero; use norm='none'"
+      )
+
+  @property
+  def factor_shape(self) -> tuple[int, int]:
+    """(t, q), rows and columns of every factor."""
+    return modes.root(self.rows, self.order), modes.root(self.cols, self.order)
+
+  @property
+  def buffers(self):
+    return () if self.norm == 'none' else ('scale',)
+
+  @property
+  def num_params(self):
+    t, q = self.factor_shape
+    count = self.rank * self.order * t * q
+    if self.norm != 'affine':
+      return count
+    return count + 2 * sum(
+      trees.affine_sizes(self.order, q, self.cols).values()
+    )
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    """Normal factors: of variance (std^2 / rank)^(1 / order), or 1 with a norm.
+
+    With a norm every product has variance 1, and the fixed output scale
+    std / sqrt(rank) is a buffer.
+    """
+    scale = 1.0
+    if self.norm == 'none':
+      scale = (std**2 / self.rank) ** (0.5 / self.order)
+    shape = self.rank, *self.factor_shape
+    factors = {
+      f'factor_{n}': scale * jax.random.normal(key, shape, dtype)
+      for n, key in enumerate(jax.random.split(key, self.order))
+    }
+    if self.norm != 'none':
+      factors['scale'] = jnp.asarray(std / self.rank**0.5, dtype)
+    if self.norm == 'affine':
+      _, q = self.factor_shape
+      factors['norms'] = trees.init_affine(self.order, q, self.cols, dtype)
+    return factors
+
+  def full(self, factors):
+    if self.norm == 'none':
+      return trains.full(self._train(factors))[: self.rows, : self.cols]
+    return self._rows(factors, jnp.arange(self.rows))
+
+  def take(self, factors, ids, *, key=None):
+    ids = self._row_ids(ids)
+    if self.norm == 'none':
+      return trains.rows(self._train(factors), ids)[..., : self.cols]
+    return self._rows(factors, ids)
+
+  def apply(self, factors, x, *, key=None):
+    if self.norm != 'none':
+      return blocks.apply(*self._blocks(factors), x)
+    t, _ = self.factor_shape
+    y = trains.apply(self._train(factors), base.pad(x, t**self.order))
+    return y[..., : self.cols]
+
+  def attend(self, factors, x, *, key=None):
+    if self.norm != 'none':
+      return blocks.attend(*self._blocks(factors), x)[..., : self.rows]
+    _, q = self.factor_shape
+    train = trains.transpose(self._train(factors))
+    logits = trains.apply(train, base.pad(x, q**self.order))
+    return logits[..., : self.rows]
+
+  def fit(self, matrix):
+    """The nearest sum of Kronecker products that is found.
+
+    For order 2 by the SVD of the rearranged matrix, the nearest there is where
+    rows = t^2 and cols = q^2 and near otherwise, `padding.fit`; for higher
+    orders by alternating least squares, the best of several starts. With
+    a norm by gradient steps from there: every product has the root mean square
+    of the output scale, so rows of very different norms are not reached.
+    """
+    matrix = self._check_matrix(matrix)
+    t, q = self.factor_shape
+    found = cp_als.kronecker_sum(
+      matrix, (t,) * self.order, (q,) * self.order, self.rank
+    )
+    factors = {
+      f'factor_{n}': jnp.asarray(factor, jnp.float32)
+      for n, factor in enumerate(found)
+    }
+    if self.norm == 'none':
+      return factors
+    start = self.init(jax.random.key(0), std=float(np.std(matrix)) or 1.0)
+    start.update(
+      {name: a / jnp.maximum(jnp.std(a), 1e-30) for name, a in factors.items()}
+    )
+    target = jnp.asarray(matrix, jnp.float32)
+    # Optax promotes dtypes.
+    with jax.numpy_dtype_promotion('standard'):
+      return _descend(self, start, target)
+
+  def _factors(self, factors):
+    return [factors[f'factor_{n}'] for n in range(self.order)]
+
+  def _train(self, factors):
+    return trains.from_kronecker(self._factors(factors))
+
+  def _rows(self, factors, ids):
+    """Normalized rows, W[ids], for ids in [0, rows)."""
+    t, _ = self.factor_shape
+    digits = modes.digits(ids, (t,) * self.order)
+    leaves = [
+      jnp.moveaxis(factor[:, digit], 0, -2)  # [..., rank, q]
+      for factor, digit in zip(self._factors(factors), digits, strict=True)
+    ]
+    rows = trees.rows(
+      jnp.stack(leaves, -2),
+      self.cols,
+      normalize=True,
+      affine=factors.get('norms'),
+    )
+    return factors['scale'] * rows
+
+  def _blocks(self, factors):
+    """(function, slices): W made a block of rows at a time."""
+    count = blocks.num_blocks(self.rows, self.rank * self.cols)
+    ids = blocks.split(jnp.arange(self.rows), count)
+    return lambda ids: self._rows(factors, ids), ids
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _descend(spec, factors, target):
+  """The best factors on the way of Adam, the output scale included."""
+  optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, _STEPS))
+
+  def error(factors):
+    return jnp.mean(jnp.square(spec.full(factors) - target))
+
+  def step(carry, _):
+    factors, state, best, least = carry
+    now, gradient = jax.value_and_grad(error)(factors)
+    best = jax.tree.map(
+      lambda a, b: jnp.where(now < least, a, b), factors, best
+    )
+    updates, state = optimizer.update(gradient, state)
+    factors = optax.apply_updates(factors, updates)
+    return (factors, state, best, jnp.minimum(now, least)), None
+
+  carry = factors, optimizer.init(factors), factors, jnp.inf
+  (_, _, best, _), _ = jax.lax.scan(step, carry, length=_STEPS + 1)
+  return best
