@@ -116,6 +116,15 @@ def test_tiny_drops_modes_inside_wrappers_and_lowers_ranks():
   )
 
 
+def test_a_setting_that_is_none_by_default_has_a_type():
+  """Else no flag could set it."""
+  config = configuration.defaults('test', configuration.parse(''))
+  assert config.model.source_vocab_size is None
+  assert config.model.get_type('source_vocab_size') is int
+  with pytest.raises(TypeError, match='source_vocab_size'):
+    config.model.source_vocab_size = 'many'
+
+
 def test_the_twin_differs_in_compression_alone():
   config = load('wmt14_tt')
   twin = configuration.twin(config)

@@ -1,8 +1,4 @@
-"""The Transformer against its definition, its decoding and published counts."""
-
-import importlib.util
-import json
-import pathlib
+"""The Transformer against its definition, and its decoding."""
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +8,7 @@ from flax import nnx
 
 from tt_compress.models import transformer
 from tt_compress.nn import functional
-from tt_compress.training import build
 
-ROOT = pathlib.Path(__file__).parents[2]
-GOLDEN = {
-  row['id']: row['expected_params']
-  for row in json.loads((ROOT / 'tests/golden/param_counts.json').read_text())
-}
 SMALL = dict(
   vocab_size=11,
   model_dim=8,
@@ -38,7 +28,7 @@ def make(dtype=jnp.float32, **options):
   model = transformer.Transformer(config, rngs=nnx.Rngs(0), dtype=dtype)
   random = np.random.default_rng(0)
   for _, module in nnx.iter_modules(model):
-    for name in ('bias', 'scale'):
+    for name in ('bias', 'scale', 'logits_bias'):
       variable = getattr(module, name, None)
       if variable is not None:
         value = variable.get_value()
@@ -147,7 +137,10 @@ class Definition:
       ffn = lambda y, layer=layer: self.ffn(layer.ffn, y)
       x = self.residual(layer.ffn_residual, x, ffn)
     x = self.final(self.model.decoder, x)
-    return x @ np.asarray(logits_table.full(), np.float64).T
+    logits = x @ np.asarray(logits_table.full(), np.float64).T
+    if self.config.logits_bias:
+      logits = logits + np.asarray(self.model.logits_bias.get_value())
+    return logits
 
   def final(self, stack, x):
     return self.norm(stack.final_norm, x) if self.config.norm == 'pre' else x
@@ -155,12 +148,13 @@ class Definition:
 
 VARIANTS = {
   'post': dict(norm='post'),
-  'pre, gelu, no biases, three tables': dict(
+  'pre, gelu, three tables, a bias at the logits alone': dict(
     norm='pre',
     activation='gelu',
     use_bias=False,
     share_embeddings=False,
     tie_logits=False,
+    logits_bias=True,
   ),
 }
 
@@ -187,8 +181,28 @@ def test_the_variants_are_what_they_say():
   assert names == {'source_embed', 'target_embed', 'logits'}
   assert other.encoder.layers[0].ffn.up.bias is None
   assert other.decoder.layers[0].self_attention.query.bias is None
+  assert plain.logits_bias is None
+  assert np.all(other.logits_bias.get_value())
   assert plain.encoder.final_norm is None
   assert other.decoder.final_norm is not None
+
+
+def test_a_source_vocabulary_of_its_own_and_a_bias_at_tied_logits():
+  model = make(share_embeddings=False, source_vocab_size=14, logits_bias=True)
+  assert model.source_embed.spec.rows == 14
+  assert model.target_embed.spec.rows == SMALL['vocab_size']
+  inputs = np.array([[13, 4, 11, 2], [12, 1, 5, 2]])
+  found = logits_of(model, inputs, TARGETS)
+  assert found.shape == (*TARGETS.shape, SMALL['vocab_size'])
+  for row in range(2):
+    expected = Definition(model).logits(inputs[row], TARGETS[row])
+    np.testing.assert_allclose(found[row], expected, atol=1e-4)
+
+
+def test_the_bias_of_the_logits_starts_at_zero():
+  config = transformer.TransformerConfig(**SMALL, logits_bias=True)
+  model = transformer.Transformer(config, rngs=nnx.Rngs(0))
+  np.testing.assert_array_equal(model.logits_bias.get_value(), np.zeros(11))
 
 
 def test_later_targets_change_no_earlier_logits(model):
@@ -273,6 +287,14 @@ def test_sinusoids_are_the_definition():
     (dict(num_heads=0), 'model.num_heads=0 must be at least 1'),
     (dict(num_decoder_layers=0), 'model.num_decoder_layers=0'),
     (dict(vocab_size=-1), 'model.vocab_size=-1'),
+    (
+      dict(share_embeddings=False, source_vocab_size=0),
+      'model.source_vocab_size=0 must be at least 1',
+    ),
+    (
+      dict(source_vocab_size=14),
+      'source_vocab_size=14 needs model.share_embeddings=False.*vocab_size=11',
+    ),
     (dict(model_dim=9, num_heads=3), 'model.model_dim=9 must be even'),
     (dict(num_heads=3), 'num_heads=3 does not divide model_dim=8'),
   ],
@@ -280,28 +302,3 @@ def test_sinusoids_are_the_definition():
 def test_bad_options_are_refused(options, told):
   with pytest.raises(ValueError, match=told):
     nnx.eval_shape(lambda: make(**options))
-
-
-def load_config(name, arguments=''):
-  path = ROOT / 'configs' / f'{name}.py'
-  spec = importlib.util.spec_from_file_location(name, path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(arguments)
-
-
-@pytest.mark.parametrize(
-  'arguments, row, expected',
-  [
-    ('dense', 'nmt_total_full', 209_911_808),
-    ('', 'nmt_total_tt1', 178_552_832),
-    ('rank=48', 'nmt_total_tt2', 177_610_752),
-    ('rank=32', 'nmt_total_tt3', 176_930_816),
-  ],
-)
-def test_published_sizes(arguments, row, expected):
-  blueprint = build.blueprint(load_config('wmt14_tt', arguments))
-  leaves = jax.tree.leaves(blueprint.params)
-  assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
-  assert functional.num_params(blueprint.params) == expected == GOLDEN[row]
-  assert not blueprint.report.unreached

@@ -126,3 +126,14 @@ def test_a_vocabulary_of_another_run_is_refused(task_and_variables):
     other._config.model.vocab_size = 10
   with pytest.raises(ValueError, match='pieces, but model.vocab_size=10'):
     other.prepare()
+
+
+def test_a_source_vocabulary_of_another_size_is_refused(task_and_variables):
+  task, _ = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  config.model.source_vocab_size = 40  # that of the model, as by default
+  translation.Translation(config, task._graphdef, None)
+  config.model.source_vocab_size = 41
+  told = 'source_vocab_size=41 differs from model.vocab_size=40.*leave out'
+  with pytest.raises(ValueError, match=told):
+    translation.Translation(config, task._graphdef, None)

@@ -20,6 +20,8 @@ class TransformerConfig:
 
   Attributes:
     vocab_size: rows of the embeddings and number of logits.
+    source_vocab_size: rows of the source embedding, which is then not shared;
+      None means vocab_size.
     model_dim: size of the residual stream.
     ffn_dim: size of the hidden layer of the feed-forward blocks.
     num_heads: attention heads.
@@ -29,12 +31,14 @@ class TransformerConfig:
       before each sublayer, one final norm a stack).
     share_embeddings: one embedding for source and target.
     tie_logits: logits by the transposed target embedding.
+    logits_bias: a bias of the logits; it starts at zero.
     activation: 'relu' or 'gelu'.
     use_bias: biases of the projections and feed-forward layers.
     dropout: rate after embeddings and sublayers, and inside feed-forward.
   """
 
   vocab_size: int
+  source_vocab_size: int | None = None
   model_dim: int = 512
   ffn_dim: int = 2048
   num_heads: int = 8
@@ -43,23 +47,33 @@ class TransformerConfig:
   norm: str = 'post'
   share_embeddings: bool = True
   tie_logits: bool = True
+  logits_bias: bool = False
   activation: str = 'relu'
   use_bias: bool = True
   dropout: float = 0.1
 
   def __post_init__(self):
-    for name in (
+    sizes = [
       'vocab_size',
       'model_dim',
       'ffn_dim',
       'num_heads',
       'num_encoder_layers',
       'num_decoder_layers',
-    ):
+    ]
+    if self.source_vocab_size is not None:
+      sizes.append('source_vocab_size')
+    for name in sizes:
       if getattr(self, name) < 1:
         raise ValueError(
           f'model.{name}={getattr(self, name)} must be at least 1'
         )
+    if self.share_embeddings and self.source_vocab_size is not None:
+      raise ValueError(
+        f'model.source_vocab_size={self.source_vocab_size} needs '
+        'model.share_embeddings=False: one embedding for source and target '
+        f'has model.vocab_size={self.vocab_size} rows'
+      )
     if self.norm not in ('post', 'pre'):
       raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
     if self.activation not in ACTIVATIONS:
@@ -220,7 +234,8 @@ class Transformer(nnx.Module):
 
   Its matrices are `encoder/layers/K/{attention,ffn}/...`,
   `decoder/layers/K/{self_attention,cross_attention,ffn}/...`, and `embed`
-  (shared) or `source_embed` and `target_embed`, and `logits` unless tied.
+  (shared) or `source_embed` and `target_embed`, and `logits` unless tied;
+  `logits_bias` is a vector.
 
   Args:
     config: sizes and choices.
@@ -237,18 +252,21 @@ class Transformer(nnx.Module):
     self.config = config
     self.dtype = dtype
 
-    def table():
-      return embed.Embed(config.vocab_size, config.model_dim, rngs=rngs)
+    def table(rows=config.vocab_size):
+      return embed.Embed(rows, config.model_dim, rngs=rngs)
 
     if config.share_embeddings:
       self.embed = table()
     else:
-      self.source_embed = table()
+      self.source_embed = table(config.source_vocab_size or config.vocab_size)
       self.target_embed = table()
     self.encoder = Stack(EncoderLayer, config.num_encoder_layers, config, rngs)
     self.decoder = Stack(DecoderLayer, config.num_decoder_layers, config, rngs)
     if not config.tie_logits:
       self.logits = table()
+    self.logits_bias = (
+      nnx.Param(jnp.zeros(config.vocab_size)) if config.logits_bias else None
+    )
 
   def _table(self, side: str) -> embed.Embed:
     """The embedding of 'source' or 'target'."""
@@ -267,7 +285,10 @@ class Transformer(nnx.Module):
   ) -> Float[Array, '*batch vocab']:
     """Logits of the decoder's features, float32."""
     table = self._table('target') if self.config.tie_logits else self.logits
-    return table.attend(x).astype(jnp.float32)
+    logits = table.attend(x).astype(jnp.float32)
+    if self.logits_bias is None:
+      return logits
+    return logits + self.logits_bias.get_value()
 
   def encode(
     self, inputs: Int[Array, 'batch source'], noise: Noise | None = None

@@ -60,13 +60,22 @@ class Translation:
       the cache alone.
 
   Raises:
-    ValueError: if label smoothing is out of range.
+    ValueError: if label smoothing is out of range, or the model has a source
+      vocabulary of another size than the one that both languages share.
   """
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     if not 0 <= config.label_smoothing < 1:
       raise ValueError(
         f'label_smoothing={config.label_smoothing} must be in [0, 1)'
+      )
+    vocab_size = config.model.vocab_size
+    source_vocab_size = config.model.get('source_vocab_size')
+    if source_vocab_size not in (None, vocab_size):
+      raise ValueError(
+        f'model.source_vocab_size={source_vocab_size} differs from '
+        f'model.vocab_size={vocab_size}, but translation has one vocabulary '
+        'for both languages; leave out model.source_vocab_size'
       )
     self._config = config
     self._graphdef = graphdef

@@ -1,0 +1,345 @@
+"""Every published parameter count, met by what is built.
+
+Models are built abstractly and compressed by rules, as a run does it; nothing
+is allocated. What `golden/param_counts.json` holds and nothing here counts is
+an error, unless its model is named in MISSING_MODELS.
+"""
+
+import functools
+import json
+import math
+import pathlib
+import re
+
+import jax
+import pytest
+from flax import nnx
+
+from tt_compress import configuration, parameterizations, rules
+from tt_compress.nn import compress, functional, linear, matrix
+from tt_compress.training import build
+
+ROOT = pathlib.Path(__file__).parents[1]
+GOLDEN = json.loads((ROOT / 'tests/golden/param_counts.json').read_text())
+
+MISSING_MODELS = {
+  'bidirectional LSTM classifier': (
+    'imdb_total_full',
+    'imdb_total_tt1',
+    'imdb_total_tt2',
+    'imdb_total_tt3',
+    'sst_total_full',
+    'sst_total_tt1',
+    'sst_total_tt2',
+    'sst_total_tt3',
+  ),
+  'Transformer-XL': ('txl_total_full',),
+  'T5': (
+    't5_small_total',
+    't5_phm16_total',
+    't5_shapeshifter_16_256',
+    't5_shapeshifter_24_256',
+    't5_lowrank_16_256',
+  ),
+}
+SKIPPED = {
+  name: f'model does not exist yet: {model}'
+  for model, names in MISSING_MODELS.items()
+  for name in names
+}
+
+
+def split(build_module):
+  """Shapes of the trained arrays of what a function builds."""
+  _, params, _ = functional.split(nnx.eval_shape(build_module))
+  return params
+
+
+def num_params(tree):
+  """Of arrays that are shapes alone."""
+  leaves = jax.tree.leaves(tree)
+  assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+  return functional.num_params(tree)
+
+
+def count_matrix(name, rows, cols, **options):
+  """(parameters, dense ones) of a parameterization."""
+  spec = parameterizations.make(name, rows, cols, **options)
+  build_matrix = lambda: matrix.Matrix(spec, std=1.0, rngs=nnx.Rngs(0))
+  return num_params(split(build_matrix)), rows * cols
+
+
+# Rows of the published embeddings, whose modes are padded.
+UNPADDED_ROWS = {'imdb': 25000, 'sst': 17200, 'txl': 267735}
+
+
+def count_reshaped(name, option, entry):
+  row_modes, col_modes = entry['shape']
+  rows = UNPADDED_ROWS.get(entry['id'].split('_')[0], math.prod(row_modes))
+  return count_matrix(
+    name,
+    rows,
+    math.prod(col_modes),
+    row_modes=row_modes,
+    col_modes=col_modes,
+    **{option: entry['ranks']},
+  )
+
+
+count_train = functools.partial(count_reshaped, 'tensor_train', 'tt_rank')
+count_ring = functools.partial(count_reshaped, 'tensor_ring', 'tr_rank')
+count_tucker = functools.partial(count_reshaped, 'tucker', 'tucker_rank')
+
+
+def count_pair(entry):
+  params, dense = zip(
+    *(count_matrix('dense', *shape) for shape in entry['shape']), strict=True
+  )
+  return sum(params), sum(dense)
+
+
+def count_ket(name, entry):
+  rows, cols = entry['shape']['vocab'], entry['shape']['dim']
+  if rows != 'any':
+    return count_matrix(name, rows, cols, **entry['ranks'])
+  one, many = (count_matrix(name, n, cols, **entry['ranks']) for n in (1, 999))
+  assert many == tuple(999 * number for number in one)
+  return many
+
+
+def count_product(name, option, entry):
+  return count_matrix(name, *entry['shape'], **{option: entry['ranks']})
+
+
+class MLP(nnx.Module):
+  """The network 784-256-10, of which nothing but its size matters here."""
+
+  def __init__(self, rngs):
+    self.hidden = linear.Linear(784, 256, rngs=rngs)
+    self.out = linear.Linear(256, 10, rngs=rngs)
+
+
+def build_mlp(rule_list=()):
+  def abstract():
+    model = MLP(nnx.Rngs(0))
+    compress.compress(model, rule_list, nnx.Rngs(0))
+    return model
+
+  return split(abstract)
+
+
+def count_mlp(entry):
+  if entry['ranks'] is None:
+    return num_params(build_mlp()), None
+  row_modes, col_modes = entry['shape']
+  choice = dict(
+    name='tensor_train',
+    tt_rank=entry['ranks'],
+    row_modes=row_modes,
+    col_modes=col_modes,
+  )
+  return num_params(build_mlp([('hidden', choice)])), num_params(build_mlp())
+
+
+def count_svd(entry):
+  """Of the hidden layer's matrix alone, as published."""
+  choice = dict(name='low_rank', rank=entry['ranks'], middle=True)
+  found, dense = (
+    num_params(params['hidden']['factors'])
+    for params in (build_mlp([('hidden', choice)]), build_mlp())
+  )
+  return found, dense
+
+
+def build_config(config):
+  blueprint = build.blueprint(config)
+  assert not blueprint.report.unreached
+  return blueprint.params
+
+
+# Transformers as differences from the defaults.
+TRANSFORMERS = {
+  'multi30k': dict(
+    source_vocab_size=18_777,
+    vocab_size=10_222,
+    norm='pre',
+    share_embeddings=False,
+    tie_logits=False,
+    logits_bias=True,
+  ),
+  'iwslt14': dict(
+    source_vocab_size=8848,
+    vocab_size=6632,
+    ffn_dim=1024,
+    num_heads=4,
+    share_embeddings=False,
+  ),
+  'fairseq': {},
+}
+
+
+def build_transformer(name, rule_list=()):
+  config = configuration.defaults(name, configuration.parse(''))
+  config.model.update(TRANSFORMERS[name])
+  config.compress = tuple(rule_list)
+  return build_config(config)
+
+
+@functools.cache
+def dense_transformer(name):
+  return num_params(build_transformer(name))
+
+
+def count_transformer(name, rule_list=lambda entry: ()):
+  def count(entry):
+    params = num_params(build_transformer(name, rule_list(entry)))
+    return params, dense_transformer(name)
+
+  return count
+
+
+def count_stacks(rule_list=lambda entry: ()):
+  """Of encoder and decoder, without embeddings."""
+
+  def count(entry):
+    params = build_transformer('fairseq', rule_list(entry))
+    return num_params({k: params[k] for k in ('encoder', 'decoder')}), None
+
+  return count
+
+
+def ffn_rules(layers, choice):
+  """Rules for the feed-forward matrices of `layers`, without their biases."""
+  narrow, wide = (2, 4, 8, 4, 2), (4, 4, 8, 4, 4)
+  ffn = f'(en|de)coder/layers/{layers}/ffn/'
+  choice = dict(choice, bias=False)
+  return (
+    (f'{ffn}up', dict(choice, row_modes=narrow, col_modes=wide)),
+    (f'{ffn}down', dict(choice, row_modes=wide, col_modes=narrow)),
+  )
+
+
+def first_layers(entry):
+  """The 'k' of '..._kof6': so many of the encoder and of the decoder."""
+  num_layers = int(entry['id'].split('_')[-1].removesuffix('of6'))
+  choice = dict(name='tensor_train', tt_rank=entry['ranks'])
+  return ffn_rules(f'[0-{num_layers - 1}]', choice)
+
+
+def tucker_ffn(entry):
+  choice = dict(name='tucker', tucker_rank=entry['ranks'])
+  return ffn_rules(r'\d', choice)
+
+
+def tucker_everywhere(entry):
+  modes = (2, 4, 8, 4, 2)
+  choice = dict(name='tucker', tucker_rank=entry['ranks'], bias=False)
+  choice.update(row_modes=modes, col_modes=modes)
+  return (*tucker_ffn(entry), ('.*attention/.*', choice))
+
+
+def shapeshifter(entry):
+  """Padded splits; in IWSLT'14 the embeddings have a rank of their own."""
+  choice = dict(name='kronecker', split='ceil_sqrt')
+  ranks = entry['ranks']
+  if not isinstance(ranks, dict):
+    return (('(en|de)coder/.*', dict(choice, rank=ranks)),)
+  return (
+    ('(en|de)coder/.*', dict(choice, rank=ranks['encdec'])),
+    ('.*_embed', dict(choice, rank=ranks['embedding'])),
+  )
+
+
+def count_wmt14(arguments, **choice):
+  """Of `configs/wmt14_tt.py`, its rule's choice replaced if one is given."""
+
+  def count(entry):
+    config = configuration.load(f'{ROOT}/configs/wmt14_tt.py:{arguments}')
+    if choice:
+      [(pattern, given)] = config.compress
+      modes = {name: given[name] for name in ('row_modes', 'col_modes')}
+      config.compress = ((pattern, {**modes, **choice}),)
+    return num_params(build_config(config)), None
+
+  return count
+
+
+# (pattern of ids, how it is counted); the first match wins. A count is a
+# function of the entry to (parameters, those of what it is compared with).
+COUNTS = (
+  ('(imdb|sst)_tt._core_params|ffn_tt_r2_one_matrix', count_train),
+  ('(nmt|txl)_tt.', count_train),
+  ('nmt_tr.', count_ring),
+  ('ffn_tucker_r2_one_matrix', count_tucker),
+  ('ffn_dense', count_pair),
+  ('w2k_.*', functools.partial(count_ket, 'word2ket')),
+  ('w2kxs_.*', functools.partial(count_ket, 'word2ketxs')),
+  ('phm_.*', functools.partial(count_product, 'phm', 'n')),
+  ('ss_.*', functools.partial(count_product, 'kronecker', 'rank')),
+  ('mnist_(base|tt_.*)', count_mlp),
+  ('mnist_svd_.*', count_svd),
+  ('nmt_total_full', count_wmt14('dense')),
+  ('nmt_total_tt1', count_wmt14('rank=64')),
+  ('nmt_total_tt2', count_wmt14('rank=48')),
+  ('nmt_total_tt3', count_wmt14('rank=32')),
+  ('nmt_total_tr1', count_wmt14('', name='tensor_ring', tr_rank=32)),
+  ('nmt_total_tr2', count_wmt14('', name='tensor_ring', tr_rank=16)),
+  ('multi30k_vocab', count_transformer('multi30k')),
+  ('multi30k_tt_.of6', count_transformer('multi30k', first_layers)),
+  ('multi30k_tucker_total', count_transformer('multi30k', tucker_ffn)),
+  ('multi30k_all_tucker.*', count_transformer('multi30k', tucker_everywhere)),
+  ('iwslt14_transformer_total', count_transformer('iwslt14')),
+  ('iwslt14_shapeshifter_.*', count_transformer('iwslt14', shapeshifter)),
+  ('fairseq_base_encdec', count_stacks()),
+  ('wmt1[46]_shapeshifter_.*', count_stacks(shapeshifter)),
+)
+# Two matrices, embedding and softmax, are compared with one that is tied.
+UNTIED = r'(nmt|txl)_t[tr]\d'
+COUNT_OF = rules.assign(
+  COUNTS, [entry['id'] for entry in GOLDEN if entry['id'] not in SKIPPED]
+)
+
+
+def case(entry):
+  reason = SKIPPED.get(entry['id'])
+  marks = [pytest.mark.skip(reason=reason)] if reason else []
+  return pytest.param(entry, id=entry['id'], marks=marks)
+
+
+@pytest.mark.parametrize('entry', [case(entry) for entry in GOLDEN])
+def test_count(entry):
+  """The count, exactly, and the published number as far as it is given."""
+  params, dense = COUNT_OF[entry['id']](entry)
+  ours = {'params': params}
+  if entry['expected_params'] is not None:
+    assert params == entry['expected_params']
+  if entry['dense_params'] is not None:
+    assert dense == entry['dense_params']
+  if entry['expected_ratio'] is not None:
+    copies = 2 if re.fullmatch(UNTIED, entry['id']) else 1
+    ours['ratio'] = dense / (copies * params)
+    assert ours['ratio'] == pytest.approx(entry['expected_ratio'], abs=5e-5)
+  if entry['published'] is not None:
+    found, published = ours[entry['published_unit']], entry['published']
+    assert abs(found - published) <= entry['tolerance']
+    if entry['check'] == 'exact':  # to all the digits that were printed
+      _, _, decimals = str(published).partition('.')
+      assert round(found, len(decimals)) == published
+
+
+def test_every_entry_is_counted_or_skipped():
+  names = [entry['id'] for entry in GOLDEN]
+  assert len(set(names)) == len(names)
+  assert len(SKIPPED) == sum(map(len, MISSING_MODELS.values()))
+  assert set(SKIPPED) <= set(names)
+  assert set(COUNT_OF) | set(SKIPPED) == set(names)
+
+
+def test_every_entry_says_how_it_is_checked():
+  """In words that `test_count` knows."""
+  for entry in GOLDEN:
+    if entry['id'] in SKIPPED:
+      continue
+    assert entry['check'] in ('exact', 'rounded')
+    assert entry['expected_params'] or entry['expected_ratio']
+    assert (entry['published'] is None) == (entry['published_unit'] is None)
