@@ -19,7 +19,7 @@ LAYERS = (
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Below these, methods do not know each other: they share only the ground.
-GROUND = {'parameterizations': {'base', 'reshaped'}}
+GROUND = {'parameterizations': {'base', 'reshaped', 'wrapped'}}
 
 
 def imports(path):

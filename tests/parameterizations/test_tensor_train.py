@@ -82,11 +82,12 @@ def test_single_ranks_may_exceed_those_of_the_unfoldings(key):
   """As in published configurations; not all of them: that is a mistake."""
   modes = dict(row_modes=(5, 5, 5, 5, 6, 8), col_modes=(2, 2, 2, 2, 4, 4))
   assert make(25000, 256, 16, **modes).core_shapes[0] == (1, 5, 2, 16)
-  spec = make(64, 16, 32, row_modes=(4, 4, 4), col_modes=(2, 4, 2))
-  assert spec.core_shapes[0][-1] > 4 * 2
+  modes = dict(row_modes=(2, 8, 8), col_modes=(2, 4, 4))
+  spec = make(128, 32, 16, **modes)
+  assert spec.core_shapes[0] == (1, 2, 2, 16)
   contract.check_fit(spec)
   with pytest.raises(base.RankError, match='tt_rank=500 is above 32, .* <= 32'):
-    make(64, 16, 500, row_modes=(4, 4, 4), col_modes=(2, 4, 4))
+    make(128, 32, 500, **modes)
 
 
 @pytest.mark.parametrize(

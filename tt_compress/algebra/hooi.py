@@ -10,7 +10,7 @@ from tt_compress.algebra import layout, padding, svd
 # Entries that all sweeps may visit.
 _WORK = 10**9
 # Sweeps end where they no longer lower the error by this fraction.
-_STALL = 1e-6
+_STALL = 1e-9
 
 
 def tucker(

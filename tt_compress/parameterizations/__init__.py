@@ -13,9 +13,12 @@ from tt_compress.parameterizations import (
   kronecker,
   low_rank,
   phm,
+  pruned,
+  quantized,
   tensor_ring,
   tensor_train,
   tucker,
+  variational_dropout,
   word2ket,
   word2ketxs,
 )
@@ -30,6 +33,9 @@ REGISTRY: dict[str, type[base.Parameterization]] = {
   'word2ket': word2ket.Word2Ket,
   'word2ketxs': word2ketxs.Word2KetXS,
   'phm': phm.PHM,
+  'pruned': pruned.Pruned,
+  'quantized': quantized.Quantized,
+  'variational_dropout': variational_dropout.VariationalDropout,
 }
 
 _SIZES = ('compression_ratio', 'max_params')

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import svd
+from tt_compress.algebra import svd, threads
 from tt_compress.parameterizations import base
 
 
@@ -86,7 +86,9 @@ class LowRank(base.Parameterization):
     Reference: Eckart and Young, "The approximation of one matrix by another of
       lower rank".
     """
-    left, right = svd.truncated_svd(self._check_matrix(matrix), self.rank)
+    matrix = self._check_matrix(matrix)
+    with threads.suited_to(matrix.size):
+      left, right = svd.truncated_svd(matrix, self.rank)
     # U S V^T arrives as U and S V^T.
     values = np.linalg.norm(right, axis=1)
     right = (right / np.where(values > 0, values, 1)[:, None]).T

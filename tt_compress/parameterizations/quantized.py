@@ -1,0 +1,131 @@
+"""A matrix whose factors are rounded to a few bits."""
+
+import dataclasses
+import functools
+import math
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tt_compress.parameterizations import base, wrapped
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantized(wrapped.Wrapped):
+  """The matrix of a base whose every weight is s round(w / s).
+
+  s = max |w| / (2^(bits - 1) - 1), so that codes round(w / s) are symmetric
+  around 0. factors = {'base': those of the base}: they stay real and are
+  trained, with the gradient of the rounded ones (straight-through: s is a
+  constant and the derivative of round is 1).
+
+  Attributes:
+    bits: of a weight, from 2 to 8.
+    per: 'array' for one scale s an array, or 'column' for one for every entry
+      of its last axis; vectors have one.
+
+  Reference: Bengio et al., "Estimating or propagating gradients through
+    stochastic neurons for conditional computation", on straight-through.
+  """
+
+  bits: int = 8
+  per: Literal['array', 'column'] = 'array'
+
+  def __post_init__(self):
+    super().__post_init__()
+    self._set('bits', base.positive_int('bits', self.bits))
+    if not 2 <= self.bits <= 8:
+      raise ValueError(f'bits must be from 2 to 8, got {self.bits}')
+    kinds = typing.get_args(typing.get_type_hints(type(self))['per'])
+    if self.per not in kinds:
+      raise ValueError(f'per must be one of {kinds}, got {self.per!r}')
+
+  def pack(self, factors: base.Factors) -> dict[str, Any]:
+    """The effective factors as a file holds them.
+
+    Returns:
+      The factors of the base with {'codes': uint8 [ceil(size * bits / 8)],
+      'scales': float32 [1] or [columns]} in place of every weight; codes are a
+      string of unsigned numbers of `bits` bits, the first one first.
+    """
+    return wrapped.change(self._encode, self.base, factors['base'])
+
+  def unpack(
+    self, packed: Mapping[str, Any], *, dtype=jnp.float32
+  ) -> base.Factors:
+    """Factors of the base: to the last bit what `full` computes with.
+
+    Args:
+      packed: what `pack` returned.
+      dtype: of the factors that were packed.
+    """
+    shapes = wrapped.shapes(self.base)
+
+    def visit(path, entry):
+      if not _is_packed(entry):
+        return entry
+      shape = wrapped.at(shapes, base.join(path)).shape
+      return self._decode(entry, shape).astype(dtype)
+
+    return jax.tree_util.tree_map_with_path(visit, packed, is_leaf=_is_packed)
+
+  def _effective(self, factors):
+    function = lambda w: _quantize(w, self.bits, self.per)
+    return wrapped.change(function, self.base, factors['base'])
+
+  def _store(self, stored, array):
+    scales = stored.scales + _num_scales(array.shape, self.per)
+    return dataclasses.replace(stored, width=self.bits, scales=scales)
+
+  def _encode(self, array):
+    codes, scales = _codes(array, self.bits, self.per)
+    numbers = (codes + 2 ** (self.bits - 1)).astype(jnp.uint8).reshape(-1, 1)
+    string = jnp.unpackbits(numbers, axis=1)[:, 8 - self.bits :]
+    return {'codes': jnp.packbits(string), 'scales': scales.ravel()}
+
+  def _decode(self, packed, shape):
+    size = math.prod(shape)
+    string = jnp.unpackbits(packed['codes'], count=size * self.bits)
+    string = string.reshape(size, self.bits)
+    string = jnp.pad(string, ((0, 0), (8 - self.bits, 0)))
+    codes = jnp.packbits(string, axis=1).astype(jnp.float32)
+    codes = (codes - 2 ** (self.bits - 1)).reshape(shape)
+    scales = packed['scales'].reshape((1,) * (len(shape) - 1) + (-1,))
+    return codes * (scales if shape else scales[0])
+
+
+def _is_packed(node):
+  return isinstance(node, Mapping) and set(node) == {'codes', 'scales'}
+
+
+def _num_scales(shape, per):
+  return shape[-1] if per == 'column' and len(shape) > 1 else 1
+
+
+def _codes(array, bits, per):
+  """Whole numbers and scales, both float32; an array is their product."""
+  array = array.astype(jnp.float32)
+  by_column = per == 'column' and array.ndim > 1
+  axes = tuple(range(array.ndim - 1)) if by_column else None
+  largest = 2 ** (bits - 1) - 1
+  # Not a division, which compiled and not compiled differs in the last bit.
+  unit = np.float32(1 / largest)
+  scales = jnp.max(jnp.abs(array), axis=axes, keepdims=True) * unit
+  codes = jnp.round(array / jnp.where(scales > 0, scales, 1))
+  return jnp.clip(codes, -largest, largest), scales
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _quantize(array, bits, per):
+  codes, scales = _codes(array, bits, per)
+  return (codes * scales).astype(array.dtype)
+
+
+@_quantize.defjvp
+def _straight_through(bits, per, primals, tangents):
+  [array], [tangent] = primals, tangents
+  return _quantize(array, bits, per), tangent

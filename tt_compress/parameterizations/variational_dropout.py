@@ -1,0 +1,195 @@
+"""A matrix with learned noise on its factors, and none where noise wins."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress.parameterizations import base, wrapped
+
+_K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariationalDropout(wrapped.Wrapped):
+  """The matrix of a base with weights w = theta + sigma eps, eps ~ N(0, 1).
+
+  factors = {'base': theta, those of the base, 'log_sigma': {weight: of its
+  shape}, 'weight': a buffer, the factor before the penalty}. With a = sigma^2 /
+  theta^2 and log a kept in [-clip, clip], the penalty is `weight` times the sum
+  over all entries of the divergence from the log-uniform prior
+
+    KL(a) = k1 - k1 sigmoid(k2 + k3 log a) + 0.5 log(1 + 1 / a),
+
+  with the constant k1, so that it falls to 0 as a grows. Without a key, and in
+  `full`, w = theta where log a < threshold, and 0 elsewhere. With a key, over a
+  base that is the matrix itself ('dense'), outputs get the noise that weights
+  drawn for every example anew would give them (local reparametrization), and
+  rows of `take` one each; over another base a call draws all weights once.
+
+  The loss is a mean over examples, so weight = beta / num_examples with
+  beta = min(1, beta_start + beta_step floor(step / every)), set by `project`.
+
+  Attributes:
+    num_examples: the examples of an epoch, counted as the loss counts them:
+      target tokens where it is a mean over tokens.
+    every: steps after which beta rises; those of an epoch in the reference.
+    log_sigma: at the start.
+    threshold: log a from which on a weight is zero; 3 is a dropout rate of
+      0.95.
+    clip: the bound of |log a|, 10 in "Compressed Transformer" and 8 in the code
+      of Molchanov et al.
+    beta_start: beta at the start.
+    beta_step: by which beta rises.
+
+  Reference: Molchanov, Ashukha and Vetrov, "Variational dropout sparsifies deep
+    neural networks", section 4; "Compressed Transformer", row slides-M4.
+  """
+
+  num_examples: int
+  every: int
+  log_sigma: float = -5.0
+  threshold: float = 3.0
+  clip: float = 10.0
+  beta_start: float = 0.14
+  beta_step: float = 0.07
+
+  def __post_init__(self):
+    super().__post_init__()
+    for name in ('num_examples', 'every'):
+      self._set(name, base.positive_int(name, getattr(self, name)))
+    if not math.isfinite(self.log_sigma):
+      raise ValueError(f'log_sigma must be finite, got {self.log_sigma}')
+    if not -self.clip < self.threshold < self.clip < math.inf:
+      raise ValueError(
+        f'threshold={self.threshold} and clip={self.clip}: log alpha is kept '
+        'in [-clip, clip], so a threshold must lie between -clip and clip'
+      )
+    if not 0 <= self.beta_start <= 1:
+      raise ValueError(f'beta_start must be in [0, 1], got {self.beta_start}')
+    if not 0 <= self.beta_step < math.inf:
+      raise ValueError(f'beta_step must be at least 0, got {self.beta_step}')
+
+  @property
+  def buffers(self):
+    return *super().buffers, 'weight'
+
+  def log_alpha(self, factors: base.Factors) -> dict:
+    """log sigma^2 / theta^2 in [-clip, clip], float32, of every weight."""
+    theta = wrapped.select(self.base, factors['base'])
+    return jax.tree.map(self._log_alpha, theta, factors['log_sigma'])
+
+  def weight_at(self, step: int | jax.Array) -> jax.Array:
+    """beta / num_examples at a step."""
+    rises = jnp.asarray(step // self.every, jnp.float32)
+    beta = jnp.minimum(self.beta_start + self.beta_step * rises, 1)
+    return beta / self.num_examples
+
+  def take(self, factors, ids, *, key=None):
+    if key is None:
+      return super().take(factors, ids)
+    if not self._is_matrix:
+      drawn, key = self._draw(factors, key)
+      return self.base.take(drawn, ids, key=key)
+    theta, sigma = (a[ids] for a in self._theta_and_sigma(factors))
+    return theta + sigma * jax.random.normal(key, theta.shape, theta.dtype)
+
+  def apply(self, factors, x, *, key=None):
+    if key is None:
+      return super().apply(factors, x)
+    if not self._is_matrix:
+      drawn, key = self._draw(factors, key)
+      return self.base.apply(drawn, x, key=key)
+    return _noisy_product(x, *self._theta_and_sigma(factors), key)
+
+  def attend(self, factors, x, *, key=None):
+    if key is None:
+      return super().attend(factors, x)
+    if not self._is_matrix:
+      drawn, key = self._draw(factors, key)
+      return self.base.attend(drawn, x, key=key)
+    theta, sigma = self._theta_and_sigma(factors)
+    return _noisy_product(x, theta.T, sigma.T, key)
+
+  def penalty(self, factors):
+    log_alpha = jax.tree.leaves(self.log_alpha(factors))
+    total = sum(jnp.sum(divergence(array)) for array in log_alpha)
+    weight = factors['weight'].astype(jnp.float32)
+    return super().penalty(factors) + weight * total
+
+  def project(self, factors, step):
+    weight = self.weight_at(step).astype(factors['weight'].dtype)
+    return {**super().project(factors, step), 'weight': weight}
+
+  def _start(self, factors):
+    theta = wrapped.select(self.base, factors)
+    log_sigma = jax.tree.map(lambda a: jnp.full_like(a, self.log_sigma), theta)
+    dtype = jax.tree.leaves(theta)[0].dtype
+    weight = self.weight_at(0).astype(dtype)
+    return {'base': factors, 'log_sigma': log_sigma, 'weight': weight}
+
+  def _effective(self, factors):
+    def drop(theta, log_sigma):
+      is_kept = self._log_alpha(theta, log_sigma) < self.threshold
+      return jnp.where(is_kept, theta, jnp.zeros((), theta.dtype))
+
+    return wrapped.change(
+      drop, self.base, factors['base'], factors['log_sigma']
+    )
+
+  def _store(self, stored, array):
+    return wrapped.sparse(stored, array)
+
+  def _log_alpha(self, theta, log_sigma):
+    # Not log theta^2, which is 0 for float32 below 1e-23.
+    log_theta = jnp.log(jnp.abs(theta.astype(jnp.float32)) + 1e-16)
+    log_alpha = 2 * (log_sigma.astype(jnp.float32) - log_theta)
+    return jnp.clip(log_alpha, -self.clip, self.clip)
+
+  @property
+  def _is_matrix(self):
+    """Whether the one factor of the base is W."""
+    shapes = wrapped.shapes(self.base)
+    return set(shapes) == {'matrix'} and shapes['matrix'].shape == (
+      self.rows,
+      self.cols,
+    )
+
+  def _theta_and_sigma(self, factors):
+    log_sigma = factors['log_sigma']['matrix']
+    return factors['base']['matrix'], jnp.exp(log_sigma)
+
+  def _draw(self, factors, key):
+    """Factors of the base with noise on every weight, and a key for it."""
+    key, *keys = jax.random.split(key, 1 + len(wrapped.weights(self.base)))
+    keys = iter(keys)
+
+    def draw(theta, log_sigma):
+      noise = jax.random.normal(next(keys), theta.shape, theta.dtype)
+      return theta + jnp.exp(log_sigma) * noise
+
+    drawn = wrapped.change(
+      draw, self.base, factors['base'], factors['log_sigma']
+    )
+    return drawn, key
+
+
+def divergence(log_alpha: jax.Array) -> jax.Array:
+  """KL(a), the divergence of w from the log-uniform prior, approximately.
+
+  k1 - k1 sigmoid(k2 + k3 log a) + 0.5 log(1 + 1 / a), of every entry.
+
+  Reference: Molchanov, Ashukha and Vetrov, "Variational dropout sparsifies deep
+    neural networks", section 4.2.
+  """
+  rise = _K1 * jax.nn.sigmoid(_K2 + _K3 * log_alpha)
+  return _K1 - rise + 0.5 * jax.nn.softplus(-log_alpha)
+
+
+def _noisy_product(x, theta, sigma, key):
+  """x theta + sqrt(x^2 sigma^2 + 1e-8) eps in the dtype of x."""
+  mean = x @ theta.astype(x.dtype)
+  variance = jnp.square(x) @ jnp.square(sigma).astype(x.dtype)
+  noise = jax.random.normal(key, mean.shape, x.dtype)
+  return mean + jnp.sqrt(variance + 1e-8) * noise

@@ -1,0 +1,212 @@
+"""The ground of parameterizations that change the numbers of another one."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tt_compress.parameterizations import base
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+  """What a file holds of one array.
+
+  Attributes:
+    size: entries of the array.
+    kept: entries that are stored.
+    width: bits of each.
+    scales: numbers of 32 bits that come with them.
+    is_sparse: whether the places of the entries are stored, too.
+  """
+
+  size: int
+  kept: int
+  width: int
+  scales: int = 0
+  is_sparse: bool = False
+
+  @property
+  def numbers(self) -> int:
+    return self.kept + self.scales
+
+  @property
+  def bits(self) -> int:
+    """With places as a mask of a bit an entry, or as indices if shorter."""
+    index = (self.size - 1).bit_length()
+    places = min(self.size, self.kept * index) if self.is_sparse else 0
+    return self.kept * self.width + 32 * self.scales + places
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wrapped(base.Parameterization):
+  """The matrix of another spec, whose factors are changed before their use.
+
+  factors = {'base': those of the base} and the subclass's own. A subclass
+  defines `_effective`, what the base gets to see, `_start`, its own arrays at
+  the start, and `_store`. It changes the weights of the base alone: trained
+  arrays, and of a base that is wrapped itself those of the innermost one.
+  Penalties, projections and buffers of the base are kept.
+
+  Attributes:
+    base: the other spec, of the same rows and cols.
+  """
+
+  base: base.Parameterization
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not isinstance(self.base, base.Parameterization):
+      raise ValueError(
+        f'base must be a parameterization, got {self.base!r}; `make` builds '
+        'one from dict(name=...)'
+      )
+    if (self.base.rows, self.base.cols) != (self.rows, self.cols):
+      raise ValueError(
+        f'base is a matrix of {self.base.rows} x {self.base.cols}, but '
+        f'{type(self).__name__} has rows={self.rows}, cols={self.cols}; they '
+        'must be the same'
+      )
+
+  @property
+  def buffers(self):
+    return tuple(f'base/{name}' for name in self.base.buffers)
+
+  def init(self, key, *, std, dtype=jnp.float32):
+    return self._start(self.base.init(key, std=std, dtype=dtype))
+
+  def fit(self, matrix):
+    """The fit of the base, with own arrays as at initialization."""
+    return self._start(self.base.fit(matrix))
+
+  def full(self, factors):
+    return self.base.full(self._effective(factors))
+
+  def take(self, factors, ids, *, key=None):
+    return self.base.take(self._effective(factors), ids, key=key)
+
+  def apply(self, factors, x, *, key=None):
+    return self.base.apply(self._effective(factors), x, key=key)
+
+  def attend(self, factors, x, *, key=None):
+    return self.base.attend(self._effective(factors), x, key=key)
+
+  def penalty(self, factors):
+    return self.base.penalty(self._effective(factors))
+
+  def project(self, factors, step):
+    return {**factors, 'base': self.base.project(factors['base'], step)}
+
+  def stored_size(self, factors):
+    """(numbers, bits) of the effective factors; see `Stored`.
+
+    Where factors are shapes without values, no entry is taken to be zero.
+    """
+    arrays = self._stored(factors).values()
+    return sum(a.numbers for a in arrays), sum(a.bits for a in arrays)
+
+  def _effective(self, factors: base.Factors) -> base.Factors:
+    """The factors that the base computes with, without noise."""
+    raise NotImplementedError(f'{type(self).__name__} has no _effective')
+
+  def _start(self, factors: base.Factors) -> base.Factors:
+    """Factors of this spec around new ones of the base."""
+    return {'base': factors}
+
+  def _store(self, stored: Stored, array: jax.Array) -> Stored:
+    """How a weight of the base is stored, given how the base would."""
+    raise NotImplementedError(f'{type(self).__name__} has no _store')
+
+  def _stored(self, factors):
+    leaves = jax.tree.leaves(factors)
+    if any(isinstance(a, jax.ShapeDtypeStruct) for a in leaves):
+      effective = jax.eval_shape(self._effective, factors)
+    else:
+      effective = self._effective(factors)
+    names = weights(self.base)
+    return {
+      f'base/{name}': self._store(entry, at(effective, name))
+      if name in names
+      else entry
+      for name, entry in _stored(self.base, effective).items()
+    }
+
+
+@functools.lru_cache(maxsize=4096)
+def shapes(spec: base.Parameterization) -> base.Factors:
+  """Shapes of the factors of a spec, float32."""
+  return jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+
+
+@functools.lru_cache(maxsize=4096)
+def weights(spec: base.Parameterization) -> tuple[str, ...]:
+  """Paths of the arrays of a spec that a wrapper changes."""
+  if isinstance(spec, Wrapped):
+    return tuple(f'base/{name}' for name in weights(spec.base))
+  leaves, _ = jax.tree_util.tree_flatten_with_path(shapes(spec))
+  names = (base.join(path) for path, _ in leaves)
+  return tuple(name for name in names if name not in spec.buffers)
+
+
+def at(tree: Mapping, name: str) -> Any:
+  """The entry of nested dicts at a path 'a/b'."""
+  return functools.reduce(lambda node, key: node[key], name.split('/'), tree)
+
+
+def select(spec: base.Parameterization, factors: base.Factors) -> dict:
+  """The weights alone, in nested dicts as they are among the factors."""
+  selected = {}
+  for name in weights(spec):
+    *folders, last = name.split('/')
+    node = selected
+    for folder in folders:
+      node = node.setdefault(folder, {})
+    node[last] = at(factors, name)
+  return selected
+
+
+def change(
+  function: Callable[..., Any],
+  spec: base.Parameterization,
+  factors: base.Factors,
+  *others: Mapping,
+) -> base.Factors:
+  """Factors with function(weight, *entries of others there) as weights.
+
+  Args:
+    function: of a weight and of an entry of each of the others.
+    spec: whose weights they are.
+    factors: of the spec.
+    *others: nested dicts such as `select` returns.
+  """
+  names = frozenset(weights(spec))
+
+  def visit(path, array):
+    name = base.join(path)
+    if name not in names:
+      return array
+    return function(array, *(at(other, name) for other in others))
+
+  return jax.tree_util.tree_map_with_path(visit, factors)
+
+
+def sparse(stored: Stored, array: jax.Array | jax.ShapeDtypeStruct) -> Stored:
+  """Zeros are left out and the places of the others stored."""
+  kept = stored.kept
+  if not isinstance(array, jax.ShapeDtypeStruct):
+    kept = min(kept, int(np.count_nonzero(array)))
+  return dataclasses.replace(stored, kept=kept, is_sparse=True)
+
+
+def _stored(spec, factors) -> dict[str, Stored]:
+  if isinstance(spec, Wrapped):
+    return spec._stored(factors)
+  leaves, _ = jax.tree_util.tree_flatten_with_path(factors)
+  return {
+    base.join(path): Stored(a.size, a.size, 8 * np.dtype(a.dtype).itemsize)
+    for path, a in leaves
+  }
