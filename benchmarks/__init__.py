@@ -1,0 +1,1 @@
+"""Measurements, each a module to run, that leave their numbers in results/."""

@@ -1,0 +1,79 @@
+"""What every measurement tells: machine, versions, and tables to read."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from tt_compress.training import workdir
+
+_PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
+
+
+def versions() -> dict[str, str]:
+  """Versions of Python and of the packages that decide the numbers."""
+  found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {'python': platform.python_version(), **found}
+
+
+def commit() -> str | None:
+  """The git commit, with a plus where files differ from it."""
+  return workdir.git_hash()
+
+
+def machine() -> dict[str, Any]:
+  """The processor, and how busy it is: the load averages of now."""
+  pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return {
+    'processor': _processor(),
+    'cores': os.cpu_count(),
+    'memory_gib': round(pages / 2**30, 1),
+    'backend': jax.default_backend(),
+    'blas_threads': os.environ.get('OPENBLAS_NUM_THREADS', 'default'),
+    'load_average': load(),
+  }
+
+
+def load() -> list[float]:
+  """Load averages of the last 1, 5 and 15 minutes."""
+  return [round(value, 1) for value in os.getloadavg()]
+
+
+def peak_bytes() -> int:
+  """The largest resident memory that this process has had."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == 'darwin' else 1024 * peak
+
+
+def rounded(value: float) -> float:
+  """Three significant digits: more would only be noise in a diff."""
+  return float(f'{value:.3g}')
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+  """A Markdown table; None becomes a dash, floats get three digits."""
+  lines = [columns, ['---'] * len(columns)]
+  lines += [[_cell(value) for value in row] for row in rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _cell(value):
+  if value is None:
+    return '-'
+  if isinstance(value, float):
+    return f'{value:.3g}'
+  return f'{value:,}' if type(value) is int else str(value)
+
+
+def _processor():
+  try:
+    with open('/proc/cpuinfo') as lines:
+      names = [line.split(':')[1] for line in lines if 'model name' in line]
+  except OSError:
+    names = []
+  return names[0].strip() if names else platform.processor()
