@@ -272,7 +272,9 @@ def _shrink_choice(choice: Mapping) -> dict:
     choice['compression_ratio'] = 2.0
   for name, value in choice.items():
     if name.endswith('rank'):
-      choice[name] = min(value, _TINY_RANK) if isinstance(value, int) else 2
+      # The modes of a Tucker core are small in a tiny model.
+      most = 2 if name == 'tucker_rank' else _TINY_RANK
+      choice[name] = min(value, most) if isinstance(value, int) else 2
     if name == 'base':
       choice[name] = _shrink_choice(value)
   return choice

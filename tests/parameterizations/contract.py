@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tt_compress.parameterizations import base
@@ -227,6 +228,23 @@ def _expected(matrix, method, x, weights):
   return x @ w.T, weights @ w, gradient.astype(np.float32)
 
 
+def check_refusals(spec):
+  """x of another size is an error; padding would hide it."""
+  shapes = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  for method, size in ((spec.apply, spec.rows), (spec.attend, spec.cols)):
+    for wrong in ((2, size + 1), (2, size - 1), (2, 2 * size + 1), ()):
+      with pytest.raises(ValueError, match='does not suit a matrix of'):
+        jax.eval_shape(method, shapes, jax.ShapeDtypeStruct(wrong, jnp.float32))
+  for std in (-1.0, float('nan')):
+    with pytest.raises(ValueError, match='std must be a number of at least 0'):
+      jax.eval_shape(lambda std=std: spec.init(jax.random.key(0), std=std))
+  half = lambda: spec.init(
+    jax.random.key(0), std=np.float64(0.5), dtype=jnp.bfloat16
+  )
+  for leaf in jax.tree.leaves(jax.eval_shape(half)):
+    assert leaf.dtype in (jnp.bfloat16, jnp.bool_)
+
+
 def check_ids(spec):
   """Beyond the ends: the nearest row, as in indexing; some batch is empty."""
   factors, matrix = start(spec)
@@ -234,6 +252,10 @@ def check_ids(spec):
   beyond = jnp.array([spec.rows, 5 * spec.rows, -2 * spec.rows])
   close(take(factors, beyond), matrix[[-1, -1, 0]], 1e-5)
   assert take(factors, jnp.zeros((2, 0), jnp.int32)).shape == (2, 0, spec.cols)
+  # Types that the number of rows may not fit in.
+  small = np.array([0, min(spec.rows - 1, 100)])
+  for dtype in (jnp.uint8, jnp.int8, jnp.uint32):
+    close(take(factors, jnp.asarray(small, dtype)), matrix[small], 1e-5)
 
 
 def check_vmap(spec):
@@ -315,7 +337,13 @@ def check_spec(spec):
 
 
 # Without compilation, and with one compiled function each.
-QUICK = (check_shapes, check_paths, check_spec, check_defaults)
+QUICK = (
+  check_shapes,
+  check_paths,
+  check_spec,
+  check_defaults,
+  check_refusals,
+)
 COMPILED = (check_math, check_ids, check_vmap, check_sharded)
 
 

@@ -227,6 +227,24 @@ LARGE = {
 }
 
 
+@pytest.mark.parametrize(
+  'name, options',
+  [
+    ('kronecker', dict(rank=256)),
+    ('tensor_train', LARGE['tensor_train']),
+    ('word2ketxs', dict(order=4, rank=16)),
+  ],
+)
+@pytest.mark.parametrize('method', ['apply', 'attend'])
+def test_what_lies_between_the_cores_is_bounded(name, options, method):
+  """x times some of the factors would be gigabytes for 512 tokens."""
+  spec = parameterizations.make(name, 32768, 1024, **options)
+  size = spec.rows if method == 'apply' else spec.cols
+  argument = jax.ShapeDtypeStruct((512, size), jnp.float32)
+  for size in contract.temporaries(method, spec, argument):
+    assert size < 2**30
+
+
 @pytest.mark.parametrize('method', ['take', 'apply', 'attend'])
 @pytest.mark.parametrize('name', LARGE)
 def test_the_matrix_is_never_made(name, method):
@@ -292,6 +310,20 @@ def test_fit(spec):
     n for n, cls in parameterizations.REGISTRY.items() if cls is type(spec)
   ]
   contract.check_fit(spec, 1e-4 if EXACT[name](spec) else 1.0)
+
+
+@pytest.mark.parametrize('name', AXES)
+def test_fit_survives_matrices_without_any_spread(name):
+  """All zeros, all ones, tiny and huge: factors are finite."""
+  spec = max(covering(name), key=lambda spec: spec.num_params)
+  ones = np.ones((spec.rows, spec.cols))
+  for matrix in (0 * ones, ones, 1e-20 * ones):
+    fitted = spec.fit(matrix)
+    for leaf in jax.tree.leaves(fitted):
+      assert np.isfinite(leaf).all()
+    if is_multilinear(spec):
+      error = np.linalg.norm(contract.full(spec)(fitted) - matrix)
+      assert error <= 1e-3 * np.linalg.norm(matrix)
 
 
 @pytest.mark.parametrize('spec', REPRESENTATIVES)

@@ -1,5 +1,6 @@
 """`full` of every parameterization against its equation, entry by entry."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -150,8 +151,11 @@ def test_ids_outside_are_found_by_a_debug_check():
   spec = parameterizations.make('low_rank', 7, 5, rank=2)
   spec.check_ids(jnp.array([[0, 6], [-7, -1]]))
   spec.check_ids(jnp.zeros((0,), jnp.int32))
+  spec.check_ids(jnp.array([0, 6], jnp.uint8))
   for ids, bad in (([1, 7], 7), ([-8, 2], -8)):
-    message = rf'id {bad} is outside of a matrix of 7 rows; ids are in \[0, 7\)'
+    message = (
+      rf'id {bad} is outside of a matrix of 7 rows; ids are in \[-7, 7\)'
+    )
     with pytest.raises(ValueError, match=message):
       spec.check_ids(jnp.array(ids))
 
@@ -197,8 +201,16 @@ def test_phm_is_solved_for_the_number_of_units():
   assert make(n=16).num_params == 69632
   assert make(max_params=69632).n == 16
   assert make(compression_ratio=4).n == 8
-  with pytest.raises(ValueError, match='at n=32, more than the 100 allowed'):
+  with pytest.raises(ValueError, match=r'at n=\d+, more than the 100 allowed'):
     make(max_params=100)
+
+
+def test_options_are_checked_in_any_way_that_a_spec_is_made():
+  spec = parameterizations.make('phm', 8, 8, n=2)
+  with pytest.raises(ValueError, match="formula must be one of .* got 'foo'"):
+    dataclasses.replace(spec, formula='foo')
+  with pytest.raises(base.RankError, match='n=8 is above 4, .* 8 x 8'):
+    parameterizations.make('phm', 8, 8, n=8)
 
 
 def test_vectors_of_one_entry_have_no_norm():

@@ -167,6 +167,37 @@ def test_round_lowers_the_ranks_of_a_trained_train(key):
     contract.close(smaller.full(factors), spec.full(low), 1e-5)
 
 
+@pytest.mark.parametrize('index_order', ['row_major', 'column_major'])
+def test_round_keeps_its_bound_where_modes_are_padded(index_order):
+  """A fit fills the padding, whose norm must not count."""
+  spec = make(97, 13, 6, index_order=index_order)
+  matrix = np.random.default_rng(4).standard_normal((97, 13))
+  factors = spec.fit(matrix)
+  before = np.asarray(spec.full(factors))
+  for bound in (0.3, 0.5):
+    rounded, fewer = spec.round(factors, relative_error=bound)
+    change = np.linalg.norm(rounded.full(fewer) - before)
+    assert change <= bound * np.linalg.norm(before)
+
+
+@pytest.mark.parametrize('error', [-1, float('nan'), 'x'])
+def test_errors_are_numbers(error):
+  with pytest.raises(ValueError, match='relative_error=.* at least 0'):
+    tensor_train.TensorTrain.nearest(np.ones((8, 8)), relative_error=error)
+
+
+def test_published_modes_by_name():
+  spec = make(25000, 256, 16, mode_method='t3nsor')
+  assert spec.row_modes == (25, 30, 40) and spec.col_modes == (4, 8, 8)
+
+
+def test_one_core_has_no_rank(key):
+  with pytest.raises(base.RankError, match='tt_rank=5 is above 1'):
+    make(tt_rank=5, num_modes=1)
+  within = tensor_train.TensorTrain.within
+  assert within(16, rows=4, cols=4, num_modes=1).tt_rank == (1, 1)
+
+
 def test_column_major_ids_have_the_first_digit_fastest(key):
   """Algorithm 1 of the paper: i = sum_k i_k prod_{l < k} I_l."""
   modes = dict(row_modes=(2, 3, 4), col_modes=(2, 2, 2))

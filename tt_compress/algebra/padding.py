@@ -59,7 +59,7 @@ def fit(
   acceleration). What is kept has the lowest error on the matrix itself, so it
   is never worse than padding with zeros, which is the first sweep. A start that
   no longer improves gives way to a random filling, until the sweeps are used
-  up: 1000 for matrices of up to 10^4 entries, 2 for those above 10^6.
+  up: 1000 for matrices of up to 10^4 entries, 10 for 10^6, at least 2.
 
   A matrix that has an exact decomposition is usually found to 1e-8. The problem
   is not convex: where the factors have about as many numbers as the matrix, or

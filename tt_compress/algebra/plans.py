@@ -76,6 +76,19 @@ def lookup_size(shapes: tuple[Shape, ...], plan: Plan) -> int:
   return sum(r * cols * s for r, _, cols, s in shapes)
 
 
+def state_size(shapes: tuple[Shape, ...], plan: Plan) -> int:
+  """The most elements that one token has on its way, by this plan."""
+  shapes = [_merged(shapes[start:stop]) for start, stop in plan.groups]
+  shapes = shapes if plan.from_left else _mirrored(shapes)
+  done, left = 1, math.prod(shape[1] for shape in shapes)
+  sizes = [left]
+  for _, rows, cols, s in shapes:
+    left //= rows
+    done *= cols
+    sizes.append(done * s * left)
+  return max(sizes)
+
+
 def merge_cut(shapes: tuple[Shape, ...]) -> int:
   """Where to split a train so that merging it costs least."""
   return _merge_plan(shapes)[1]

@@ -27,6 +27,8 @@ Cores = list[jax.Array]
 
 # Elements that a lookup may hold at a time, 64 MiB in float32.
 _LOOKUP_ROOM = 2**24
+# Elements of x times cores that `apply` may hold at a time, 128 MiB.
+_WALK_ROOM = 2**25
 
 
 def full(cores: Cores) -> jax.Array:
@@ -126,7 +128,8 @@ def apply(cores: Cores, x: jax.Array) -> jax.Array:
 
   Cores are merged in their own dtype, cast to the dtype of x, and multiplied
   with x in that. Where the full matrix is the cheapest way, the backward pass
-  makes it again instead of keeping it.
+  makes it again instead of keeping it; where x times some of the cores is too
+  large, tokens go in blocks, made again in the backward pass, too.
 
   Args:
     cores: a train of a matrix [I, J].
@@ -148,7 +151,13 @@ def apply(cores: Cores, x: jax.Array) -> jax.Array:
 
   if len(plan.groups) == 1 and len(cores) > 1:
     contract = jax.checkpoint(contract)
-  return contract(cores, x.reshape(tokens, size)).reshape(*batch, -1)
+  x = x.reshape(tokens, size)
+  block = max(1, _WALK_ROOM // plans.state_size(_shapes(cores), plan))
+  if tokens <= block:
+    return contract(cores, x).reshape(*batch, -1)
+  blocks = jnp.pad(x, ((0, -tokens % block), (0, 0))).reshape(-1, block, size)
+  y = jax.lax.map(jax.checkpoint(lambda x: contract(cores, x)), blocks)
+  return y.reshape(len(blocks) * block, -1)[:tokens].reshape(*batch, -1)
 
 
 def _shapes(cores):

@@ -145,6 +145,12 @@ def _check_one_given(tt_rank, relative_error):
       f'tt_rank={tt_rank} and relative_error={relative_error}: give one and '
       'leave out the other'
     )
+  is_number = isinstance(relative_error, int | float | np.floating)
+  if relative_error is not None and not (is_number and relative_error >= 0):
+    raise ValueError(
+      f'relative_error={relative_error!r} must be a number of at least 0, such '
+      'as 0.1'
+    )
 
 
 def _tolerance(norm, relative_error, modes):

@@ -151,7 +151,8 @@ def _replacement(module, spec, std, keep_bias, rngs) -> matrix.Matrix:
 
 
 def _relative_error(weight, approximation):
-  return jnp.linalg.norm(weight - approximation) / jnp.linalg.norm(weight)
+  norm = jnp.linalg.norm(weight)
+  return jnp.linalg.norm(weight - approximation) / jnp.where(norm > 0, norm, 1)
 
 
 def _make(

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import operator
+import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -46,6 +47,10 @@ class Parameterization:
   def __post_init__(self):
     for name in ('rows', 'cols'):
       self._set(name, positive_int(name, getattr(self, name)))
+    for name, choices in _choices(type(self)).items():
+      value = getattr(self, name)
+      if value not in choices:
+        raise ValueError(f'{name} must be one of {choices}, got {value!r}')
 
   def init(self, key: jax.Array, *, std: float, dtype=jnp.float32) -> Factors:
     """Random factors for which full(factors) has mean 0 and this std."""
@@ -68,13 +73,13 @@ class Parameterization:
     Raises:
       ValueError: some id is not in [-rows, rows).
     """
-    ids = jnp.asarray(ids).reshape(-1)
+    ids = _signed(ids).reshape(-1)
     is_row = (ids >= -self.rows) & (ids < self.rows)
     first = jnp.argmin(is_row) if ids.size else 0
     checkify.check(
       jnp.all(is_row),
       f'id {{id}} is outside of a matrix of {self.rows} rows; ids are in '
-      f'[0, {self.rows})',
+      f'[-{self.rows}, {self.rows})',
       id=ids[first] if ids.size else jnp.zeros((), jnp.int32),
     )
 
@@ -93,18 +98,20 @@ class Parameterization:
     Returns:
       [..., cols] in the dtype of the factors.
     """
-    return self.full(factors)[ids]
+    return self.full(factors)[self._row_ids(ids)]
 
   def apply(
     self, factors: Factors, x: jax.Array, *, key: jax.Array | None = None
   ) -> jax.Array:
     """x @ W: [..., rows] -> [..., cols], in the dtype of x."""
+    self._check_size(x, self.rows)
     return x @ self.full(factors).astype(x.dtype)
 
   def attend(
     self, factors: Factors, x: jax.Array, *, key: jax.Array | None = None
   ) -> jax.Array:
     """x @ W^T: [..., cols] -> [..., rows], in the dtype of x: logits."""
+    self._check_size(x, self.cols)
     return x @ self.full(factors).astype(x.dtype).T
 
   def penalty(self, factors: Factors) -> jax.Array:
@@ -156,8 +163,8 @@ class Parameterization:
       raise ValueError(
         f'{cls.__name__} of {options["rows"]} x {options["cols"]} has '
         f'{at(1).num_params} parameters at {cls.rank_option}=1, more than '
-        f'the {max_params} allowed; ask for less compression or set other '
-        'modes'
+        f'the {max_params} allowed; ask for less compression, or change its '
+        'other options'
       )
 
     def fits(rank):
@@ -179,8 +186,17 @@ class Parameterization:
 
     The digits of an id outside the matrix would name another row or padding.
     """
+    ids = _signed(ids)
     ids = jnp.where(ids < 0, ids + self.rows, ids)
     return jnp.clip(ids, 0, self.rows - 1)
+
+  def _check_size(self, x: jax.Array, size: int) -> None:
+    """Refuses x [..., size] of another size, which padding would hide."""
+    if x.ndim < 1 or x.shape[-1] != size:
+      raise ValueError(
+        f'x of shape {x.shape} does not suit a matrix of {self.rows} x '
+        f'{self.cols}: its last axis must be {size}'
+      )
 
   def _set(self, name: str, value: Any) -> None:
     """Normalizes a field of a frozen spec; for __post_init__ alone."""
@@ -223,6 +239,13 @@ def check_rank(name: str, rank: int, largest: int, shape: str) -> None:
     )
 
 
+def deviation(std: float) -> float:
+  """A standard deviation as a plain float, so that it promotes no array."""
+  if not 0 <= std < float('inf'):
+    raise ValueError(f'std must be a number of at least 0, got {std!r}')
+  return float(std)
+
+
 def pad(x: jax.Array, size: int) -> jax.Array:
   """x with zeros at the end of its last axis, up to this size."""
   widths = [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])]
@@ -232,6 +255,24 @@ def pad(x: jax.Array, size: int) -> jax.Array:
 def join(path: tuple) -> str:
   """'a/b' for a path of `jax.tree_util.tree_flatten_with_path`."""
   return '/'.join(str(entry.key) for entry in path)
+
+
+def _signed(ids):
+  """Ids of at least 32 bits: in fewer, the number of rows would overflow."""
+  ids = jnp.asarray(ids)
+  is_wide = ids.dtype in (jnp.int32, jnp.int64)
+  return ids if is_wide else ids.astype(jnp.int32)
+
+
+@functools.cache
+def _choices(cls):
+  """{field: the values that its Literal type permits}."""
+  hints = typing.get_type_hints(cls)
+  return {
+    field.name: typing.get_args(hints[field.name])
+    for field in dataclasses.fields(cls)
+    if typing.get_origin(hints[field.name]) is typing.Literal
+  }
 
 
 @functools.lru_cache(maxsize=4096)

@@ -14,7 +14,9 @@ class Dense(base.Parameterization):
 
   def init(self, key, *, std, dtype=jnp.float32):
     shape = self.rows, self.cols
-    return {'matrix': std * jax.random.normal(key, shape, dtype)}
+    return {
+      'matrix': base.deviation(std) * jax.random.normal(key, shape, dtype)
+    }
 
   def full(self, factors):
     return factors['matrix']

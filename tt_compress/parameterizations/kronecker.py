@@ -24,7 +24,8 @@ class Kronecker(base.Parameterization):
     rank: number of products.
     row_split: (n_1, n_2); chosen if left out.
     col_split: (m_1, m_2); chosen if left out.
-    split: how they are chosen: 'best', with the fewest parameters, or
+    split: how splits left out are chosen: 'best', with hardly more than the
+      fewest parameters and without padding where possible, `splits.best`; or
       'ceil_sqrt', the square factors that the published counts have.
 
   Complexity: a product with x is sum_k A_k^T X B_k of x as X [n_1, n_2]: a
@@ -66,7 +67,7 @@ class Kronecker(base.Parameterization):
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal factors of standard deviation (std^2 / rank)^(1 / 4)."""
-    scale = (std**2 / self.rank) ** 0.25
+    scale = (base.deviation(std) ** 2 / self.rank) ** 0.25
     left_key, right_key = jax.random.split(key)
     left, right = ((self.rank, *shape) for shape in self.shapes)
     return {
@@ -82,10 +83,12 @@ class Kronecker(base.Parameterization):
     return found[..., : self.cols]
 
   def apply(self, factors, x, *, key=None):
+    self._check_size(x, self.rows)
     x = base.pad(x, math.prod(self.row_split))
     return trains.apply(_train(factors), x)[..., : self.cols]
 
   def attend(self, factors, x, *, key=None):
+    self._check_size(x, self.cols)
     x = base.pad(x, math.prod(self.col_split))
     train = trains.transpose(_train(factors))
     return trains.apply(train, x)[..., : self.rows]

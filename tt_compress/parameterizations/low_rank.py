@@ -48,6 +48,7 @@ class LowRank(base.Parameterization):
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal factors of one variance v: rank v^2 = std^2, or rank^2 v^3."""
+    std = base.deviation(std)
     shapes = {'left': (self.rows, self.rank), 'right': (self.cols, self.rank)}
     variance = (std**2 / self.rank) ** (1 / 2)
     if self.middle:
@@ -63,14 +64,16 @@ class LowRank(base.Parameterization):
     return self._to_middle(factors['left'], factors) @ factors['right'].T
 
   def take(self, factors, ids, *, key=None):
-    rows = self._to_middle(factors['left'][ids], factors)
+    rows = self._to_middle(factors['left'][self._row_ids(ids)], factors)
     return rows @ factors['right'].T
 
   def apply(self, factors, x, *, key=None):
+    self._check_size(x, self.rows)
     factors = {name: a.astype(x.dtype) for name, a in factors.items()}
     return self._to_middle(x @ factors['left'], factors) @ factors['right'].T
 
   def attend(self, factors, x, *, key=None):
+    self._check_size(x, self.cols)
     factors = {name: a.astype(x.dtype) for name, a in factors.items()}
     inner = x @ factors['right']
     if self.middle:

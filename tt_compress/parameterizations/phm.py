@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import cp_als, trains
+from tt_compress.algebra import cp_als, modes, trains
 from tt_compress.parameterizations import base
 
 
@@ -46,6 +46,9 @@ class PHM(base.Parameterization):
         f'n={self.n} does not divide rows={self.rows} and cols={self.cols}; '
         f'the nearest that does is n={nearest}'
       )
+    largest = modes.root(self.rows * self.cols + 1, 3) - 1
+    shape = f'a matrix of {self.rows} x {self.cols}'
+    base.check_rank('n', self.n, largest, shape)
 
   @property
   def num_params(self):
@@ -53,9 +56,10 @@ class PHM(base.Parameterization):
 
   @classmethod
   def within(cls, max_params, **options):
-    """The n with the most parameters that are at most max_params."""
+    """The smallest n, with the largest weights, within max_params."""
+    rows, cols = options['rows'], options['cols']
     specs = [
-      cls(**options, n=n) for n in _divisors(options['rows'], options['cols'])
+      cls(**options, n=n) for n in _divisors(rows, cols) if n**3 <= rows * cols
     ]
     fitting = [spec for spec in specs if spec.num_params <= max_params]
     if not fitting:
@@ -65,11 +69,11 @@ class PHM(base.Parameterization):
         f'parameters, at n={least.n}, more than the {max_params} allowed; n '
         'must divide rows and cols, so other sizes or less compression may do'
       )
-    return max(fitting, key=lambda spec: spec.num_params)
+    return fitting[0]
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal factors of one variance: n times its square is std^2."""
-    scale = (std**2 / self.n) ** 0.25
+    scale = (base.deviation(std) ** 2 / self.n) ** 0.25
     algebra, weights = jax.random.split(key)
     shape = self.n, self.rows // self.n, self.cols // self.n
     return {
@@ -84,9 +88,11 @@ class PHM(base.Parameterization):
     return trains.rows(self._train(factors), self._row_ids(ids))
 
   def apply(self, factors, x, *, key=None):
+    self._check_size(x, self.rows)
     return trains.apply(self._train(factors), x)
 
   def attend(self, factors, x, *, key=None):
+    self._check_size(x, self.cols)
     return trains.apply(trains.transpose(self._train(factors)), x)
 
   def fit(self, matrix):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Literal
 
 import jax
 
@@ -23,12 +24,21 @@ class Reshaped(base.Parameterization):
     row_modes: (I_1, ..., I_N) with product >= rows; balanced if left out.
     col_modes: (J_1, ..., J_N) with product >= cols; balanced if left out.
     num_modes: N, for modes left out; 3 by default.
+    mode_method: how modes left out are chosen: 'padded', balanced with little
+      padding; 'exact', without any; or 't3nsor', as in the paper, rows as the
+      library t3nsor suggests them and columns exact. See `algebra.modes`.
+
+  A spec keeps its modes: `dataclasses.replace` with other sizes needs
+  row_modes=None, col_modes=None to have them chosen anew.
   """
 
   row_modes: tuple[int, ...] | None = None
   col_modes: tuple[int, ...] | None = None
   # Not in the repr: the modes tell it.
   num_modes: int | None = dataclasses.field(default=None, repr=False)
+  mode_method: Literal['padded', 'exact', 't3nsor'] = dataclasses.field(
+    default='padded', repr=False
+  )
 
   def __post_init__(self):
     super().__post_init__()
@@ -36,16 +46,22 @@ class Reshaped(base.Parameterization):
     for name, size in (('row_modes', self.rows), ('col_modes', self.cols)):
       given = getattr(self, name)
       if given is None:
-        self._set(name, modes.padded(size, self.num_modes))
+        self._set(name, self._choose_modes(name, size))
       else:
         self._set(name, _check_modes(name, given, size))
+
+  def _choose_modes(self, name, size):
+    method = self.mode_method
+    if (name, method) == ('col_modes', 't3nsor'):
+      method = 'exact'
+    return modes.choose(size, self.num_modes, method)
 
   def _find_num_modes(self):
     """N, on which num_modes and the modes that are given must agree."""
     given = {
       name: len(value)
       for name in ('row_modes', 'col_modes')
-      if (value := getattr(self, name)) is not None
+      if isinstance(value := getattr(self, name), tuple | list)
     }
     if self.num_modes is not None:
       given['num_modes'] = base.positive_int('num_modes', self.num_modes)
@@ -70,14 +86,21 @@ class Reshaped(base.Parameterization):
 
   def _pad_rows(self, x: jax.Array) -> jax.Array:
     """x [..., rows] with zeros up to the product of the row modes."""
+    self._check_size(x, self.rows)
     return base.pad(x, math.prod(self.row_modes))
 
   def _pad_cols(self, x: jax.Array) -> jax.Array:
     """x [..., cols] with zeros up to the product of the column modes."""
+    self._check_size(x, self.cols)
     return base.pad(x, math.prod(self.col_modes))
 
 
 def _check_modes(name, given, size):
+  if not isinstance(given, tuple | list) or not given:
+    raise ValueError(
+      f'{name}={given!r} must be integers, at least one; leave it out to have '
+      f'them chosen, e.g. {modes.padded(size, _NUM_MODES)}'
+    )
   given = tuple(base.positive_int(f'every entry of {name}', m) for m in given)
   if math.prod(given) < size:
     axis = name.removesuffix('_modes') + 's'

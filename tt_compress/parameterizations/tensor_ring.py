@@ -63,7 +63,7 @@ class TensorRing(reshaped.Reshaped):
     The trace sums over N indices. Released code counts R_0 twice, which makes
     the variance R times too small.
     """
-    variance = std**2 / math.prod(self.tr_rank)
+    variance = base.deviation(std) ** 2 / math.prod(self.tr_rank)
     scale = variance ** (0.5 / self.num_modes)
     keys = jax.random.split(key, self.num_modes)
     return _name(

@@ -43,10 +43,11 @@ class TensorTrain(reshaped.Reshaped):
 
   def __post_init__(self):
     super().__post_init__()
-    rank = _expand_rank(self.tt_rank, self.num_modes)
+    given = self.tt_rank
+    rank = _expand_rank(given, self.num_modes)
     base.check_rank(
       'tt_rank',
-      max(rank),
+      given if isinstance(given, int) else max(rank),
       self._largest_unfolding_rank(),
       f'modes {self.row_modes} x {self.col_modes}',
     )
@@ -71,7 +72,7 @@ class TensorTrain(reshaped.Reshaped):
       equation (2).
     """
     root = math.sqrt(math.prod(self.tt_rank))
-    scale = (std / root) ** (1 / self.num_modes)
+    scale = (base.deviation(std) / root) ** (1 / self.num_modes)
     keys = jax.random.split(key, self.num_modes)
     return _name(
       scale * jax.random.normal(keys[k], shape, dtype)
@@ -121,6 +122,8 @@ class TensorTrain(reshaped.Reshaped):
       relative_error: bound on ||W - matrix|| / ||matrix||, Frobenius norms.
       **options: those of the spec, without rows, cols and tt_rank.
     """
+    if np.ndim(matrix) != 2:
+      raise ValueError(f'matrix of shape {np.shape(matrix)} has not two axes')
     rows, cols = np.shape(matrix)
     guess = cls(rows=rows, cols=cols, tt_rank=1, **options)
     cores = tt_svd.tensor_train(
@@ -152,9 +155,25 @@ class TensorTrain(reshaped.Reshaped):
     cores = [np.asarray(core, np.float64) for core in self._cores(factors)]
     if tt_rank is not None:
       tt_rank = _expand_rank(tt_rank, self.num_modes)
+    elif relative_error is not None:
+      # The train has padding, whose norm W does not have.
+      whole = np.linalg.norm(tt_svd.orthogonalize(cores, 0)[0])
+      relative_error *= self._norm(cores) / (whole or 1)
     return self._with_cores(
       tt_svd.round_train(cores, tt_rank, relative_error=relative_error)
     )
+
+  def _norm(self, cores):
+    """||W||, from one block of rows after the other."""
+    first, *others = (jnp.asarray(core, jnp.float32) for core in cores)
+    _, num_blocks, *_ = first.shape
+    ids = np.arange(math.prod(self.row_modes))
+    ids = ids if self._row_order is None else self._row_order
+    squares = 0.0
+    for k, block_ids in enumerate(ids.reshape(num_blocks, -1)):
+      block = np.asarray(trains.full([first[:, k : k + 1], *others]))
+      squares += np.sum(block[block_ids < self.rows, : self.cols] ** 2)
+    return math.sqrt(squares)
 
   def _with_cores(self, cores):
     rank = (1, *(core.shape[-1] for core in cores))

@@ -46,7 +46,7 @@ class Tucker(reshaped.Reshaped):
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal arrays of one variance v: v^(2N + 1) * prod(ranks) = std^2."""
-    variance = std**2 / math.prod(self.tucker_rank)
+    variance = base.deviation(std) ** 2 / math.prod(self.tucker_rank)
     scale = variance ** (0.5 / (2 * self.num_modes + 1))
     shapes = [
       self.tucker_rank,
@@ -130,7 +130,10 @@ class Tucker(reshaped.Reshaped):
         f'tucker_rank={given} does not suit modes {all_modes}; give one int or '
         f'{len(all_modes)} ranks, those of the row modes first'
       )
-    for k, (rank, mode) in enumerate(zip(given, all_modes, strict=True)):
-      name = f'tucker_rank[{k}]'
-      base.check_rank(name, base.positive_int(name, rank), mode, f'mode {mode}')
-    return tuple(given)
+    ranks = tuple(
+      base.positive_int(f'tucker_rank[{k}]', rank)
+      for k, rank in enumerate(given)
+    )
+    for k, (rank, mode) in enumerate(zip(ranks, all_modes, strict=True)):
+      base.check_rank(f'tucker_rank[{k}]', rank, mode, f'mode {mode}')
+    return ranks

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import typing
 from typing import ClassVar, Literal
 
 import jax
@@ -62,9 +61,6 @@ class Word2Ket(base.Parameterization):
       self.leaf_dim ** (self.order - 1),
       f'a row of cols={self.cols} with order={self.order}',
     )
-    norms = typing.get_args(typing.get_type_hints(type(self))['norm'])
-    if self.norm not in norms:
-      raise ValueError(f'norm must be one of {norms}, got {self.norm!r}')
     if self.cols == 1 and self.norm != 'none':
       raise ValueError(
         f'cols=1 and norm={self.norm!r}: a layer norm of one entry is zero; '
@@ -96,7 +92,7 @@ class Word2Ket(base.Parameterization):
     """
     shape = self.rows, self.rank, self.order, self.leaf_dim
     leaves = jax.random.normal(key, shape, dtype)
-    deviation = std / self.rank**0.5
+    deviation = base.deviation(std) / self.rank**0.5
     if self.norm == 'none':
       return {'leaves': deviation ** (1 / self.order) * leaves}
     factors = {'leaves': leaves, 'scale': jnp.asarray(deviation, dtype)}
@@ -110,12 +106,14 @@ class Word2Ket(base.Parameterization):
     return self._rows(factors, factors['leaves'])
 
   def take(self, factors, ids, *, key=None):
-    return self._rows(factors, factors['leaves'][ids])
+    return self._rows(factors, factors['leaves'][self._row_ids(ids)])
 
   def apply(self, factors, x, *, key=None):
+    self._check_size(x, self.rows)
     return blocks.apply(*self._by_blocks(factors), x)
 
   def attend(self, factors, x, *, key=None):
+    self._check_size(x, self.cols)
     return blocks.attend(*self._by_blocks(factors), x)[..., : self.rows]
 
   def inner(
@@ -140,7 +138,7 @@ class Word2Ket(base.Parameterization):
     if self.norm == 'affine':
       a, b = self.take(factors, ids_a), self.take(factors, ids_b)
       return jnp.einsum('...j,...j->...', a, b)
-    a, b = factors['leaves'][ids_a], factors['leaves'][ids_b]
+    a, b = (factors['leaves'][self._row_ids(ids)] for ids in (ids_a, ids_b))
     if self.norm == 'none':
       return trees.inner(a, b, self.cols)
     products = trees.inner(a, b, self.cols, normalize=True)

@@ -36,9 +36,8 @@ class Word2KetXS(base.Parameterization):
       products any more, but `factors` has 'scale', a buffer, and 'norms'.
 
   Complexity: `take` about rank cols multiplications an id. `apply` and `attend`
-    without norm are those of a train of two cores, never rows x cols numbers:
-    x as a matrix between two products of n / 2 factors; with norm they make W
-    a block of rows at a time.
+    without norm are those of a train of two cores: x as a matrix between two
+    products of n / 2 factors; with norm they make W a block of rows at a time.
 
   Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 3.
   """
@@ -96,7 +95,7 @@ class Word2KetXS(base.Parameterization):
     With a norm every product has variance 1, and the fixed output scale
     std / sqrt(rank) is a buffer.
     """
-    scale = 1.0
+    std, scale = base.deviation(std), 1.0
     if self.norm == 'none':
       scale = (std**2 / self.rank) ** (0.5 / self.order)
     shape = self.rank, *self.factor_shape
@@ -123,6 +122,7 @@ class Word2KetXS(base.Parameterization):
     return self._rows(factors, ids)
 
   def apply(self, factors, x, *, key=None):
+    self._check_size(x, self.rows)
     if self.norm != 'none':
       return blocks.apply(*self._blocks(factors), x)
     t, _ = self.factor_shape
@@ -130,6 +130,7 @@ class Word2KetXS(base.Parameterization):
     return y[..., : self.cols]
 
   def attend(self, factors, x, *, key=None):
+    self._check_size(x, self.cols)
     if self.norm != 'none':
       return blocks.attend(*self._blocks(factors), x)[..., : self.rows]
     _, q = self.factor_shape
@@ -157,14 +158,17 @@ class Word2KetXS(base.Parameterization):
     }
     if self.norm == 'none':
       return factors
-    start = self.init(jax.random.key(0), std=float(np.std(matrix)) or 1.0)
+    size = float(np.sqrt(np.mean(np.square(matrix)))) or 1.0
+    start = self.init(jax.random.key(0), std=1.0)
     start.update(
-      {name: a / jnp.maximum(jnp.std(a), 1e-30) for name, a in factors.items()}
+      {name: _with_unit_size(factor) for name, factor in factors.items()}
     )
-    target = jnp.asarray(matrix, jnp.float32)
+    # Of one size, so that steps suit every matrix.
+    target = jnp.asarray(matrix / size, jnp.float32)
     # Optax promotes dtypes.
     with jax.numpy_dtype_promotion('standard'):
-      return _descend(self, start, target)
+      found = _descend(self, start, target)
+    return {**found, 'scale': found['scale'] * jnp.float32(size)}
 
   def _factors(self, factors):
     return [factors[f'factor_{n}'] for n in range(self.order)]
@@ -193,6 +197,11 @@ class Word2KetXS(base.Parameterization):
     count = blocks.num_blocks(self.rows, self.rank * self.cols)
     ids = blocks.split(jnp.arange(self.rows), count)
     return lambda ids: self._rows(factors, ids), ids
+
+
+def _with_unit_size(factor):
+  size = jnp.sqrt(jnp.mean(jnp.square(factor)))
+  return factor / jnp.where(size > 0, size, 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
