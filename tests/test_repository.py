@@ -15,7 +15,7 @@ from packaging import requirements
 ROOT = pathlib.Path(__file__).parents[1]
 # Import names that differ from what pip calls the package, where the package
 # need not be installed to be looked up.
-DISTRIBUTIONS = {'tensorflow': 'tensorflow-cpu'}
+DISTRIBUTIONS = {'sklearn': 'scikit-learn', 'tensorflow': 'tensorflow-cpu'}
 
 
 def normalize(name):

@@ -45,7 +45,8 @@ class Batches:
     process_index=0,
     process_count=1,
   ):
-    _check(source, target, seed, process_index, process_count)
+    _check(source, target)
+    check_share(seed, process_index, process_count)
     self._source, self._target = _Sequences(source), _Sequences(target)
     lengths = 1 + np.maximum(self._source.lengths, self._target.lengths)
     self.bucket_lengths = _sorted_lengths(bucket_lengths)
@@ -57,7 +58,7 @@ class Batches:
     self.batch_sizes = [
       _batch_size(length, batch_tokens) for length in self.bucket_lengths
     ]
-    self._multiple = _check_multiple(batch_multiple, process_count)
+    self._multiple = check_multiple(batch_multiple, process_count)
     self.steps_per_epoch = sum(
       -(-len(members) // size)
       for members, size in zip(self._members, self.batch_sizes, strict=True)
@@ -114,21 +115,19 @@ class Batches:
     return plan
 
   def _make_plan(self, epoch):
-    # Raw bits and a stable sort: NumPy keeps bit streams over its versions,
-    # and promises less for Generator.permutation.
     bits = np.random.Philox(np.random.SeedSequence((self._seed, epoch)))
     plan = []
     for length, size, members in zip(
       self.bucket_lengths, self.batch_sizes, self._members, strict=True
     ):
       if self._shuffle:
-        members = members[_order(bits, len(members))]
+        members = members[order(bits, len(members))]
       plan += [
         (length, size, members[start : start + size])
         for start in range(0, len(members), size)
       ]
     if self._shuffle:
-      plan = [plan[i] for i in _order(bits, len(plan))]
+      plan = [plan[i] for i in order(bits, len(plan))]
     return plan
 
 
@@ -186,7 +185,10 @@ class _Sequences:
     return block
 
 
-def _order(bits, size):
+def order(bits, size):
+  """A random permutation of range(size) from a bit generator."""
+  # A stable sort of raw bits: NumPy keeps bit streams over its versions, and
+  # promises less for Generator.permutation.
   return np.argsort(bits.random_raw(size), kind='stable')
 
 
@@ -205,7 +207,8 @@ def _batch_size(length, batch_tokens):
   return max(1, batch_tokens // length)
 
 
-def _check_multiple(batch_multiple, process_count):
+def check_multiple(batch_multiple, process_count):
+  """The value, if the rows of a batch divide among the processes."""
   if batch_multiple < 1:
     raise ValueError(f'batch_multiple={batch_multiple} must be at least 1')
   if batch_multiple % process_count:
@@ -216,7 +219,7 @@ def _check_multiple(batch_multiple, process_count):
   return batch_multiple
 
 
-def _check(source, target, seed, process_index, process_count):
+def _check(source, target):
   if len(source) != len(target):
     raise ValueError(
       f'{len(source)} source and {len(target)} target sequences; they must be '
@@ -224,6 +227,10 @@ def _check(source, target, seed, process_index, process_count):
     )
   if not len(source):
     raise ValueError('no pairs to make batches of')
+
+
+def check_share(seed, process_index, process_count):
+  """Refuses a seed or a share of the batches that does not exist."""
   if seed < 0:
     raise ValueError(f'seed={seed} must not be negative')
   if not 0 <= process_index < process_count:

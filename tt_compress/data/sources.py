@@ -26,13 +26,31 @@ def load(source, split, **options):
     ValueError: an unknown source, split or option, or a missing option; the
       valid ones are named.
   """
-  if source not in SOURCES:
-    raise ValueError(f'unknown source {source!r}; there are {sorted(SOURCES)}')
+  return call(SOURCES, source, split, options)
+
+
+def call(known_sources, source, split, options):
+  """Loads a split from one of several sources, checking the names first.
+
+  Args:
+    known_sources: mapping from name to a function of (split, **options).
+    source: a key of it.
+    split: 'train', 'validation' or 'test'.
+    options: keyword arguments of that source.
+
+  Raises:
+    ValueError: an unknown source, split or option, or a missing option; the
+      valid ones are named.
+  """
+  if source not in known_sources:
+    raise ValueError(
+      f'unknown source {source!r}; there are {sorted(known_sources)}'
+    )
   if split not in corpus.SPLITS:
     raise ValueError(
       f'unknown split {split!r}; there are {list(corpus.SPLITS)}'
     )
-  parameters = inspect.signature(SOURCES[source]).parameters.values()
+  parameters = inspect.signature(known_sources[source]).parameters.values()
   known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
   for option in options:
     if option not in known:
@@ -45,4 +63,4 @@ def load(source, split, **options):
       raise ValueError(
         f'source {source!r} needs the option {option!r}; it has {sorted(known)}'
       )
-  return SOURCES[source](split, **options)
+  return known_sources[source](split, **options)

@@ -1,4 +1,4 @@
-"""Any translation data set of TensorFlow Datasets.
+"""Data sets of TensorFlow Datasets: any parallel text, any other examples.
 
 Data prepared as array_record are read without TensorFlow; preparing some sets
 (wmt14_translate among them) and reading tfrecord need it.
@@ -47,19 +47,39 @@ def load(
     ValueError: an unknown data set, split or language.
   """
   part = (splits or {}).get(split, split)
+  languages = (source_language, target_language)
+  rows = examples(name, part, languages, data_dir=data_dir, kind='language')
+  pairs = (
+    [_decode(row[key], f'{name} {part} row {i}, {key}') for key in languages]
+    for i, row in enumerate(rows)
+  )
+  return corpus.from_pairs(pairs, f'{name} {part}')
+
+
+def examples(name, part, features, *, data_dir=None, kind='feature'):
+  """The examples of one split, preparing the data set first where needed.
+
+  Args:
+    name: data set with its configuration.
+    part: a split of it, slices included.
+    features: that every example must have.
+    data_dir: as `load`.
+    kind: what a message calls a feature.
+
+  Returns:
+    An iterable of mappings from feature to value.
+
+  Raises:
+    ImportError, RuntimeError, ValueError: as `load`.
+  """
   folder = data_dir or os.environ.get('TFDS_DATA_DIR') or None
   datasets = _import()
   builder = _builder(datasets, name, folder)
-  languages = (source_language, target_language)
-  _check_languages(builder, name, languages)
+  _check_features(builder, name, features, kind)
   if not builder.is_prepared():
     builder = _prepare(datasets, name, folder)
   _check_split(builder, name, part)
-  pairs = (
-    [_decode(row[key], f'{name} {part} row {i}, {key}') for key in languages]
-    for i, row in enumerate(_rows(datasets, builder, name, part))
-  )
-  return corpus.from_pairs(pairs, f'{name} {part}')
+  return _rows(datasets, builder, name, part)
 
 
 def _import():
@@ -126,11 +146,11 @@ def _rows(datasets, builder, name, part):
   return datasets.as_numpy(builder.as_dataset(split=part, shuffle_files=False))
 
 
-def _check_languages(builder, name, languages):
+def _check_features(builder, name, features, kind):
   known = sorted(builder.info.features)
-  for language in languages:
-    if language not in known:
-      raise ValueError(f'{name} has no language {language!r}; it has {known}')
+  for feature in features:
+    if feature not in known:
+      raise ValueError(f'{name} has no {kind} {feature!r}; it has {known}')
 
 
 def _check_split(builder, name, part):
