@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import ml_collections
 from ml_collections import config_dict
 
-from tt_compress import models
+from tt_compress import models, tasks
 
 DENSE_SUFFIX = '-dense'
 
@@ -29,7 +29,7 @@ def parse(arguments: str, **options) -> dict:
   """Reads the argument of a config file, `FILE:flag,key=value`.
 
   Every config knows the flags `dense` (its dense twin) and `tiny` (small
-  enough for a laptop, on the embedded data).
+  enough for a laptop, on data that need no files).
 
   Args:
     arguments: the text after the colon.
@@ -106,7 +106,11 @@ def _default(value, hint):
 
 
 def defaults(
-  name: str, arguments: Mapping, *, model: str = 'transformer'
+  name: str,
+  arguments: Mapping,
+  *,
+  model: str = 'transformer',
+  task: str = 'translation',
 ) -> ml_collections.ConfigDict:
   """Every setting of a run with its default value.
 
@@ -114,40 +118,32 @@ def defaults(
     name: of the config file, the default folder below `runs/`.
     arguments: as returned by `parse`; they become part of the name.
     model: a name in `models.MODELS`.
+    task: a name in `tasks.TASKS`, whose `defaults` are added.
   """
   config = ml_collections.ConfigDict()
   config.name = '-'.join((name, *arguments['given']))
   config.seed = 0
-  config.task = 'translation'
+  config.task = task
   config.num_steps = 100_000
   # The batch of a step is worked through in this many parts, to save memory.
   config.accumulation = 1
   # Of the activations; 'auto' is bfloat16 on accelerators, float32 on CPU.
   config.dtype = 'auto'
 
-  config.data = dict(
-    source='embedded',  # a name in data.sources.SOURCES
-    options={},  # of that source
-    # Padded lengths of batches, both sides, with the end token.
-    bucket_lengths=(16, 32, 64, 129),
-    # Padded target tokens in a batch: rows = batch_tokens / length.
-    batch_tokens=4096,
-    # Training pairs outside are dropped, counted and reported (in pieces).
-    min_length=1,
-    max_length=config_dict.placeholder(int),
-    max_difference=config_dict.placeholder(int),
-    max_ratio=config_dict.placeholder(float),
-    # Characters that occur less often than this share become unknown.
-    character_coverage=1.0,
-  )
-  config.model = {'name': model, **_model_defaults(model)}
-  config.model.vocab_size = 32_768
+  settings = tasks.TASKS[task].defaults()
+  config.model = {
+    'name': model,
+    **_model_defaults(model),
+    **settings.pop('model', {}),
+  }
   # Rules of nn.compress: (pattern, options of parameterizations.make).
   config.compress = ()
   # How the model of the dense twin differs, beside having no rules.
   config.dense = {}
+  # Folder of a trained run whose matrices are fitted by the rules; training
+  # then starts from them instead of from noise.
+  config.init_from = config_dict.placeholder(str)
 
-  config.label_smoothing = 0.1
   config.optimizer = dict(
     name='adam',
     learning_rate=1e-3,
@@ -161,24 +157,8 @@ def defaults(
     momentum=0.0,
     clip_norm=config_dict.placeholder(float),
   )
-  config.evaluation = dict(
-    every=1000,  # steps
-    batch_size=64,  # sentences decoded together
-    beam_size=4,
-    length_penalty=0.6,
-    # A translation of a source of n pieces ends after ratio * n + extra.
-    max_ratio=1.5,
-    max_extra=10,
-    # During training, at most this many validation sentences are translated.
-    max_sentences=500,
-    # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
-    metric='bleu',
-    # Beside the model, score the nearest training sentence's translation.
-    baseline=False,
-    # Score also as the "Compressed Transformer" slides did, see tasks.bleu.
-    nltk_bleu=False,
-    num_samples=3,
-  )
+  # Data, evaluation and what else depends on the problem.
+  config.update(settings)
   # Checkpoints are written at every evaluation; `average` > 1 evaluates the
   # mean of the last ones instead of the best.
   config.checkpoint = dict(keep_latest=2, average=1)
@@ -198,33 +178,29 @@ def check(config: ml_collections.ConfigDict) -> None:
   Raises:
     ValueError: naming the setting, its value and what it may be.
   """
+  if config.task not in tasks.TASKS:
+    raise ValueError(
+      f'task={config.task!r} is unknown; choose one of {sorted(tasks.TASKS)}'
+    )
   evaluation = config.evaluation
+  is_trained = config.get('init_from') is not None
   least = {
     'seed': (config.seed, 0),
-    'num_steps': (config.num_steps, 1),
+    'num_steps': (config.num_steps, 0 if is_trained else 1),
     'accumulation': (config.accumulation, 1),
     'logging.every': (config.logging.every, 1),
     'evaluation.every': (evaluation.every, 1),
     'evaluation.batch_size': (evaluation.batch_size, 1),
-    'evaluation.beam_size': (evaluation.beam_size, 1),
-    'evaluation.length_penalty': (evaluation.length_penalty, 0),
-    'evaluation.max_sentences': (evaluation.max_sentences, 1),
-    'evaluation.num_samples': (evaluation.num_samples, 0),
-    'evaluation.max_ratio': (evaluation.max_ratio, 0),
-    'evaluation.max_extra': (evaluation.max_extra, 1),
     'checkpoint.keep_latest': (config.checkpoint.keep_latest, 1),
     'checkpoint.average': (config.checkpoint.average, 1),
   }
   for name, (value, bound) in least.items():
     if not value >= bound:  # a NaN is not, either
       raise ValueError(f'{name}={value} must be at least {bound}')
-  if evaluation.metric not in ('bleu', 'loss'):
-    raise ValueError(
-      f"evaluation.metric={evaluation.metric!r} must be 'bleu' or 'loss'"
-    )
-  checkpoints = min(
-    config.checkpoint.keep_latest, -(-config.num_steps // evaluation.every)
-  )
+  tasks.TASKS[config.task].check(config)
+  # One where the run starts from another, then one at every evaluation.
+  written = is_trained - (-config.num_steps // evaluation.every)
+  checkpoints = min(config.checkpoint.keep_latest, written)
   if config.checkpoint.average > checkpoints:
     raise ValueError(
       f'checkpoint.average={config.checkpoint.average} needs as many '
@@ -254,6 +230,8 @@ def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config.name = config.name.removesuffix(DENSE_SUFFIX) + DENSE_SUFFIX
   config.model.update(config.dense)
   config.compress = ()
+  if 'init_from' in config:
+    config.init_from = None
   return config
 
 
@@ -281,29 +259,15 @@ def _shrink_choice(choice: Mapping) -> dict:
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
-  """Makes a run small enough for a laptop and a minute, on embedded data."""
+  """Makes a run small enough for a laptop and a minute, without any files."""
   config.num_steps = 150
-  config.data.source = 'embedded'
-  config.data.options = {}
-  config.data.bucket_lengths = (16, 32)
-  config.data.batch_tokens = 1024
-  config.data.min_length = 1
-  config.model.update(
-    vocab_size=800,
-    model_dim=64,
-    ffn_dim=128,
-    num_heads=4,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-  )
+  tasks.TASKS[config.task].shrink(config)
   config.compress = tuple(
     (pattern, _shrink_choice(choice)) for pattern, choice in config.compress
   )
   config.accumulation = 1
-  config.optimizer.warmup_steps = 30
+  config.optimizer.warmup_steps = min(30, config.optimizer.warmup_steps)
   config.evaluation.every = 75
-  config.evaluation.max_sentences = 100
-  config.evaluation.beam_size = 2
   config.checkpoint.average = 1
 
 
@@ -345,5 +309,6 @@ def differences(old: ml_collections.ConfigDict, new) -> list[str]:
   return [
     f'{name}: {old.get(name, "absent")!r} -> {new.get(name, "absent")!r}'
     for name in sorted(old.keys() | new.keys())
-    if old.get(name, 'absent') != new.get(name, 'absent')
+    # A setting that was not there yet is one that is None.
+    if old.get(name) != new.get(name)
   ]

@@ -9,9 +9,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tt_compress.data import text
-from tt_compress.training import plan, run, workdir
+from tt_compress.training import origin, plan, run, workdir
 
-MODES = ('train', 'evaluate', 'predict', 'plan')
+MODES = ('train', 'compress', 'evaluate', 'predict', 'plan')
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -24,10 +24,16 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', None, 'Folder of the run; runs/NAME below this folder if unset.'
 )
 _MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+_INIT_FROM = flags.DEFINE_string(
+  'init_from',
+  None,
+  'compress: folder of a trained run; its matrices are fitted by the rules of '
+  'this configuration and trained on.',
+)
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',
   1,
-  'predict: translations of each line, with scores if more than one.',
+  'predict: answers to each line, with scores if more than one.',
   lower_bound=1,
 )
 
@@ -45,8 +51,27 @@ def _load() -> tuple:
       'one that has been trained'
     )
   if config is None:
-    return workdir.load_config(path), path
+    config = workdir.load_config(path)
+  if _MODE.value == 'compress':
+    path = path or os.path.join('runs', f'{config.name}-fitted')
+    return _from_trained(config, path), path
+  if _INIT_FROM.value is not None:
+    raise app.UsageError('--init_from goes with --mode=compress')
   return config, path or os.path.join('runs', config.name)
+
+
+def _from_trained(config, path):
+  """The configuration with the folder it starts from, given or known."""
+  folder = _INIT_FROM.value or config.get('init_from')
+  if folder is None and os.path.exists(os.path.join(path, workdir.CONFIG_FILE)):
+    folder = workdir.load_config(path).get('init_from')
+  if folder is None:
+    raise app.UsageError(
+      '--mode=compress needs --init_from=FOLDER of a trained run'
+    )
+  with config.unlocked():
+    config.init_from = os.path.abspath(os.path.expanduser(folder))
+  return config
 
 
 def _train(this: run.Run) -> None:
@@ -54,19 +79,21 @@ def _train(this: run.Run) -> None:
 
 
 def _evaluate(this: run.Run) -> None:
-  print_scores('test', this.evaluate('test'))
+  print(this.task.report('test', this.evaluate('test')))
 
 
 def _predict(this: run.Run) -> None:
+  if not this.task.reads_lines:
+    this.predict([])  # refuses, before anything is read
   # Text is UTF-8 whatever the locale says.
   sys.stdout.reconfigure(encoding='utf-8')
   lines = text.decode_lines(sys.stdin.buffer, 'standard input')
-  for best in this.translate(lines, num_best=_NUM_BEST.value):
+  for best in this.predict(lines, num_best=_NUM_BEST.value):
     if _NUM_BEST.value == 1:
       print(best[0].text)
       continue
-    for rank, translation in enumerate(best, 1):
-      print(f'{rank}\t{translation.score:.4f}\t{translation.text}')
+    for rank, answer in enumerate(best, 1):
+      print(f'{rank}\t{answer.score:.4f}\t{answer.text}')
 
 
 def _plan(this: run.Run) -> None:
@@ -75,33 +102,33 @@ def _plan(this: run.Run) -> None:
   print('written to', plan.write(sizes, this.workdir))
 
 
-def print_scores(split: str, scores: dict) -> None:
-  for source, translation, reference in scores['samples']:
-    print(f'\n  source       {source}')
-    print(f'  translation  {translation}')
-    print(f'  reference    {reference}')
-  print(f'\n{split} loss {scores["loss"]:.4f}  {scores["signature"]}')
-  if 'nltk_bleu' in scores:
-    print(f'lower-cased, 13a tokens, 0 to 1: {scores["nltk_bleu"]:.4f}')
-  print(f'BLEU = {scores["bleu"]:.2f}')
+def print_fit(fit: dict, this: run.Run) -> None:
+  trained = fit['test_before']
+  score = f', {this.task.headline(trained)}' if trained else ''
+  print(f'\nfitted from {fit["init_from"]}{score}:')
+  print(origin.table(fit['matrices']))
+  print(f'before fine-tuning: {this.task.headline(fit["test"])}\n')
 
 
 def print_results(results: dict, this: run.Run) -> None:
   print(plan.table(this.plan()))
-  if 'nearest_sentence_bleu' in results:
-    score = results['nearest_sentence_bleu']
-    print(f'\nnearest training sentence: BLEU = {score:.2f}')
+  told = this.task.report_baselines(results)
+  if told:
+    print(told)
+  if 'fit' in results:
+    print_fit(results['fit'], this)
   twin = this.twin_results()
   if twin is not None:
     print(
       f'dense twin, {twin["num_params"]:,} parameters, '
-      f'{twin["seconds"] / 60:.1f} minutes: BLEU = {twin["test"]["bleu"]:.2f}'
+      f'{twin["seconds"] / 60:.1f} minutes: '
+      f'{this.task.headline(twin["test"])}'
     )
   print(
     f'this model, {results["num_params"]:,} parameters, '
     f'{results["seconds"] / 60:.1f} minutes:'
   )
-  print_scores('test', results['test'])
+  print(this.task.report('test', results['test']))
 
 
 def main(argv) -> None:
@@ -112,6 +139,7 @@ def main(argv) -> None:
     logging.info('%s in %s on %s', _MODE.value, path, jax.devices())
     {
       'train': _train,
+      'compress': _train,
       'evaluate': _evaluate,
       'predict': _predict,
       'plan': _plan,

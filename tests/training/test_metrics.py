@@ -101,13 +101,23 @@ def test_progress_line():
   clock = Clock()
   progress = metrics.Progress(1000, step=200, clock=clock)
   for _ in range(100):
-    progress.add_tokens(512)
+    progress.add(512)
   clock.now += 50.0
   line, speeds = progress.report(300, np.float32(1.25))
   assert line == (
     'step 300/1000  loss 1.2500  2.00 steps/s  1,024 tokens/s  ETA 5:50'
   )
   assert speeds == {'steps_per_second': 2.0, 'tokens_per_second': 1024.0}
+
+
+def test_progress_counts_in_any_unit():
+  clock = Clock()
+  progress = metrics.Progress(10, unit='images', clock=clock)
+  progress.add(30)
+  clock.now += 10.0
+  line, speeds = progress.report(5, 1.0)
+  assert '3 images/s' in line
+  assert speeds == {'steps_per_second': 0.5, 'images_per_second': 3.0}
 
 
 def test_progress_leaves_out_pauses():

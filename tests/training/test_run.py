@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration
+from tt_compress.tasks import base
 from tt_compress.training import build, run, step, workdir
 
 NUM_STEPS = 6
@@ -48,25 +49,26 @@ class Batches:
     return 'no data'
 
 
-class Task:
+class Task(base.Task):
   """Stands in for translation; its losses are those of the parameters."""
 
+  metrics = {'bleu': 'max', 'loss': 'min'}
   loss = None
 
   def __init__(self):
     self.data = Batches()
     self.evaluated = []
 
-  def prepare(self):
-    return {}
-
-  def save(self):
-    pass
-
   def train_batches(self, **share):
     return self.data
 
-  def evaluate(self, variables, split, **options):
+  def validate(self, variables):
+    return self.evaluate(variables, 'validation')
+
+  def headline(self, scores):
+    return f'loss = {scores["loss"]}'
+
+  def evaluate(self, variables, split):
     first = np.asarray(jax.tree.leaves(variables['params'])[0])
     number = float(first.ravel()[0])
     self.evaluated.append((split, number))
@@ -90,7 +92,7 @@ def start(monkeypatch, tmp_path):
         state['params'] = jax.tree.map(
           lambda a: np.full(a.shape, number, np.float32), state['params']
         )
-        measured = {'loss': 1.0, 'grad_norm': 1.0, 'tokens': 7.0}
+        measured = {'loss': 1.0, 'grad_norm': 1.0, 'weight': 7.0}
         corrupt(number, state['params'], measured)
         return jax.device_put(state), measured
 

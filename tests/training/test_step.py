@@ -229,7 +229,7 @@ def test_penalty_project_and_buffers():
     assert metrics['loss'] == pytest.approx(loss, rel=1e-5)
     norm = np.linalg.norm(gradient)
     assert metrics['grad_norm'] == pytest.approx(norm, rel=1e-5)
-    assert metrics['tokens'] == 4
+    assert metrics['weight'] == 4
     matrix = matrix - 0.1 * (gradient + 0.5 * matrix)
     matrix[0] = 0
     np.testing.assert_allclose(

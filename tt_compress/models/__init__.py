@@ -4,8 +4,9 @@ An entry of `MODELS` is a pair of the class of a model's options and the class
 of the model.
 """
 
-from tt_compress.models import transformer
+from tt_compress.models import mlp, transformer
 
 MODELS = {
+  'mlp': (mlp.MLPConfig, mlp.MLP),
   'transformer': (transformer.TransformerConfig, transformer.Transformer),
 }

@@ -1,5 +1,8 @@
 """What differs between problems: batches, loss, decoding, evaluation."""
 
-from tt_compress.tasks import translation
+from tt_compress.tasks import base, classification, translation
 
-TASKS = {'translation': translation.Translation}
+TASKS: dict[str, type[base.Task]] = {
+  'classification': classification.Classification,
+  'translation': translation.Translation,
+}

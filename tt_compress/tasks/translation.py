@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import nnx
+from ml_collections import config_dict
 
 from tt_compress.data import batching, corpus, filters, sources, vocabulary
 from tt_compress.nn import compress, functional
-from tt_compress.tasks import baseline, beam, bleu
+from tt_compress.tasks import base, baseline, beam, bleu, losses
 
 CACHE = os.path.join(
   os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
@@ -30,44 +31,34 @@ class Translated:
   score: float
 
 
-def smoothed_cross_entropy(
-  logits: jax.Array, targets: jax.Array, smoothing: float
-) -> jax.Array:
-  """Cross-entropy with (1 - s) one_hot(target) + s / V, [batch, length].
-
-  Args:
-    logits: float32 [batch, length, vocab].
-    targets: int32 [batch, length].
-    smoothing: s, in [0, 1).
-
-  Reference: "Rethinking the Inception Architecture", section 7.
-  """
-  log_normalizer = jax.nn.logsumexp(logits, axis=-1)
-  target_logits = jnp.take_along_axis(logits, targets[..., None], axis=-1)
-  expected = (1 - smoothing) * target_logits[..., 0]
-  if smoothing:
-    expected += smoothing * jnp.mean(logits, axis=-1)
-  return log_normalizer - expected
-
-
-class Translation:
-  """The problem of a translation run.
-
-  Args:
-    config: the run's configuration.
-    graphdef: the graph of its model, as `nn.functional.split` returns it.
-    workdir: folder of the run; its vocabulary is kept there. None keeps it in
-      the cache alone.
+class Translation(base.Task):
+  """The problem of a translation run; its vocabulary is kept in the workdir.
 
   Raises:
-    ValueError: if label smoothing is out of range, or the model has a source
-      vocabulary of another size than the one that both languages share.
+    ValueError: if label smoothing is out of range, the model is of another
+      kind or has a source vocabulary of another size than the one that both
+      languages share.
   """
 
+  metrics = {'bleu': 'max', 'loss': 'min'}
+  unit = 'tokens'
+  reporting = (
+    'evaluation.baseline',
+    'evaluation.batch_size',
+    'evaluation.beam_size',
+    'evaluation.length_penalty',
+    'evaluation.nltk_bleu',
+    'evaluation.num_samples',
+  )
+  reads_lines = True
+
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
-    if not 0 <= config.label_smoothing < 1:
+    super().__init__(config, graphdef, workdir)
+    losses.check_smoothing(config.label_smoothing)
+    if config.model.get('vocab_size') is None:
       raise ValueError(
-        f'label_smoothing={config.label_smoothing} must be in [0, 1)'
+        'task=translation needs a model of sentences, such as transformer; '
+        f'model.name={config.model.name!r}'
       )
     vocab_size = config.model.vocab_size
     source_vocab_size = config.model.get('source_vocab_size')
@@ -77,11 +68,84 @@ class Translation:
         f'model.vocab_size={vocab_size}, but translation has one vocabulary '
         'for both languages; leave out model.source_vocab_size'
       )
-    self._config = config
-    self._graphdef = graphdef
-    self._workdir = workdir
     self._loss = jax.jit(self._batch_loss)
     self._decode = jax.jit(self._search, static_argnames='beam_size')
+
+  @classmethod
+  def defaults(cls) -> dict:
+    return dict(
+      data=dict(
+        source='embedded',  # a name in data.sources.SOURCES
+        options={},  # of that source
+        # Padded lengths of batches, both sides, with the end token.
+        bucket_lengths=(16, 32, 64, 129),
+        # Padded target tokens in a batch: rows = batch_tokens / length.
+        batch_tokens=4096,
+        # Training pairs outside are dropped, counted and reported (in pieces).
+        min_length=1,
+        max_length=config_dict.placeholder(int),
+        max_difference=config_dict.placeholder(int),
+        max_ratio=config_dict.placeholder(float),
+        # Characters that occur less often than this share become unknown.
+        character_coverage=1.0,
+      ),
+      model=dict(vocab_size=32_768),
+      label_smoothing=0.1,
+      evaluation=dict(
+        every=1000,  # steps
+        batch_size=64,  # sentences decoded together
+        beam_size=4,
+        length_penalty=0.6,
+        # A translation of a source of n pieces ends after ratio * n + extra.
+        max_ratio=1.5,
+        max_extra=10,
+        # During training, at most this many validation sentences are
+        # translated.
+        max_sentences=500,
+        # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
+        metric='bleu',
+        # Beside the model, score the nearest training sentence's translation.
+        baseline=False,
+        # Score also as the "Compressed Transformer" slides did, see tasks.bleu.
+        nltk_bleu=False,
+        num_samples=3,
+      ),
+    )
+
+  @classmethod
+  def check(cls, config) -> None:
+    super().check(config)
+    least = dict(
+      beam_size=1,
+      length_penalty=0,
+      max_sentences=1,
+      num_samples=0,
+      max_ratio=0,
+      max_extra=1,
+    )
+    for name, bound in least.items():
+      value = config.evaluation[name]
+      if not value >= bound:  # a NaN is not, either
+        raise ValueError(f'evaluation.{name}={value} must be at least {bound}')
+
+  @classmethod
+  def shrink(cls, config) -> None:
+    config.data.update(
+      source='embedded',
+      options={},
+      bucket_lengths=(16, 32),
+      batch_tokens=1024,
+      min_length=1,
+    )
+    config.model.update(
+      vocab_size=800,
+      model_dim=64,
+      ffn_dim=128,
+      num_heads=4,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+    )
+    config.evaluation.update(max_sentences=100, beam_size=2)
 
   @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
   def pairs(self, split: str) -> corpus.Corpus:
@@ -132,6 +196,10 @@ class Translation:
   def save(self) -> None:
     """Writes what translating needs, the vocabulary, into the workdir."""
     self.vocabulary.save(os.path.join(self._workdir, VOCABULARY_FILE))
+
+  def adopt(self, folder: str) -> None:
+    """Takes the vocabulary of another run: ids mean what they meant there."""
+    self.vocabulary = vocabulary.load(os.path.join(folder, VOCABULARY_FILE))
 
   def _encoded(self, split: str, **limits):
     """Token ids of the pairs within the limits; the others are reported."""
@@ -206,8 +274,8 @@ class Translation:
     decoder_inputs = jnp.concatenate([begin, targets[:, :-1]], axis=1)
     logits = model(batch['inputs'], decoder_inputs, noise)
     weights = (targets != corpus.PAD_ID).astype(jnp.float32)
-    losses = smoothed_cross_entropy(logits, targets, smoothing)
-    return jnp.sum(losses * weights), jnp.sum(weights)
+    found = losses.smoothed_cross_entropy(logits, targets, smoothing)
+    return jnp.sum(found * weights), jnp.sum(weights)
 
   def _batch_loss(self, variables, batch):
     model = functional.merge(self._graphdef, **variables)
@@ -336,10 +404,58 @@ class Translation:
     ]
     return result
 
-  def nearest_sentence_bleu(self, split: str) -> float:
+  def validate(self, variables: Mapping) -> dict[str, float]:
+    """Loss, and BLEU of greedy translations of some sentences."""
+    found = self.evaluate(
+      variables,
+      'validation',
+      max_sentences=self._config.evaluation.max_sentences,
+      beam_size=1,
+    )
+    return {name: found[name] for name in ('loss', 'bleu')}
+
+  def predict(
+    self, variables: Mapping, lines: Sequence[str], num_best: int
+  ) -> list[list[Translated]]:
+    beam_size = max(num_best, self._config.evaluation.beam_size)
+    found = self.translate(variables, lines, beam_size=beam_size)
+    return [best[:num_best] for best in found]
+
+  def baselines(self) -> dict:
     """BLEU of the translation of the nearest training sentence."""
-    train, pairs = self.pairs('train'), self.pairs(split)
+    if not self._config.evaluation.baseline:
+      return {}
+    train, pairs = self.pairs('train'), self.pairs('test')
     nearest = baseline.nearest_translations(
       train.source, train.target, pairs.source
     )
-    return bleu.corpus_bleu(nearest, pairs.target).score
+    score = bleu.corpus_bleu(nearest, pairs.target).score
+    return {'nearest_sentence_bleu': score}
+
+  def progress(self, scores: dict) -> str:
+    return (
+      f'validation loss {scores["loss"]:.4f}  greedy BLEU {scores["bleu"]:.2f}'
+    )
+
+  def headline(self, scores: dict) -> str:
+    return f'BLEU = {scores["bleu"]:.2f}'
+
+  def report(self, split: str, scores: dict) -> str:
+    lines = []
+    for source, translation, reference in scores['samples']:
+      lines += [
+        f'\n  source       {source}',
+        f'  translation  {translation}',
+        f'  reference    {reference}',
+      ]
+    lines.append(f'\n{split} loss {scores["loss"]:.4f}  {scores["signature"]}')
+    if 'nltk_bleu' in scores:
+      score = scores['nltk_bleu']
+      lines.append(f'lower-cased, 13a tokens, 0 to 1: {score:.4f}')
+    return '\n'.join([*lines, self.headline(scores)])
+
+  def report_baselines(self, results: dict) -> str:
+    if 'nearest_sentence_bleu' not in results:
+      return ''
+    score = results['nearest_sentence_bleu']
+    return f'\nnearest training sentence: BLEU = {score:.2f}'

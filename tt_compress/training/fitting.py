@@ -13,7 +13,7 @@ class Misfit(ValueError):
   """A checkpoint holds other arrays than the model has."""
 
 
-def check(stored, target, folder):
+def check(stored, target, folder, advice=ADVICE):
   """Compares names, shapes and dtypes.
 
   Args:
@@ -21,6 +21,7 @@ def check(stored, target, folder):
     target: tree of what is wanted. Top-level entries that it does not have
       are not compared.
     folder: the checkpoint, for the message.
+    advice: what to do, the end of the message.
 
   Raises:
     Misfit: names the first arrays that are missing, unexpected or different.
@@ -28,27 +29,26 @@ def check(stored, target, folder):
   stored, target = _flatten(stored), _flatten(target)
   entries = {name.split('/')[0] for name in target}
   stored = {k: v for k, v in stored.items() if k.split('/')[0] in entries}
-  _refuse(f'checkpoint {folder} lacks', target, set(target) - set(stored))
-  _refuse(
-    f'checkpoint {folder} holds unexpected', stored, set(stored) - set(target)
-  )
+  missing, unexpected = set(target) - set(stored), set(stored) - set(target)
+  _refuse(f'checkpoint {folder} lacks', target, missing, advice)
+  _refuse(f'checkpoint {folder} holds unexpected', stored, unexpected, advice)
   for name in target:
     found, wanted = _format(stored[name]), _format(target[name])
     if found != wanted:
       raise Misfit(
         f'{name} is {found} in checkpoint {folder} but {wanted} in the model; '
-        f'{ADVICE}'
+        f'{advice}'
       )
 
 
-def _refuse(complaint, leaves, names):
+def _refuse(complaint, leaves, names, advice):
   """Raises if there are any names, showing the first three."""
   if not names:
     return
   names = sorted(names)
   shown = ', '.join(f'{name} {_format(leaves[name])}' for name in names[:3])
   more = f' and {len(names) - 3} more' if len(names) > 3 else ''
-  raise Misfit(f'{complaint} {shown}{more}; {ADVICE}')
+  raise Misfit(f'{complaint} {shown}{more}; {advice}')
 
 
 def _format(leaf):

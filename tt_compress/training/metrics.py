@@ -128,23 +128,25 @@ def _start_wandb(workdir, config):
 class Progress:
   """Speed, and the line that tells it."""
 
-  def __init__(self, num_steps, *, step=0, clock=time.monotonic):
+  def __init__(self, num_steps, *, unit='tokens', step=0, clock=time.monotonic):
     """Starts the clock.
 
     Args:
       num_steps: number of the last step.
+      unit: what is counted, in the line and in the name of its speed.
       step: steps already done (a resumed run does not count them as fast).
       clock: function returning seconds.
     """
     self._num_steps = num_steps
+    self._unit = unit
     self._step = step
     self._clock = clock
     self._time = clock()
-    self._tokens = 0
+    self._count = 0
 
-  def add_tokens(self, count):
-    """Counts tokens seen since the last report."""
-    self._tokens += int(count)
+  def add(self, count):
+    """Counts tokens, or whatever the unit is, since the last report."""
+    self._count += int(count)
 
   @contextlib.contextmanager
   def paused(self):
@@ -163,18 +165,19 @@ class Progress:
       loss: shown with four decimals.
 
     Returns:
-      `(line, {'steps_per_second': ..., 'tokens_per_second': ...})`.
+      `(line, {'steps_per_second': ..., 'UNIT_per_second': ...})`.
     """
     now = self._clock()
     seconds = max(now - self._time, 1e-9)
-    steps, tokens = (step - self._step) / seconds, self._tokens / seconds
+    steps, count = (step - self._step) / seconds, self._count / seconds
     left = (self._num_steps - step) / steps if steps > 0 else math.inf
     line = (
       f'step {step}/{self._num_steps}  loss {float(loss):.4f}  '
-      f'{steps:.2f} steps/s  {tokens:,.0f} tokens/s  ETA {format_time(left)}'
+      f'{steps:.2f} steps/s  {count:,.0f} {self._unit}/s  '
+      f'ETA {format_time(left)}'
     )
-    self._step, self._time, self._tokens = step, now, 0
-    speeds = {'steps_per_second': steps, 'tokens_per_second': tokens}
+    self._step, self._time, self._count = step, now, 0
+    speeds = {'steps_per_second': steps, f'{self._unit}_per_second': count}
     return line, speeds
 
 

@@ -24,6 +24,25 @@ def _name(spec) -> str:
   return names[type(spec)]
 
 
+def row(path: str, spec) -> dict:
+  """What a plan says of one matrix."""
+  return {
+    'path': path,
+    'parameterization': _name(spec),
+    'rows': spec.rows,
+    'cols': spec.cols,
+    'options': _choice(spec),
+    'params': spec.num_params,
+    'ratio': spec.compression_ratio,
+  }
+
+
+def choice(row: dict) -> str:
+  """A row's parameterization with its options."""
+  options = row['options']
+  return row['parameterization'] + (f'({options})' if options else '')
+
+
 def make(config) -> dict:
   """The sizes of a model and of its dense twin; allocates nothing.
 
@@ -39,18 +58,7 @@ def make(config) -> dict:
     functional.num_params(model.params)
     for model in (blueprint, build.blueprint(twin))
   )
-  matrices = [
-    {
-      'path': path,
-      'parameterization': _name(spec),
-      'rows': spec.rows,
-      'cols': spec.cols,
-      'options': _choice(spec),
-      'params': spec.num_params,
-      'ratio': spec.compression_ratio,
-    }
-    for path, spec in blueprint.matrices.items()
-  ]
+  matrices = [row(path, spec) for path, spec in blueprint.matrices.items()]
   return {
     'matrices': matrices,
     'other_params': total - sum(row['params'] for row in matrices),
@@ -81,15 +89,12 @@ def table(plan: dict) -> str:
   header = ('matrix', 'n', 'shape', 'parameterization', 'params', 'ratio')
   lines = [header]
   for row in _grouped(plan['matrices']):
-    choice = row['parameterization']
-    if row['options']:
-      choice += f'({row["options"]})'
     lines.append(
       (
         row['path'],
         f'{row["count"]}',
         f'{row["rows"]} x {row["cols"]}',
-        choice,
+        choice(row),
         f'{row["params"] * row["count"]:,}',
         f'{row["ratio"]:.2f}',
       )
@@ -97,16 +102,7 @@ def table(plan: dict) -> str:
   lines.append(
     ('biases and norms', '', '', '', f'{plan["other_params"]:,}', '')
   )
-  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-  right = (1, 4, 5)
-  text = [
-    '  '.join(
-      cell.rjust(width) if i in right else cell.ljust(width)
-      for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ).rstrip()
-    for line in lines
-  ]
-  text.insert(1, '-' * max(map(len, text)))
+  text = aligned(lines, right=(1, 4, 5))
   for path in plan['unreached']:
     text.append(f'not reached by compress: {path}')
   text.append(
@@ -115,6 +111,25 @@ def table(plan: dict) -> str:
     f'{plan["compression_ratio"]:.3f}'
   )
   return '\n'.join(text)
+
+
+def aligned(lines, right) -> list[str]:
+  """Lines of cells in columns under a rule below the first line.
+
+  Args:
+    lines: tuples of text, the header first.
+    right: numbers of the columns whose cells end together.
+  """
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  text = [
+    '  '.join(
+      cell.rjust(width) if i in right else cell.ljust(width)
+      for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+    ).rstrip()
+    for line in lines
+  ]
+  text.insert(1, '-' * max(map(len, text)))
+  return text
 
 
 def write(plan: dict, workdir: str) -> str:

@@ -1,4 +1,4 @@
-"""One run: a configuration and a folder; train, evaluate, translate."""
+"""One run: a configuration and a folder; train, evaluate, predict."""
 
 import functools
 import json
@@ -17,6 +17,7 @@ from tt_compress.training import (
   checkpoints,
   metrics,
   optimizers,
+  origin,
   plan,
   sharding,
   step,
@@ -44,14 +45,11 @@ class Run:
     self.workdir = os.path.abspath(workdir)
     self._is_profiled = False
     configuration.check(config)
-    if config.task not in tasks.TASKS:
-      raise ValueError(
-        f'task={config.task!r} is unknown; choose one of {sorted(tasks.TASKS)}'
-      )
     self.blueprint = build.blueprint(config)
     self._optimizer, self._schedule = optimizers.make(
       {**config.optimizer, 'model_dim': config.model.get('model_dim')},
-      config.num_steps,
+      # Without steps there is no schedule, but what it needs is still checked.
+      config.num_steps or config.optimizer.warmup_steps + 1,
     )
     self.task = tasks.TASKS[config.task](
       config, self.blueprint.graphdef, self.workdir
@@ -68,7 +66,7 @@ class Run:
     return checkpoints.Checkpoints(
       os.path.join(self.workdir, 'checkpoints'),
       keep_latest=self.config.checkpoint.keep_latest,
-      best=(metric, 'max' if metric == 'bleu' else 'min'),
+      best=(metric, self.task.metrics[metric]),
     )
 
   def _fresh_state(self) -> dict:
@@ -119,14 +117,15 @@ class Run:
     if finished is not None:
       return finished
     with folder.locked(self.workdir):
-      # First: data that cannot be read stop a run before it has cost anything
-      # or taken the folder. And the code is described as it is now.
+      # First: a start or data that cannot be read stop a run before it has cost
+      # anything or taken the folder. And the code is described as it is now.
+      fitted = self._fit()
       facts = self.task.prepare()
       description = {**self._describe(), **facts}
       folder.compare_data(facts, self.workdir)
       folder.claim(self.config, self.workdir)
       self.task.save()
-      state, seconds = self._train(*self._start())
+      state, seconds = self._train(*self._start(fitted), fitted)
       results = {
         **description,
         'seconds': seconds,
@@ -136,14 +135,55 @@ class Run:
         'validation': self.evaluate('validation'),
         'test': self.evaluate('test'),
       }
-      if self.config.evaluation.baseline:
-        score = self.task.nearest_sentence_bleu('test')
-        results['nearest_sentence_bleu'] = score
+      results |= self.task.baselines()
+      if self.config.get('init_from'):
+        results['fit'] = origin.read(self.workdir)
       folder.write_results(self.workdir, results)
     return results
 
-  def _start(self) -> tuple[dict, float]:
+  def _fit(self) -> dict | None:
+    """Arrays of another run in this one's form, if it begins with them."""
+    path = self.config.get('init_from')
+    if not path or self._has_checkpoint():
+      return None
+    if os.path.realpath(path) == os.path.realpath(self.workdir):
+      raise ValueError(
+        f'init_from={path} is the folder of this run; choose another --workdir'
+      )
+    source = Run(origin.load_config(self.config), path)
+    try:
+      trained = jax.device_get(source.variables(source._chosen()))
+    except FileNotFoundError as error:
+      raise ValueError(f'cannot start from init_from={path}: {error}') from None
+    finally:
+      source._checkpoints.close()
+    self.task.adopt(path)
+    variables, rows = origin.fit(self.config, source.config, trained)
+    results = folder.read_results(path)
+    if results is None:
+      logging.warning('the run in %s has not finished', path)
+    return {
+      'variables': variables,
+      'report': {
+        'init_from': path,
+        'params_sha256': folder.digest(trained['params']),
+        'test_before': results and results['test'],
+        'matrices': rows,
+      },
+    }
+
+  def _has_checkpoint(self) -> bool:
+    """Whether training has begun here; makes no folder."""
+    return os.path.isdir(os.path.join(self.workdir, 'checkpoints')) and (
+      self._checkpoints.latest_step() is not None
+    )
+
+  def _start(self, fitted: dict | None) -> tuple[dict, float]:
     """The state to go on from, and the seconds spent so far."""
+    if fitted is not None:
+      whole = sharding.replicated(self.mesh)
+      variables = jax.device_put(jax.device_get(fitted['variables']), whole)
+      return step.initial_state(variables, self._optimizer, self.mesh), 0.0
     if self._checkpoints.latest_step() is None:
       return self._fresh_state(), 0.0
     state = self._checkpoints.restore(self._abstract_state())
@@ -151,7 +191,9 @@ class Run:
     logging.info('continuing from step %d in %s', done, self.workdir)
     return state, folder.seconds_at(self.workdir, done)
 
-  def _train(self, state: dict, seconds: float) -> tuple[dict, float]:
+  def _train(
+    self, state: dict, seconds: float, fitted: dict | None
+  ) -> tuple[dict, float]:
     """The loop; returns the last state and the seconds of all its parts."""
     config = self.config
     batches = self.task.train_batches(
@@ -176,9 +218,14 @@ class Run:
       config=config.to_dict(),
       enabled=jax.process_index() == 0,
     )
-    progress = metrics.Progress(config.num_steps, step=first)
+    progress = metrics.Progress(
+      config.num_steps, unit=self.task.unit, step=first
+    )
     pending = []  # numbers of steps that may still be running
     with writer:
+      if fitted is not None:
+        self._describe_fit(state, fitted['report'])
+        self._keep(0, state, start, writer)
       for done in range(first + 1, config.num_steps + 1):
         self._profile(done)
         batch = sharding.put(batches.batch(done - 1), self.mesh)
@@ -191,12 +238,7 @@ class Run:
           pending = []
         if is_evaluated:
           with progress.paused():
-            scores = self._score(done, state, start)
-            # Before the checkpoint: what is resumed finds its seconds.
-            writer.write(
-              done, {f'validation/{name}': scores[name] for name in scores}
-            )
-            self._checkpoints.save(done, state, scores)
+            self._keep(done, state, start, writer)
       self._profile(config.num_steps + 1)
     self._checkpoints.wait()
     return state, time.monotonic() - start
@@ -206,7 +248,7 @@ class Run:
     for number, numbers in enumerate(measured, first):
       _check_finite(number, numbers)
     losses = [float(numbers['loss']) for numbers in measured]
-    progress.add_tokens(sum(m['tokens'] for m in measured))
+    progress.add(sum(m['weight'] for m in measured))
     line, speeds = progress.report(done, np.mean(losses))
     logging.info('%s', line)
     writer.write(
@@ -219,28 +261,25 @@ class Run:
       },
     )
 
-  def _score(self, done: int, state: dict, start: float) -> dict:
-    variables = {name: state[name] for name in ('params', 'buffers')}
-    found = self.task.evaluate(
-      variables,
-      'validation',
-      max_sentences=self.config.evaluation.max_sentences,
-      beam_size=1,
-    )
+  def _keep(self, done: int, state: dict, start: float, writer) -> None:
+    """Scores a state on the validation split and saves it."""
+    scores = self.task.validate(_variables(state))
     # The losses of the steps are those before their updates.
-    _check_finite(done, {'validation loss': found['loss']})
-    scores = {
-      'loss': found['loss'],
-      'bleu': found['bleu'],
-      'seconds': time.monotonic() - start,
-    }
-    logging.info(
-      'step %d  validation loss %.4f  greedy BLEU %.2f',
-      done,
-      scores['loss'],
-      scores['bleu'],
-    )
-    return scores
+    _check_finite(done, {'validation loss': scores['loss']})
+    logging.info('step %d  %s', done, self.task.progress(scores))
+    scores = {**scores, 'seconds': time.monotonic() - start}
+    # Before the checkpoint: what is resumed finds its seconds.
+    writer.write(done, {f'validation/{name}': scores[name] for name in scores})
+    self._checkpoints.save(done, state, scores)
+
+  def _describe_fit(self, state: dict, report: dict) -> None:
+    """Tells what fitting alone has reached, and keeps it in the folder."""
+    scores = self.task.evaluate(_variables(state), 'test')
+    logging.info('fitted from %s', report['init_from'])
+    for line in origin.table(report['matrices']).splitlines():
+      logging.info('%s', line)
+    logging.info('before fine-tuning: %s', self.task.headline(scores))
+    origin.write(self.workdir, {**report, 'test': scores})
 
   def _profile(self, done: int) -> None:
     """Starts before the first step of the window, stops before the next."""
@@ -255,16 +294,12 @@ class Run:
       self._is_profiled = False
 
   def evaluate(self, split: str = 'test') -> dict:
-    """Loss and BLEU of the chosen checkpoint, see the task's `evaluate`."""
+    """Scores of the chosen checkpoint, see the task's `evaluate`."""
     return self.task.evaluate(self.variables(self._chosen()), split)
 
-  def translate(self, lines, *, num_best: int = 1) -> list:
-    """Translates lines with the chosen checkpoint; the n best of each."""
-    beam_size = max(num_best, self.config.evaluation.beam_size)
-    found = self.task.translate(
-      self.variables(self._chosen()), lines, beam_size=beam_size
-    )
-    return [best[:num_best] for best in found]
+  def predict(self, lines, *, num_best: int = 1) -> list:
+    """Answers lines with the chosen checkpoint; the n best of each."""
+    return self.task.predict(self.variables(self._chosen()), lines, num_best)
 
   def plan(self) -> dict:
     """The sizes of the model, see `training.plan`."""
@@ -316,6 +351,11 @@ class Run:
       'backend': jax.default_backend(),
       'num_devices': jax.device_count(),
     }
+
+
+def _variables(state: Mapping) -> dict:
+  """The arrays of the model in a state."""
+  return {name: state[name] for name in ('params', 'buffers')}
 
 
 def _check_finite(number: int, measured: Mapping) -> None:

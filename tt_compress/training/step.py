@@ -50,8 +50,8 @@ def make_gradients(
   """Makes the function of the mean loss over a global batch and its gradients.
 
   Losses, weights and gradients are summed over the whole batch before the
-  division, so the mean is over target tokens wherever they lie. Only these
-  sums travel between devices: as many numbers as there are parameters.
+  division, so the mean is over all tokens or examples wherever they lie. Only
+  these sums travel between devices: as many numbers as there are parameters.
 
   Args:
     graphdef: graph of the model.
@@ -107,7 +107,7 @@ def make_step(
     accumulation: parts in which each device works through its rows.
 
   Returns:
-    (state, batch) -> (state, {'loss', 'grad_norm', 'tokens'}).
+    (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
   """
   gradients = make_gradients(graphdef, loss, mesh, accumulation)
 
@@ -118,7 +118,7 @@ def make_step(
   def update(state, batch):
     params, buffers = state['params'], state['buffers']
     key = jax.random.fold_in(jax.random.key(seed), state['step'])
-    mean, tokens, grads = gradients(params, buffers, batch, key)
+    mean, weight, grads = gradients(params, buffers, batch, key)
     extra, extra_grads = jax.value_and_grad(penalty)(params, buffers)
     grads = jax.tree.map(jnp.add, grads, extra_grads)
     changes, opt_state = optimizer.update(grads, state['opt_state'], params)
@@ -131,7 +131,7 @@ def make_step(
     metrics = {
       'loss': mean + extra,
       'grad_norm': optax.tree.norm(grads),
-      'tokens': tokens,
+      'weight': weight,
     }
     return {
       'step': step,

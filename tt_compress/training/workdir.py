@@ -10,25 +10,16 @@ import subprocess
 import jax
 import numpy as np
 
-from tt_compress import configuration
+from tt_compress import configuration, tasks
 from tt_compress.training import metrics
 
 CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
 DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
-# Settings that change what is reported of a trained model, not the model.
-_HARMLESS = (
-  'name',
-  'checkpoint.average',
-  'evaluation.baseline',
-  'evaluation.batch_size',
-  'evaluation.beam_size',
-  'evaluation.length_penalty',
-  'evaluation.nltk_bleu',
-  'evaluation.num_samples',
-  'logging',
-)
+# Settings that change what is reported of a trained model, not the model; a
+# task has more of them.
+_REPORTING = ('name', 'checkpoint.average', 'logging')
 
 
 def load_config(workdir: str):
@@ -57,10 +48,11 @@ def compare(config, workdir: str) -> None:
   """
   if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
     return
+  harmless = (*_REPORTING, *tasks.TASKS[config.task].reporting)
   changed = [
     line
     for line in configuration.differences(load_config(workdir), config)
-    if not _is_harmless(line.split(':')[0])
+    if not _is_among(line.split(':')[0], harmless)
   ]
   if changed:
     raise ValueError(
@@ -69,8 +61,8 @@ def compare(config, workdir: str) -> None:
     )
 
 
-def _is_harmless(name: str) -> bool:
-  return any(name == h or name.startswith(h + '.') for h in _HARMLESS)
+def _is_among(name: str, settings) -> bool:
+  return any(name == s or name.startswith(s + '.') for s in settings)
 
 
 def claim(config, workdir: str) -> None:
@@ -135,9 +127,14 @@ def read_results(workdir: str) -> dict | None:
 
 def write_results(workdir: str, results: dict) -> None:
   """Writes what `read_results` reads."""
+  write_json(os.path.join(workdir, RESULTS_FILE), results)
+
+
+def write_json(path: str, value) -> None:
+  """Writes a file of JSON whole or not at all, from the first process."""
   if jax.process_index() == 0:
-    text = json.dumps(results, indent=2, ensure_ascii=False)
-    _write(os.path.join(workdir, RESULTS_FILE), text + '\n')
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    _write(path, text + '\n')
 
 
 def seconds_at(workdir: str, done: int) -> float:

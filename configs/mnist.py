@@ -1,0 +1,50 @@
+"""MNIST, a network 784-256-10, its first matrix in four TT cores.
+
+Row slides-M6 of "Compressed Transformer": modes (7, 4, 7, 4) x (2, 8, 8, 2),
+ranks (1, 2, 4, 2, 1), trained from scratch with Adam, 3,000 steps of 100 images
+(5 epochs of all 60,000; here the last 5,000 are held out for validation).
+
+    export TT_COMPRESS_DATA=...   # holds mnist/{train,t10k}-*-ubyte.gz
+    python -m tt_compress.main --config=configs/mnist.py
+    python -m tt_compress.main --config=configs/mnist.py:dense
+    python -m tt_compress.main --config=configs/mnist.py --mode=compress \
+      --init_from=runs/mnist-dense
+
+Other data: --config.data.source=tfds --config.data.options="{'name':'mnist'}",
+or --config.data.source=digits, a small stand-in that comes with scikit-learn.
+
+Published: accuracy 0.9643 with 3,574 parameters, the dense twin 0.9770 with
+203,530, a ratio of 56.95. Both counts are tested.
+"""
+
+from tt_compress import configuration
+
+
+def get_config(arguments=''):
+  arguments = configuration.parse(arguments, seed=0)
+  config = configuration.defaults(
+    'mnist', arguments, model='mlp', task='classification'
+  )
+  config.seed = arguments['seed']
+  config.num_steps = 3000
+  config.data.source = 'idx'
+  config.data.options = dict(path='${TT_COMPRESS_DATA}/mnist')
+  config.data.batch_size = 100
+  config.model.sizes = (784, 256, 10)
+  config.compress = (
+    (
+      'layers/0',
+      dict(
+        name='tensor_train',
+        tt_rank=(1, 2, 4, 2, 1),
+        row_modes=(7, 4, 7, 4),
+        col_modes=(2, 8, 8, 2),
+      ),
+    ),
+  )
+  config.optimizer.update(
+    learning_rate=1e-3, schedule='constant', warmup_steps=0
+  )
+  config.evaluation.every = 600
+  config.logging.every = 200
+  return configuration.finish(config, arguments)

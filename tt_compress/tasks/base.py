@@ -1,0 +1,128 @@
+"""What the one loop asks of a problem."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import jax
+from flax import nnx
+
+Scores = dict[str, Any]
+
+
+class Task:
+  """A problem: its data, its loss, its scores and how they are told.
+
+  `variables` are a model's arrays {'params': ..., 'buffers': ...}.
+
+  Attributes:
+    metrics: scores that may choose the best checkpoint, 'max' or 'min'; the
+      first is usual.
+    unit: what the weights of the loss count, for the progress line.
+    reporting: dotted settings that change what is reported of a trained model,
+      not the model.
+    reads_lines: whether `predict` is there.
+
+  Args:
+    config: the run's configuration.
+    graphdef: the graph of its model, as `nn.functional.split` returns it.
+    workdir: folder of the run; None where nothing is kept.
+  """
+
+  metrics: ClassVar[Mapping[str, str]] = {'loss': 'min'}
+  unit: ClassVar[str] = 'examples'
+  reporting: ClassVar[Sequence[str]] = ()
+  reads_lines: ClassVar[bool] = False
+
+  def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
+    self._config = config
+    self._graphdef = graphdef
+    self._workdir = workdir
+
+  @classmethod
+  def defaults(cls) -> dict:
+    """Settings beside the common ones: groups of names and values.
+
+    'data' and 'evaluation' are needed; 'model' updates the model's options.
+    """
+    raise NotImplementedError(f'{cls.__name__} has no defaults')
+
+  @classmethod
+  def check(cls, config) -> None:
+    """Refuses settings that would fail, or mislead, only after training."""
+    metric = config.evaluation.metric
+    if metric not in cls.metrics:
+      known = ' or '.join(map(repr, cls.metrics))
+      raise ValueError(f'evaluation.metric={metric!r} must be {known}')
+
+  @classmethod
+  def shrink(cls, config) -> None:
+    """Makes data, model and evaluation small, on data that need no files."""
+    raise NotImplementedError(f'{cls.__name__} has no shrink')
+
+  def prepare(self) -> dict:
+    """Reads all that a run will need.
+
+    Returns:
+      What the results say of the data; the same for a run that continues.
+
+    Raises:
+      FileNotFoundError, ValueError: if some of it cannot be read.
+    """
+    return {}
+
+  def save(self) -> None:
+    """Writes into the workdir what the model is of no use without."""
+
+  def adopt(self, folder: str) -> None:
+    """Takes over what the trained model of another run is of no use without."""
+
+  def train_batches(self, **share):
+    """Batches as a pure function of the step: `batch(step)`, `summary()`.
+
+    Args:
+      **share: `batch_multiple`, `process_index`, `process_count` of `Batches`.
+    """
+    raise NotImplementedError(f'{type(self).__name__} has no train_batches')
+
+  def loss(
+    self, model, batch: Mapping[str, jax.Array], noise=None
+  ) -> tuple[jax.Array, jax.Array]:
+    """(sum of losses, sum of weights) of a batch; `noise` for training."""
+    raise NotImplementedError(f'{type(self).__name__} has no loss')
+
+  def validate(self, variables: Mapping) -> dict[str, float]:
+    """Scores on the validation split during training, `metrics` among them."""
+    raise NotImplementedError(f'{type(self).__name__} has no validate')
+
+  def evaluate(self, variables: Mapping, split: str) -> Scores:
+    """All scores on 'validation' or 'test', as the results keep them."""
+    raise NotImplementedError(f'{type(self).__name__} has no evaluate')
+
+  def baselines(self) -> Scores:
+    """Entries of the results about what needs no training, if asked for."""
+    return {}
+
+  def predict(self, variables: Mapping, lines: Sequence[str], num_best: int):
+    """The num_best answers to every line, each with `text` and `score`."""
+    raise ValueError(
+      f'task {self._config.task} does not predict from lines of text; '
+      '--mode=evaluate scores its test split'
+    )
+
+  def progress(self, scores: Scores) -> str:
+    """A validation during training in a few words."""
+    return '  '.join(
+      f'validation {name} {scores[name]:.4f}' for name in self.metrics
+    )
+
+  def headline(self, scores: Scores) -> str:
+    """The one score that counts, e.g. 'BLEU = 27.30'."""
+    raise NotImplementedError(f'{type(self).__name__} has no headline')
+
+  def report(self, split: str, scores: Scores) -> str:
+    """What `evaluate` returned, as text; ends with the headline."""
+    return f'\n{split} loss {scores["loss"]:.4f}\n{self.headline(scores)}'
+
+  def report_baselines(self, results: Scores) -> str:
+    """What `baselines` put into the results, as text, or nothing."""
+    return ''

@@ -1,0 +1,119 @@
+"""Starting from another run: its matrices, fitted by this run's rules."""
+
+import copy
+import json
+import os
+
+from flax import nnx
+
+from tt_compress.nn import compress, functional
+from tt_compress.training import build, fitting, plan, workdir
+
+FILE = 'fit.json'
+
+
+def load_config(config):
+  """The configuration of the run that a configuration starts from.
+
+  Raises:
+    ValueError: there is no trained run, it is of another task, or it is this
+      run's own.
+  """
+  path = config.init_from
+  folder = os.path.join(path, 'checkpoints')
+  for needed in (os.path.join(path, workdir.CONFIG_FILE), folder):
+    if not os.path.exists(needed):
+      raise ValueError(
+        f'init_from={path} is not the folder of a trained run: {needed} is '
+        'missing; train one first, or check the path'
+      )
+  found = workdir.load_config(path)
+  if found.task != config.task:
+    raise ValueError(
+      f'init_from={path} holds a run of task={found.task}, which cannot '
+      f'continue as task={config.task}'
+    )
+  return found
+
+
+def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
+  """Fits the matrices of a trained model by the rules of a configuration.
+
+  What no rule matches is taken over as it is; a compressed model is expanded
+  first.
+
+  Args:
+    config: of the new run.
+    source: configuration of the trained one.
+    variables: its arrays {'params', 'buffers'}.
+
+  Returns:
+    The new arrays {'params', 'buffers'}, and a row for each fitted matrix:
+    path, parameterization, rows, cols, options, params, ratio and 'error',
+    ||W - fitted|| / ||W||.
+
+  Raises:
+    fitting.Misfit: the models differ beside their compression; names the
+      array and both shapes.
+    ValueError: rules that do not fit.
+  """
+  expanded = _expand(source, variables)
+  plain = copy.deepcopy(config)
+  plain.compress = ()
+  blueprint = build.blueprint(plain)
+  wanted = {'params': blueprint.params, 'buffers': blueprint.buffers}
+  fitting.check(
+    expanded,
+    wanted,
+    config.init_from,
+    advice='its model must be this one but for the rules of compression',
+  )
+  model = functional.merge(blueprint.graphdef, **expanded)
+  report = compress.compress(
+    model, config.compress, nnx.Rngs(config.seed), fit=True
+  )
+  _, params, buffers = functional.split(model)
+  rows = [
+    {**plan.row(swap.path, swap.spec), 'error': float(swap.error)}
+    for swap in report.swapped
+  ]
+  return {'params': params, 'buffers': buffers}, rows
+
+
+def _expand(source, variables):
+  """The arrays of the dense model that a trained one stands for."""
+  model = functional.merge(build.blueprint(source).graphdef, **variables)
+  compress.expand(model)
+  _, params, buffers = functional.split(model)
+  return {'params': params, 'buffers': buffers}
+
+
+def table(rows: list[dict]) -> str:
+  """The fitted matrices as text, one in a line."""
+  header = ('matrix', 'shape', 'parameterization', 'params', 'ratio', 'error')
+  lines = [header] + [
+    (
+      row['path'],
+      f'{row["rows"]} x {row["cols"]}',
+      plan.choice(row),
+      f'{row["params"]:,}',
+      f'{row["ratio"]:.2f}',
+      f'{row["error"]:.4f}',
+    )
+    for row in rows
+  ]
+  return '\n'.join(plan.aligned(lines, right=(3, 4, 5)))
+
+
+def write(folder: str, report: dict) -> None:
+  """Keeps what is known of the start of a run in its folder."""
+  workdir.write_json(os.path.join(folder, FILE), report)
+
+
+def read(folder: str) -> dict | None:
+  """What `write` wrote, or None."""
+  path = os.path.join(folder, FILE)
+  if not os.path.exists(path):
+    return None
+  with open(path, encoding='utf-8') as file:
+    return json.load(file)
