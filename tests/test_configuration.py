@@ -92,6 +92,26 @@ def test_every_config_has_a_tiny_variant(name):
   assert paths(blueprint)
 
 
+def test_published_sizes_of_the_network_for_mnist():
+  """Row slides-M6: a ratio of 56.95."""
+  assert sizes(build.blueprint(load('mnist'))) == 3574
+  assert sizes(build.blueprint(load('mnist', 'dense'))) == 203_530
+
+
+def test_a_task_brings_its_settings():
+  arguments = configuration.parse('')
+  config = configuration.defaults(
+    'test', arguments, model='mlp', task='classification'
+  )
+  assert config.evaluation.metric == 'accuracy' and config.data.batch_size
+  for setting in ('vocab_size', 'beam_size', 'bucket_lengths'):
+    assert setting not in configuration.to_json(config)
+  with pytest.raises(AttributeError, match='batch_size'):
+    config.data.batchsize = 10
+  config = configuration.defaults('test', arguments)
+  assert config.model.vocab_size == 32_768 and config.label_smoothing == 0.1
+
+
 def test_the_order_of_the_arguments_does_not_matter():
   one, other = (load('wmt14_tt', text) for text in ('tiny,dense', 'dense,tiny'))
   differing = configuration.differences(one, other)

@@ -175,6 +175,28 @@ def test_predict_gives_a_line_for_each_line(environment, finished):
   assert translations[1] == translations[2] == ''
 
 
+def test_compress_starts_from_a_trained_run(environment, finished, tmp_path):
+  trained, output = finished
+  command = '--mode=compress', f'--workdir={tmp_path / "fitted"}'
+  found = call(
+    environment,
+    *SMALL,
+    *command,
+    f'--init_from={trained}',
+    '--config.num_steps=0',
+  )
+  fit = read_json(tmp_path / 'fitted' / 'results.json')['fit']
+  # The same rules fit what they have trained.
+  assert fit['matrices'] and all(row['error'] < 1e-5 for row in fit['matrices'])
+  score = output.splitlines()[-1]
+  assert found.splitlines()[-1] == score
+  assert f'fitted from {trained}, {score}' in found
+  assert f'before fine-tuning: {score}' in found
+  assert 'error' in found and '0.0000' in found
+  # The folder knows where it began.
+  assert call(environment, *command) == found
+
+
 DRIVER = """
 import json, os, runpy, sys
 import ml_collections.config_flags
@@ -243,6 +265,32 @@ MISTAKES = {
     (CONFIG, '--mode=predict', '--workdir=NEW'),
     ['\nerror: no run in', 'train first'],
   ),
+  'start from nowhere': (
+    (CONFIG, '--mode=compress', '--init_from=nowhere', '--workdir=NEW'),
+    ['nowhere is not the folder of a trained run', 'config.json is missing'],
+  ),
+  'start from nothing': (
+    (CONFIG, '--mode=compress', '--workdir=NEW'),
+    ['--mode=compress needs --init_from=FOLDER'],
+  ),
+  'start for another mode': (
+    (CONFIG, '--init_from=OLD'),
+    ['--init_from goes with --mode=compress'],
+  ),
+  'start from another model': (
+    (
+      *SMALL,
+      '--config.model.ffn_dim=16',
+      '--mode=compress',
+      '--init_from=OLD',
+      '--workdir=NEW',
+    ),
+    ['ffn/down', 'float32[128, 64]', 'float32[16, 64]'],
+  ),
+  'lines to classify': (
+    ('--config=configs/mnist.py:tiny', '--mode=predict', '--workdir=NEW'),
+    ['\nerror: task=classification does not predict from lines of text'],
+  ),
   'another configuration': (
     (*SMALL, '--config.seed=7', '--workdir=OLD'),
     ['another configuration', 'seed: 0 -> 7', '--workdir'],
@@ -259,10 +307,10 @@ def answers(environment, finished, tmp_path_factory):
   One process imports everything once and forks for each of them.
   """
   folder = tmp_path_factory.mktemp('answers')
-  workdirs = {'--workdir=NEW': folder / 'new', '--workdir=OLD': finished[0]}
+  folders = {'=NEW': f'={folder / "new"}', '=OLD': f'={finished[0]}'}
   commands = [
-    [f'--workdir={workdirs[part]}' if part in workdirs else part for part in c]
-    for c in COMMANDS.values()
+    [part[:-4] + folders.get(part[-4:], part[-4:]) for part in command]
+    for command in COMMANDS.values()
   ]
   answer = subprocess.run(
     [sys.executable, '-c', DRIVER, folder],

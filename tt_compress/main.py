@@ -83,8 +83,7 @@ def _evaluate(this: run.Run) -> None:
 
 
 def _predict(this: run.Run) -> None:
-  if not this.task.reads_lines:
-    this.predict([])  # refuses, before anything is read
+  this.task.check_lines()  # before anything is read
   # Text is UTF-8 whatever the locale says.
   sys.stdout.reconfigure(encoding='utf-8')
   lines = text.decode_lines(sys.stdin.buffer, 'standard input')
@@ -115,7 +114,7 @@ def print_results(results: dict, this: run.Run) -> None:
   told = this.task.report_baselines(results)
   if told:
     print(told)
-  if 'fit' in results:
+  if results.get('fit'):
     print_fit(results['fit'], this)
   twin = this.twin_results()
   if twin is not None:

@@ -102,12 +102,17 @@ class Task:
     """Entries of the results about what needs no training, if asked for."""
     return {}
 
+  def check_lines(self) -> None:
+    """Refuses to predict where lines of text mean nothing."""
+    if not self.reads_lines:
+      raise ValueError(
+        f'task={self._config.task} does not predict from lines of text; '
+        '--mode=evaluate scores its test split'
+      )
+
   def predict(self, variables: Mapping, lines: Sequence[str], num_best: int):
     """The num_best answers to every line, each with `text` and `score`."""
-    raise ValueError(
-      f'task {self._config.task} does not predict from lines of text; '
-      '--mode=evaluate scores its test split'
-    )
+    raise NotImplementedError(f'{type(self).__name__} has no predict')
 
   def progress(self, scores: Scores) -> str:
     """A validation during training in a few words."""

@@ -10,11 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import nnx
-from ml_collections import config_dict
 
 from tt_compress.data import batching, corpus, filters, sources, vocabulary
 from tt_compress.nn import compress, functional
-from tt_compress.tasks import base, baseline, beam, bleu, losses
+from tt_compress.tasks import (
+  base,
+  baseline,
+  beam,
+  bleu,
+  losses,
+  translation_settings,
+)
 
 CACHE = os.path.join(
   os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
@@ -51,6 +57,8 @@ class Translation(base.Task):
     'evaluation.num_samples',
   )
   reads_lines = True
+  defaults = staticmethod(translation_settings.defaults)
+  shrink = staticmethod(translation_settings.shrink)
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     super().__init__(config, graphdef, workdir)
@@ -72,80 +80,9 @@ class Translation(base.Task):
     self._decode = jax.jit(self._search, static_argnames='beam_size')
 
   @classmethod
-  def defaults(cls) -> dict:
-    return dict(
-      data=dict(
-        source='embedded',  # a name in data.sources.SOURCES
-        options={},  # of that source
-        # Padded lengths of batches, both sides, with the end token.
-        bucket_lengths=(16, 32, 64, 129),
-        # Padded target tokens in a batch: rows = batch_tokens / length.
-        batch_tokens=4096,
-        # Training pairs outside are dropped, counted and reported (in pieces).
-        min_length=1,
-        max_length=config_dict.placeholder(int),
-        max_difference=config_dict.placeholder(int),
-        max_ratio=config_dict.placeholder(float),
-        # Characters that occur less often than this share become unknown.
-        character_coverage=1.0,
-      ),
-      model=dict(vocab_size=32_768),
-      label_smoothing=0.1,
-      evaluation=dict(
-        every=1000,  # steps
-        batch_size=64,  # sentences decoded together
-        beam_size=4,
-        length_penalty=0.6,
-        # A translation of a source of n pieces ends after ratio * n + extra.
-        max_ratio=1.5,
-        max_extra=10,
-        # During training, at most this many validation sentences are
-        # translated.
-        max_sentences=500,
-        # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
-        metric='bleu',
-        # Beside the model, score the nearest training sentence's translation.
-        baseline=False,
-        # Score also as the "Compressed Transformer" slides did, see tasks.bleu.
-        nltk_bleu=False,
-        num_samples=3,
-      ),
-    )
-
-  @classmethod
   def check(cls, config) -> None:
     super().check(config)
-    least = dict(
-      beam_size=1,
-      length_penalty=0,
-      max_sentences=1,
-      num_samples=0,
-      max_ratio=0,
-      max_extra=1,
-    )
-    for name, bound in least.items():
-      value = config.evaluation[name]
-      if not value >= bound:  # a NaN is not, either
-        raise ValueError(f'evaluation.{name}={value} must be at least {bound}')
-
-  @classmethod
-  def shrink(cls, config) -> None:
-    config.data.update(
-      source='embedded',
-      options={},
-      bucket_lengths=(16, 32),
-      batch_tokens=1024,
-      min_length=1,
-    )
-    config.model.update(
-      vocab_size=800,
-      model_dim=64,
-      ffn_dim=128,
-      num_heads=4,
-      num_encoder_layers=1,
-      num_decoder_layers=1,
-    )
-    config.evaluation.update(max_sentences=100, beam_size=2)
+    translation_settings.check(config)
 
   @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
   def pairs(self, split: str) -> corpus.Corpus:

@@ -4,6 +4,7 @@ import copy
 import json
 import os
 
+import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress.nn import compress, functional
@@ -57,11 +58,11 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
       array and both shapes.
     ValueError: rules that do not fit.
   """
-  expanded = _expand(source, variables)
   plain = copy.deepcopy(config)
   plain.compress = ()
   blueprint = build.blueprint(plain)
   wanted = {'params': blueprint.params, 'buffers': blueprint.buffers}
+  expanded = _with_biases(_expand(source, variables), wanted)
   fitting.check(
     expanded,
     wanted,
@@ -86,6 +87,18 @@ def _expand(source, variables):
   compress.expand(model)
   _, params, buffers = functional.split(model)
   return {'params': params, 'buffers': buffers}
+
+
+def _with_biases(found, wanted):
+  """Adds zeros for the biases of linear layers that a rule has dropped."""
+  if not isinstance(found, dict):
+    return found
+  made = {
+    name: _with_biases(found[name], wanted.get(name, {})) for name in found
+  }
+  if 'factors' in found and 'bias' in wanted and 'bias' not in found:
+    made['bias'] = jnp.zeros(wanted['bias'].shape, wanted['bias'].dtype)
+  return made
 
 
 def table(rows: list[dict]) -> str:

@@ -299,6 +299,7 @@ class Run:
 
   def predict(self, lines, *, num_best: int = 1) -> list:
     """Answers lines with the chosen checkpoint; the n best of each."""
+    self.task.check_lines()
     return self.task.predict(self.variables(self._chosen()), lines, num_best)
 
   def plan(self) -> dict:

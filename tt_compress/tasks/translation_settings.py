@@ -1,0 +1,81 @@
+"""The settings of translation: defaults, limits, and the tiny variant."""
+
+from ml_collections import config_dict
+
+
+def defaults() -> dict:
+  """See `base.Task.defaults`."""
+  return dict(
+    data=dict(
+      source='embedded',  # a name in data.sources.SOURCES
+      options={},  # of that source
+      # Padded lengths of batches, both sides, with the end token.
+      bucket_lengths=(16, 32, 64, 129),
+      # Padded target tokens in a batch: rows = batch_tokens / length.
+      batch_tokens=4096,
+      # Training pairs outside are dropped, counted and reported (in pieces).
+      min_length=1,
+      max_length=config_dict.placeholder(int),
+      max_difference=config_dict.placeholder(int),
+      max_ratio=config_dict.placeholder(float),
+      # Characters that occur less often than this share become unknown.
+      character_coverage=1.0,
+    ),
+    model=dict(vocab_size=32_768),
+    label_smoothing=0.1,
+    evaluation=dict(
+      every=1000,  # steps
+      batch_size=64,  # sentences decoded together
+      beam_size=4,
+      length_penalty=0.6,
+      # A translation of a source of n pieces ends after ratio * n + extra.
+      max_ratio=1.5,
+      max_extra=10,
+      # During training, at most this many validation sentences are
+      # translated.
+      max_sentences=500,
+      # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
+      metric='bleu',
+      # Beside the model, score the nearest training sentence's translation.
+      baseline=False,
+      # Score also as the "Compressed Transformer" slides did, see tasks.bleu.
+      nltk_bleu=False,
+      num_samples=3,
+    ),
+  )
+
+
+def check(config) -> None:
+  """Refuses numbers that would fail only after training."""
+  least = dict(
+    beam_size=1,
+    length_penalty=0,
+    max_sentences=1,
+    num_samples=0,
+    max_ratio=0,
+    max_extra=1,
+  )
+  for name, bound in least.items():
+    value = config.evaluation[name]
+    if not value >= bound:  # a NaN is not, either
+      raise ValueError(f'evaluation.{name}={value} must be at least {bound}')
+
+
+def shrink(config) -> None:
+  """See `base.Task.shrink`."""
+  config.data.update(
+    source='embedded',
+    options={},
+    bucket_lengths=(16, 32),
+    batch_tokens=1024,
+    min_length=1,
+  )
+  config.model.update(
+    vocab_size=800,
+    model_dim=64,
+    ffn_dim=128,
+    num_heads=4,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+  )
+  config.evaluation.update(max_sentences=100, beam_size=2)
