@@ -15,7 +15,9 @@ or --config.data.source=digits --config.data.options="{}", a small stand-in that
 comes with scikit-learn.
 
 Published: accuracy 0.9643 with 3,574 parameters, the dense twin 0.9770 with
-203,530, a ratio of 56.95. Both counts are tested.
+203,530, a ratio of 56.95. Both counts are tested. Expect 0.955 and 0.953 with
+seeds 0 and 1 (`:seed=1`), the dense twin 0.976, in about 15 seconds each; with
+--config.optimizer.learning_rate=5e-3 0.9635.
 """
 
 from tt_compress import configuration

@@ -114,6 +114,25 @@ def test_a_vocabulary_of_another_run_is_refused(task_and_variables):
     other.prepare()
 
 
+def test_the_vocabulary_of_a_trained_run_is_taken_over(
+  task_and_variables, tmp_path
+):
+  task, _ = task_and_variables
+  task.save()
+  config = task._config.copy_and_resolve_references()
+  config.model.vocab_size = 45  # would make another one
+  folder = tmp_path / 'new'
+  folder.mkdir()
+  other = translation.Translation(config, task._graphdef, str(folder))
+  assert other.vocabulary.digest != task.vocabulary.digest
+  other = translation.Translation(config, task._graphdef, str(folder))
+  other.adopt(task._workdir)
+  assert other.vocabulary.digest == task.vocabulary.digest
+  other.save()
+  again = translation.Translation(config, task._graphdef, str(folder))
+  assert again.vocabulary.digest == task.vocabulary.digest
+
+
 def test_a_source_vocabulary_of_another_size_is_refused(task_and_variables):
   task, _ = task_and_variables
   config = task._config.copy_and_resolve_references()

@@ -89,11 +89,7 @@ class Classification(base.Task):
           f'the {sizes[-1]} at the end of model.sizes={tuple(sizes)}'
         )
     train = self.images('train')
-    return {
-      'data': train.name,
-      'num_images': len(train),
-      'train_sha256': train.digest,
-    }
+    return {'num_images': len(train), 'train_sha256': train.digest}
 
   def _batches(self, split, batch_size, **options) -> examples.Batches:
     found = self.images(split)
@@ -142,7 +138,7 @@ class Classification(base.Task):
 
     Returns:
       'loss' (nats an image, without label smoothing), 'accuracy' from 0 to 1,
-      and 'num_images'.
+      'num_images' and 'data', their name.
     """
     batches = self._batches(
       split, self._config.evaluation.batch_size, shuffle=False
@@ -158,6 +154,7 @@ class Classification(base.Task):
       'loss': float(loss / number),
       'accuracy': float(right / number),
       'num_images': int(number),
+      'data': self.images(split).name,
     }
 
   def progress(self, scores):
@@ -170,6 +167,6 @@ class Classification(base.Task):
 
   def report(self, split, scores):
     return (
-      f'\n{split} loss {scores["loss"]:.4f}  {scores["num_images"]:,} images\n'
-      f'{self.headline(scores)}'
+      f'\n{split} loss {scores["loss"]:.4f}  {scores["num_images"]:,} images, '
+      f'{scores["data"]}\n{self.headline(scores)}'
     )

@@ -224,8 +224,9 @@ class Run:
     pending = []  # numbers of steps that may still be running
     with writer:
       if fitted is not None:
-        self._describe_fit(state, fitted['report'])
-        self._keep(0, state, start, writer)
+        with progress.paused():
+          self._describe_fit(state, fitted['report'])
+          self._keep(0, state, start, writer)
       for done in range(first + 1, config.num_steps + 1):
         self._profile(done)
         batch = sharding.put(batches.batch(done - 1), self.mesh)
