@@ -235,6 +235,10 @@ def check_refusals(spec):
     for wrong in ((2, size + 1), (2, size - 1), (2, 2 * size + 1), ()):
       with pytest.raises(ValueError, match='does not suit a matrix of'):
         jax.eval_shape(method, shapes, jax.ShapeDtypeStruct(wrong, jnp.float32))
+
+
+def check_init_arguments(spec):
+  """A bad std is refused, and a NumPy scalar promotes nothing."""
   for std in (-1.0, float('nan')):
     with pytest.raises(ValueError, match='std must be a number of at least 0'):
       jax.eval_shape(lambda std=std: spec.init(jax.random.key(0), std=std))

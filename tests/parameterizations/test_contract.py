@@ -170,6 +170,11 @@ def test_contract(spec, check):
   check(spec)
 
 
+@pytest.mark.parametrize('spec', REPRESENTATIVES)
+def test_init_arguments(spec):
+  contract.check_init_arguments(spec)
+
+
 @pytest.mark.parametrize('spec', CASES)
 def test_math(spec):
   contract.check_math(spec)
