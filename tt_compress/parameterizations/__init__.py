@@ -68,19 +68,24 @@ def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
   if isinstance(options.get('base'), Mapping):
     options['base'] = _make_base(name, rows, cols, options['base'])
   options.update(rows=rows, cols=cols)
-  if sizes:
-    return _solve(name, cls, options, sizes)
+  _check_complete(name, cls, options, sizes)
+  return _solve(name, cls, options, sizes) if sizes else cls(**options)
+
+
+def _check_complete(name, cls, options, sizes):
+  given = {*options, cls.rank_option} if sizes else {*options}
   missing = [
     field.name
     for field in dataclasses.fields(cls)
     if field.default is dataclasses.MISSING
     and field.default_factory is dataclasses.MISSING
-    and field.name not in options
+    and field.name not in given
   ]
   if missing:
-    instead = f', or one of {", ".join(_SIZES)}' if cls.rank_option else ''
+    # A size can take the place of a rank only.
+    is_rank = missing == [cls.rank_option]
+    instead = f', or one of {", ".join(_SIZES)}' if is_rank else ''
     raise ValueError(f'{name} needs {", ".join(missing)}{instead}')
-  return cls(**options)
 
 
 def _make_base(name, rows, cols, options):
@@ -122,11 +127,22 @@ def _check(name, cls, options):
         f'its options are {", ".join(valid) or "(none)"}'
       )
     is_spec = key == 'base' and isinstance(value, Mapping)
-    if not is_spec and not _suits(value, fields[key]):
+    if is_spec or _suits(value, fields[key]):
+      continue
+    if key == 'base':
       raise ValueError(
-        f'{name}: {key}={value!r} is {type(value).__name__}, '
-        f'expected {_told(fields[key])}'
+        f'{name}: base must be dict(name=...) with its options, got {value!r}'
       )
+    if choices := typing.get_args(fields[key]) * _is_literal(fields[key]):
+      raise ValueError(f'{name}: {key} must be one of {choices}, got {value!r}')
+    raise ValueError(
+      f'{name}: {key}={value!r} is {type(value).__name__}, '
+      f'expected {_told(fields[key])}'
+    )
+
+
+def _is_literal(hint):
+  return typing.get_origin(hint) is typing.Literal
 
 
 def _plain(value: Any) -> Any:
@@ -145,7 +161,7 @@ def _suits(value, hint):
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (types.UnionType, typing.Union):
     return any(_suits(value, argument) for argument in arguments)
-  if origin is typing.Literal:
+  if _is_literal(hint):
     return value in arguments
   if origin is tuple:
     return isinstance(value, tuple) and all(
