@@ -388,7 +388,7 @@ def test_a_size_in_place_of_a_rank(name):
     parameterizations.make(name, 1000, 384, **given, max_params=10)
   with pytest.raises(ValueError, match='both given; leave one out'):
     parameterizations.make(
-      name, 10, 10, compression_ratio=2, **{cls.rank_option: 2}
+      name, 10, 10, compression_ratio=2, **given, **{cls.rank_option: 2}
     )
 
 
