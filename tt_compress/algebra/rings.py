@@ -29,11 +29,6 @@ def full(cores: Cores) -> jax.Array:
   return trains.full(train(cores, _cut(cores)))
 
 
-def transpose(cores: Cores) -> Cores:
-  """The ring of the transposed matrix: I_k and J_k change places."""
-  return trains.transpose(cores)
-
-
 def train(cores: Cores, cut: int) -> Cores:
   """The train of two cores that the ring is when cut before core `cut`.
 

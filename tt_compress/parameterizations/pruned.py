@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import typing
 from typing import Literal
 
 import jax
@@ -62,11 +61,6 @@ class Pruned(wrapped.Wrapped):
   def __post_init__(self):
     super().__post_init__()
     self._set('every', base.positive_int('every', self.every))
-    schedules = typing.get_args(typing.get_type_hints(type(self))['schedule'])
-    if self.schedule not in schedules:
-      raise ValueError(
-        f'schedule must be one of {schedules}, got {self.schedule!r}'
-      )
     if self.schedule == 'cubic':
       self._check_cubic()
     else:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import math
-import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -40,9 +39,6 @@ class Quantized(wrapped.Wrapped):
     self._set('bits', base.positive_int('bits', self.bits))
     if not 2 <= self.bits <= 8:
       raise ValueError(f'bits must be from 2 to 8, got {self.bits}')
-    kinds = typing.get_args(typing.get_type_hints(type(self))['per'])
-    if self.per not in kinds:
-      raise ValueError(f'per must be one of {kinds}, got {self.per!r}')
 
   def pack(self, factors: base.Factors) -> dict[str, Any]:
     """The effective factors as a file holds them.
