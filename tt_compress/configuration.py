@@ -156,6 +156,8 @@ def defaults(
     weight_decay=0.0,
     momentum=0.0,
     clip_norm=config_dict.placeholder(float),
+    # Patterns of the paths of parameters that are not trained.
+    frozen=config_dict.placeholder(tuple),
   )
   # Data, evaluation and what else depends on the problem.
   config.update(settings)
@@ -238,8 +240,13 @@ def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
 _TINY_RANK = 8
 
 
-def _shrink_choice(choice: Mapping) -> dict:
-  """A rule's options without modes, which would not fit, at a low rank."""
+def _shrink_choice(choice: Mapping, scale: float) -> dict:
+  """A rule's options without modes, which would not fit, at a low rank.
+
+  Args:
+    choice: the options.
+    scale: of the steps of schedules.
+  """
   choice = {
     name: value
     for name, value in choice.items()
@@ -253,17 +260,21 @@ def _shrink_choice(choice: Mapping) -> dict:
       # The modes of a Tucker core are small in a tiny model.
       most = 2 if name == 'tucker_rank' else _TINY_RANK
       choice[name] = min(value, most) if isinstance(value, int) else 2
+    if name in ('begin', 'end', 'every'):
+      choice[name] = int(value * scale) or min(value, 1)
     if name == 'base':
-      choice[name] = _shrink_choice(value)
+      choice[name] = _shrink_choice(value, scale)
   return choice
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
   """Makes a run small enough for a laptop and a minute, without any files."""
+  scale = 150 / max(150, config.num_steps)
   config.num_steps = 150
   tasks.TASKS[config.task].shrink(config)
   config.compress = tuple(
-    (pattern, _shrink_choice(choice)) for pattern, choice in config.compress
+    (pattern, _shrink_choice(choice, scale))
+    for pattern, choice in config.compress
   )
   config.accumulation = 1
   config.optimizer.warmup_steps = min(30, config.optimizer.warmup_steps)

@@ -127,6 +127,8 @@ def print_results(results: dict, this: run.Run) -> None:
     f'this model, {results["num_params"]:,} parameters, '
     f'{results["seconds"] / 60:.1f} minutes:'
   )
+  if 'stored' in results:  # folders of earlier versions lack it
+    print(plan.stored(results['stored']))
   print(this.task.report('test', results['test']))
 
 
@@ -143,7 +145,13 @@ def main(argv) -> None:
       'predict': _predict,
       'plan': _plan,
     }[_MODE.value](run.Run(config, path))
-  except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
+  except (
+    ArithmeticError,
+    ImportError,
+    OSError,
+    RuntimeError,
+    ValueError,
+  ) as error:
     # What to do about it comes last, below the frames of other packages.
     traceback.print_exc()
     sys.exit(f'\nerror: {error}')

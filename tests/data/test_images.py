@@ -96,8 +96,8 @@ def test_the_digest_sees_pixels_labels_and_shape():
 
 
 def test_names_are_checked():
-  with pytest.raises(ValueError, match=r"'mnist'; there are \['digits', 'gen"):
-    images.load('mnist', 'train')
+  with pytest.raises(ValueError, match=r"'photos'; there are \['digits', 'gen"):
+    images.load('photos', 'train')
   with pytest.raises(ValueError, match="needs the option 'path'"):
     images.load('idx', 'train')
   with pytest.raises(ValueError, match="unknown option 'folder'"):
@@ -151,6 +151,23 @@ def test_the_digits_are_a_stand_in():
     row, col = (int(3.5 * place + 1.25) for place in (i, j))
     near = large[row : row + 2, col : col + 2].mean()
     assert near == pytest.approx(small[i, j], abs=0.15)
+
+
+def test_mnist_from_where_it_is_at_hand(folder, monkeypatch, tmp_path_factory):
+  # A folder that is asked for has no substitute.
+  with pytest.raises(FileNotFoundError, match='no t10k-images-idx3-ubyte'):
+    images.load('mnist', 'test', path='/nowhere')
+  assert len(images.load('mnist', 'test', path=str(folder))) == 7
+  data = tmp_path_factory.mktemp('data')
+  (data / 'mnist').symlink_to(folder)
+  monkeypatch.setenv('TT_COMPRESS_DATA', str(data))
+  found = images.load('mnist', 'train', num_validation=4)
+  assert len(found) == 19 and not found.is_stand_in
+  (data / 'mnist').unlink()
+  monkeypatch.setattr(tfds, 'is_prepared', lambda name: False)
+  pytest.importorskip('sklearn')
+  found = images.load('mnist', 'validation')
+  assert found.is_stand_in and 'a stand-in for MNIST' in found.name
 
 
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch):

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from tt_compress.nn import functional, linear, matrix
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, dense, pruned
 
 
 class Scaled(base.Parameterization):
@@ -116,3 +116,24 @@ def test_buffers_are_wrapped_as_such():
   factors = Deep(nnx.Rngs(0), num_layers=1).layers[0].factors
   assert isinstance(factors['state']['scale'], matrix.Buffer)
   assert isinstance(factors['matrix'], nnx.Param)
+
+
+def test_what_a_file_holds():
+  model = Deep(nnx.Rngs(0), num_layers=2)
+  spec = pruned.Pruned(
+    rows=3, cols=2, base=dense.Dense(rows=3, cols=2), sparsity=0.5, end=2
+  )
+  model.last = linear.Linear(3, 2, spec=spec, rngs=nnx.Rngs(1))
+  functional.project(model.last, jnp.asarray(2))
+  found = functional.stored_size(model)
+  # 9 weights and a scale of 32 bits; 3 of 6 weights with a bit for each place.
+  expected = {'layers/0': (10, 320), 'layers/1': (10, 320), 'last': (3, 102)}
+  assert found['matrices'] == expected
+  # And biases of 3, 3 and 2.
+  assert (found['numbers'], found['bits']) == (23 + 8, 742 + 8 * 32)
+
+
+def test_a_shared_matrix_is_stored_once():
+  model = Deep(nnx.Rngs(0), num_layers=2)
+  model.layers[1] = model.layers[0]
+  assert functional.stored_size(model)['numbers'] == 10 + 3 + 6

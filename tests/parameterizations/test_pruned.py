@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.parameterizations import contract, wrappers
-from tt_compress.parameterizations import wrapped
+from tt_compress.parameterizations import quantized, wrapped
 
 
 def zeros(factors):
@@ -107,3 +107,35 @@ def test_size_of_pruned_factors(kept, places):
   factors = {**factors, 'base': half}
   assert spec.stored_size(factors) == (kept, 16 * kept + places)
   assert spec.stored_size(wrapped.shapes(spec)) == (32, 32 * 32 + 32)
+
+
+@pytest.mark.parametrize(
+  'options, settled',
+  [
+    (dict(sparsity=0.5, begin=10, end=33, every=15), 33),
+    # Thresholds 0.1, 0.3, 0.4 from steps 0, 5 and 10.
+    (dict(max_threshold=0.4, every=5), 10),
+    (dict(max_threshold=0.5, every=5), 10),
+    (dict(max_threshold=0.1, every=5), 1),
+    (dict(max_threshold=0.4, increment=0.0), 1),
+  ],
+)
+def test_the_schedule_ends(options, settled, key):
+  if 'max_threshold' in options:
+    options = dict(schedule='threshold', sparsity=None, end=None) | options
+  spec = wrappers.make('pruned', 'low_rank', **options)
+  assert spec.settled_at == settled
+  around = wrapped_in_another(spec)
+  assert around.settled_at == settled
+  factors = contract.initialize(spec)(key)
+  project = wrappers.jit(spec.project)
+  after = [
+    zeros(project(factors, jnp.asarray(step))) for step in range(3 * settled)
+  ]
+  # Nothing more at any step of the rest, and something more at the last one.
+  assert max(after[: settled + 1]) == after[settled] == max(after)
+  assert after[settled] > max(after[:settled], default=-1) or settled == 1
+
+
+def wrapped_in_another(spec):
+  return quantized.Quantized(rows=spec.rows, cols=spec.cols, base=spec)

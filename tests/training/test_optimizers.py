@@ -223,3 +223,12 @@ def test_bad_configs_are_named(config, words):
 def test_num_steps_must_be_positive():
   with pytest.raises(ValueError, match='num_steps = 0'):
     optimizers.make({}, 0)
+
+
+def test_frozen_parameters_stay():
+  config = dict(name='adam', learning_rate=0.1, weight_decay=0.1)
+  free, frozen = run(config), run({**config, 'frozen': ('bi.*',)})
+  np.testing.assert_array_equal(frozen['bias'], PARAMS['bias'])
+  np.testing.assert_array_equal(frozen['matrix'], free['matrix'])
+  with pytest.raises(ValueError, match="'layers/0' matches none of 2 names"):
+    run({**config, 'frozen': ('layers/0',)})

@@ -100,14 +100,14 @@ def start(monkeypatch, tmp_path):
 
     monkeypatch.setattr(step, 'make_step', make_step)
     zeros = lambda shapes: jax.tree.map(
-      lambda a: np.zeros(a.shape, np.float32), shapes
+      lambda a: np.zeros(a.shape, a.dtype), shapes
     )
     monkeypatch.setattr(
       build,
       'initialize',
       lambda config, sharding: {
         'params': zeros(build.blueprint(config).params),
-        'buffers': {},
+        'buffers': zeros(build.blueprint(config).buffers),
       },
     )
     made = run.Run(config or make_config(), str(tmp_path / 'run'))
@@ -138,6 +138,28 @@ def test_the_loop_and_what_it_leaves(start):
   again = start(corrupt=lambda *_: pytest.fail('trained again'))
   assert again.train() == json.loads(json.dumps(results))
   assert again.task.evaluated == []
+
+
+def pruned(end):
+  config = make_config()
+  base = dict(name='low_rank', rank=2)
+  choice = dict(name='pruned', sparsity=0.5, end=end, base=base)
+  config.compress = (('embed', choice),)
+  return config
+
+
+def test_the_best_is_not_before_the_end_of_a_schedule(start):
+  results = start(pruned(end=5)).train()
+  assert results['best_step'] == NUM_STEPS
+  # Half of 2 (20 + 4) would be zero, had the step been a real one: all are 6.
+  matrices = results['stored']['matrices']
+  assert matrices['embed'] == (0, 0)
+  others = results['num_params'] - 48
+  assert results['stored']['numbers'] == others
+  assert results['stored']['ratio'] == results['dense_num_params'] / others
+  assert results['stored']['bits'] == 32 * others
+  with pytest.raises(ValueError, match='ends at step 7, after num_steps=6'):
+    start(pruned(end=7))
 
 
 class Killed(Exception):

@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import hashlib
+import os
 
 import numpy as np
+from absl import logging
 
 from tt_compress.data import drawings, idx, sources, text, tfds
 
@@ -17,6 +19,7 @@ class Images:
     images: uint8 [number, height, width] or [number, height, width, channels].
     labels: integers from 0, [number].
     name: where they come from, for messages.
+    is_stand_in: whether they take the place of the data that one wants.
 
   Raises:
     ValueError: not as many labels as images, none of them, or another dtype.
@@ -25,6 +28,7 @@ class Images:
   images: np.ndarray
   labels: np.ndarray
   name: str
+  is_stand_in: bool = False
 
   def __post_init__(self):
     if len(self.images) != len(self.labels):
@@ -93,6 +97,27 @@ def _idx(split, *, path, num_validation=5000):
   return whole if split == 'test' else _held_out(whole, split, num_validation)
 
 
+def _mnist(split, *, path=None, num_validation=5000):
+  """MNIST from where it is at hand, or a stand-in for it.
+
+  The folder `path` if there is one, $TT_COMPRESS_DATA/mnist, TFDS if it is
+  prepared there; else `digits`, which a warning and the name say.
+  """
+  shared = os.environ.get('TT_COMPRESS_DATA')
+  if path is None and shared and os.path.isdir(os.path.join(shared, 'mnist')):
+    path = os.path.join(shared, 'mnist')
+  if path is not None:
+    return _idx(split, path=path, num_validation=num_validation)
+  if tfds.is_prepared('mnist'):
+    return _tfds(split, name='mnist', num_validation=num_validation)
+  logging.warning(
+    'MNIST is not at hand: the digits of scikit-learn stand in for it. Set '
+    'data.path to a folder of its four idx files, or TT_COMPRESS_DATA to the '
+    'folder above mnist/'
+  )
+  return _digits(split)
+
+
 def _tfds(split, *, name, num_validation=5000, data_dir=None):
   """Any data set of TensorFlow Datasets with features 'image' and 'label'."""
   part = 'test' if split == 'test' else 'train'
@@ -123,8 +148,11 @@ def _held_out(whole, split, num_validation):
     )
   cut = len(whole) - num_validation
   kept = slice(cut) if split == 'train' else slice(cut, None)
-  return Images(
-    whole.images[kept], whole.labels[kept], f'{whole.name}, {split}'
+  return dataclasses.replace(
+    whole,
+    images=whole.images[kept],
+    labels=whole.labels[kept],
+    name=f'{whole.name}, {split}',
   )
 
 
@@ -132,15 +160,13 @@ def _digits(split, *, num_validation=200, num_test=297):
   """The 1,797 digits of scikit-learn, resized to 28 x 28: a stand-in."""
   images, labels = drawings.digits()
   name = 'digits of scikit-learn at 28 x 28, a stand-in for MNIST'
-  whole = Images(images, labels, name)
-  rest = len(whole) - num_test
-  if not 0 < num_test < len(whole):
-    raise ValueError(f'num_test={num_test} must be from 1 to {len(whole) - 1}')
+  rest = len(images) - num_test
+  if not 0 < num_test < len(images):
+    raise ValueError(f'num_test={num_test} must be from 1 to {len(images) - 1}')
   if split == 'test':
-    return Images(images[rest:], labels[rest:], f'{name}, test')
-  return _held_out(
-    Images(images[:rest], labels[:rest], name), split, num_validation
-  )
+    return Images(images[rest:], labels[rest:], f'{name}, test', True)
+  whole = Images(images[:rest], labels[:rest], name, True)
+  return _held_out(whole, split, num_validation)
 
 
 def _generated(
@@ -149,10 +175,12 @@ def _generated(
   """Noisy pictures of random patterns: for trying a run without any data."""
   sizes = dict(train=num_train, validation=num_validation, test=num_test)
   images, labels = drawings.patterns(split, sizes[split], num_classes)
-  return Images(images, labels, f'generated patterns, a stand-in, {split}')
+  name = f'generated patterns, a stand-in, {split}'
+  return Images(images, labels, name, True)
 
 
 SOURCES = {
+  'mnist': _mnist,
   'idx': _idx,
   'tfds': _tfds,
   'digits': _digits,

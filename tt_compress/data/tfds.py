@@ -82,6 +82,15 @@ def examples(name, part, features, *, data_dir=None, kind='feature'):
   return _rows(datasets, builder, name, part)
 
 
+def is_prepared(name, *, data_dir=None) -> bool:
+  """Whether a data set can be read without preparing anything."""
+  folder = data_dir or os.environ.get('TFDS_DATA_DIR') or None
+  try:
+    return _builder(_import(), name, folder).is_prepared()
+  except (ImportError, ValueError):
+    return False
+
+
 def _import():
   """Imports the library and the package that it needs but does not declare."""
   try:

@@ -76,6 +76,34 @@ def project(model: nnx.Module, step: jax.Array) -> None:
     module.update(module.spec.project(module.values(), step))
 
 
+def stored_size(model: nnx.Module) -> dict:
+  """What a file that holds a model needs.
+
+  Returns:
+    'numbers' and 'bits' of the model, zeros of pruned matrices left out, places
+    and scales counted; 'matrices', {path: (numbers, bits)}.
+  """
+  found = matrices(model)
+  sizes = {
+    path: module.spec.stored_size(module.values())
+    for path, module in found.items()
+  }
+  held = {
+    id(variable)
+    for module in found.values()
+    for variable in jax.tree.leaves(module.factors, is_leaf=matrix.is_variable)
+  }
+  others = [
+    node.get_value()
+    for _, node in nnx.iter_graph(model)
+    if matrix.is_variable(node) and id(node) not in held
+  ]
+  numbers, bits = zip(
+    *sizes.values(), *((a.size, 8 * a.nbytes) for a in others), strict=True
+  )
+  return {'numbers': sum(numbers), 'bits': sum(bits), 'matrices': sizes}
+
+
 def num_params(tree) -> int:
   """Number of scalars in a tree of arrays or of their shapes."""
   return sum(leaf.size for leaf in jax.tree.leaves(tree))

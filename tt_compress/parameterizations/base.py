@@ -133,6 +133,14 @@ class Parameterization:
     return ()
 
   @property
+  def settled_at(self) -> int:
+    """The step from which on `project` asks no more than it did before.
+
+    Earlier checkpoints are no candidates for the best one.
+    """
+    return 0
+
+  @property
   def num_params(self) -> int:
     """Number of trained parameters, from the spec alone."""
     return _num_params(self)

@@ -71,6 +71,17 @@ class Pruned(wrapped.Wrapped):
     masks = (f'mask/{name}' for name in wrapped.weights(self.base))
     return *super().buffers, *masks
 
+  @property
+  def settled_at(self):
+    if self.schedule == 'cubic':
+      own = self.end
+    elif self.increment == 0:
+      own = 1
+    else:
+      steps = (self.max_threshold - self.threshold) / self.increment
+      own = max(1, math.ceil(steps) * self.every)
+    return max(own, super().settled_at)
+
   def sparsity_at(self, step: int | jax.Array) -> jax.Array:
     """The fraction of pruned weights that 'cubic' asks for at a step."""
     passed = jnp.asarray(step - self.begin, jnp.float32)

@@ -76,6 +76,10 @@ class Wrapped(base.Parameterization):
   def buffers(self):
     return tuple(f'base/{name}' for name in self.base.buffers)
 
+  @property
+  def settled_at(self):
+    return self.base.settled_at
+
   def init(self, key, *, std, dtype=jnp.float32):
     return self._start(self.base.init(key, std=std, dtype=dtype))
 

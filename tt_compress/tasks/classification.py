@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import config_dict
 
 from tt_compress.data import examples, images
 from tt_compress.nn import functional
@@ -44,8 +45,10 @@ class Classification(base.Task):
   def defaults(cls):
     return dict(
       data=dict(
-        source='idx',  # a name in data.images.SOURCES
-        options={},  # of that source
+        source='mnist',  # a name in data.images.SOURCES
+        # Folder of that source, where it has one.
+        path=config_dict.placeholder(str),
+        options={},  # further ones
         batch_size=100,
         # Pixels enter the model as (value / 255 - mean) / std.
         mean=0.0,
@@ -63,6 +66,7 @@ class Classification(base.Task):
   @classmethod
   def shrink(cls, config):
     config.data.source = 'generated'
+    config.data.path = None
     config.data.options = {}
     first, *hidden, last = config.model.sizes
     config.model.sizes = (first, *(min(64, size) for size in hidden), last)
@@ -71,7 +75,10 @@ class Classification(base.Task):
   def images(self, split: str) -> images.Images:
     """The labeled images of 'train', 'validation' or 'test'."""
     data = self._config.data
-    return images.load(data.source, split, **data.options)
+    options = dict(data.options)
+    if data.get('path') is not None:
+      options['path'] = data.path
+    return images.load(data.source, split, **options)
 
   def prepare(self):
     sizes = self._config.model.sizes
@@ -89,7 +96,11 @@ class Classification(base.Task):
           f'the {sizes[-1]} at the end of model.sizes={tuple(sizes)}'
         )
     train = self.images('train')
-    return {'num_images': len(train), 'train_sha256': train.digest}
+    return {
+      'is_stand_in': train.is_stand_in,
+      'num_images': len(train),
+      'train_sha256': train.digest,
+    }
 
   def _batches(self, split, batch_size, **options) -> examples.Batches:
     found = self.images(split)

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tt_compress import rules
+
 DEFAULTS = {
   'name': 'adam',
   'learning_rate': 1e-3,
@@ -25,6 +27,7 @@ DEFAULTS = {
   'weight_decay': 0.0,
   'clip_norm': None,
   'model_dim': None,
+  'frozen': None,
 }
 # What b2 and eps mean where the config leaves them None: optax's own values.
 MOMENTS = {
@@ -45,7 +48,8 @@ def make(config, num_steps):
       is described in `make_schedule`. `b2` and `eps` left None take the
       optimizer's usual value, `momentum` is for sgd alone, `clip_norm` is a
       bound on the global norm of the gradients or None. Weight decay touches
-      only arrays with two or more axes.
+      only arrays with two or more axes. `frozen` are patterns of the paths of
+      parameters that stay as they are, e.g. ('layers/0/.*',).
     num_steps: number of updates in the whole run.
 
   Returns:
@@ -58,10 +62,27 @@ def make(config, num_steps):
   config = _validate(config, num_steps)
   schedule = make_schedule(config, num_steps)
   optimizer = _BUILDERS[config['name']](config, schedule)
-  if config['clip_norm'] is None:
-    return optimizer, schedule
-  clip = optax.clip_by_global_norm(config['clip_norm'])
-  return optax.chain(clip, optimizer), schedule
+  if config['clip_norm'] is not None:
+    clip = optax.clip_by_global_norm(config['clip_norm'])
+    optimizer = optax.chain(clip, optimizer)
+  if config['frozen']:
+    optimizer = _freeze(optimizer, config['frozen'])
+  return optimizer, schedule
+
+
+def _freeze(optimizer, patterns):
+  """Leaves the parameters alone whose path matches a pattern."""
+
+  def labels(params):
+    paths, structure = jax.tree_util.tree_flatten_with_path(params)
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
+    names = [name(path) for path, _ in paths]
+    found = rules.assign([(pattern, 'frozen') for pattern in patterns], names)
+    return structure.unflatten([found.get(name, 'trained') for name in names])
+
+  return optax.partition(
+    {'trained': optimizer, 'frozen': optax.set_to_zero()}, labels
+  )
 
 
 def make_schedule(config, num_steps):

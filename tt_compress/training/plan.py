@@ -113,6 +113,14 @@ def table(plan: dict) -> str:
   return '\n'.join(text)
 
 
+def stored(size: dict) -> str:
+  """What a file holds of a trained model, in one line."""
+  return (
+    f'stored in {size["numbers"]:,} numbers, ratio {size["ratio"]:.2f}; in '
+    f'{size["bits"] / 8000:,.1f} kB, ratio {size["bits_ratio"]:.2f}'
+  )
+
+
 def aligned(lines, right) -> list[str]:
   """Lines of cells in columns under a rule below the first line.
 
