@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from tt_compress.training import workdir
+from tt_compress.training import build, workdir
 
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
 
@@ -30,7 +30,7 @@ def machine() -> dict[str, Any]:
   """The processor, and how busy it is: the load averages of now."""
   pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   return {
-    'processor': _processor(),
+    'processor': build.processor(),
     'cores': os.cpu_count(),
     'memory_gib': round(pages / 2**30, 1),
     'backend': jax.default_backend(),
@@ -68,12 +68,3 @@ def _cell(value):
   if isinstance(value, float):
     return f'{value:.3g}'
   return f'{value:,}' if type(value) is int else str(value)
-
-
-def _processor():
-  try:
-    with open('/proc/cpuinfo') as lines:
-      names = [line.split(':')[1] for line in lines if 'model name' in line]
-  except OSError:
-    names = []
-  return names[0].strip() if names else platform.processor()

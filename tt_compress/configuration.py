@@ -150,6 +150,7 @@ def defaults(
     schedule='inverse_sqrt',
     warmup_steps=4000,
     final_scale=0.0,
+    milestones=config_dict.placeholder(tuple),  # steps
     b1=0.9,
     b2=config_dict.placeholder(float),  # None: the optimizer's usual value
     eps=config_dict.placeholder(float),
@@ -221,7 +222,7 @@ def finish(
 ) -> ml_collections.ConfigDict:
   """Applies the flags `tiny` and `dense`."""
   if arguments['tiny']:
-    _shrink(config)
+    shrink(config)
   return twin(config) if arguments['dense'] else config
 
 
@@ -267,7 +268,7 @@ def _shrink_choice(choice: Mapping, scale: float) -> dict:
   return choice
 
 
-def _shrink(config: ml_collections.ConfigDict) -> None:
+def shrink(config: ml_collections.ConfigDict) -> None:
   """Makes a run small enough for a laptop and a minute, without any files."""
   scale = 150 / max(150, config.num_steps)
   config.num_steps = 150

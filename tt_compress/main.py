@@ -1,6 +1,7 @@
 """The door: flags to a configuration to a mode; nothing else."""
 
 import os
+import shlex
 import sys
 import traceback
 
@@ -9,9 +10,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tt_compress.data import text
+from tt_compress.studies import report, study, table
 from tt_compress.training import origin, plan, run, workdir
 
-MODES = ('train', 'compress', 'evaluate', 'predict', 'plan')
+MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -57,6 +59,10 @@ def _load() -> tuple:
     return _from_trained(config, path), path
   if _INIT_FROM.value is not None:
     raise app.UsageError('--init_from goes with --mode=compress')
+  if _MODE.value == 'study':
+    return config, path or os.path.join('runs', study.name(config))
+  if 'study' in config:
+    raise app.UsageError(f'{config.name} is a study; run it with --mode=study')
   return config, path or os.path.join('runs', config.name)
 
 
@@ -132,12 +138,26 @@ def print_results(results: dict, this: run.Run) -> None:
   print(this.task.report('test', results['test']))
 
 
+def _study(this: study.Study) -> None:
+  command = f'python -m tt_compress.main {shlex.join(sys.argv[1:])}'
+  folder = this.config.study.output
+
+  def tell(result):
+    paths = report.write({**result, 'command': command}, folder)
+    logging.info('written: %s', ' '.join(paths))
+
+  print(table.markdown({**this.run(tell), 'command': command}))
+
+
 def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   try:
     config, path = _load()
     logging.info('%s in %s on %s', _MODE.value, path, jax.devices())
+    if _MODE.value == 'study':
+      _study(study.Study(config, path))
+      return
     {
       'train': _train,
       'compress': _train,

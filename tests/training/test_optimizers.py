@@ -167,6 +167,8 @@ def test_schedules(kind, rate):
 @pytest.mark.parametrize('kind', optimizers.SCHEDULES)
 def test_schedules_without_warmup_start_near_the_peak(kind):
   config = dict(schedule=kind, learning_rate=1.0, model_dim=1)
+  if kind == 'milestones':
+    config['milestones'] = (500,)
   _, schedule = optimizers.make(config, 1000)
   assert float(schedule(0)) == pytest.approx(1.0, abs=1e-4)
   assert np.isfinite(float(schedule(999)))
@@ -232,3 +234,21 @@ def test_frozen_parameters_stay():
   np.testing.assert_array_equal(frozen['matrix'], free['matrix'])
   with pytest.raises(ValueError, match="'layers/0' matches none of 2 names"):
     run({**config, 'frozen': ('layers/0',)})
+
+
+def test_milestones():
+  config = dict(
+    learning_rate=2.0,
+    schedule='milestones',
+    warmup_steps=2,
+    final_scale=0.5,
+    milestones=(3, 5),
+  )
+  _, schedule = optimizers.make(config, 6)
+  rates = [float(schedule(count)) for count in range(6)]
+  assert rates == [1.0, 2.0, 2.0, 1.0, 1.0, 0.5]
+  for wrong in ({'milestones': None}, {'schedule': 'constant'}):
+    with pytest.raises(ValueError, match='and for no other'):
+      optimizers.make({**config, **wrong}, 6)
+  with pytest.raises(ValueError, match=r'milestones = \(0,\) must be steps'):
+    optimizers.make({**config, 'milestones': (0,)}, 6)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib.metadata
+import os
+import platform
 from typing import Any
 
 import jax
@@ -90,6 +92,25 @@ def initialize(config, sharding) -> dict:
     return {'params': params, 'buffers': buffers}
 
   return jax.jit(init, out_shardings=sharding)(jax.random.key(config.seed))
+
+
+def processor() -> str:
+  """The name of the CPU, as far as the system tells it."""
+  try:
+    with open('/proc/cpuinfo') as lines:
+      names = [line.split(':')[1] for line in lines if 'model name' in line]
+  except OSError:
+    names = []
+  return names[0].strip() if names else platform.processor()
+
+
+def hardware() -> str:
+  """What the numbers of a run were made on."""
+  [kind] = {device.device_kind for device in jax.devices()}
+  cores = f'{os.cpu_count()} cores, {processor()}'
+  if jax.default_backend() == 'cpu':
+    return cores
+  return f'{jax.device_count()} x {kind}; host: {cores}'
 
 
 def versions() -> dict[str, str]:

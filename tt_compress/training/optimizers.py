@@ -20,6 +20,7 @@ DEFAULTS = {
   'schedule': 'constant',
   'warmup_steps': 0,
   'final_scale': 0.0,
+  'milestones': None,
   'b1': 0.9,
   'b2': None,
   'eps': None,
@@ -36,7 +37,7 @@ MOMENTS = {
   'lamb': {'b2': 0.999, 'eps': 1e-6},
   'sgd': {'b2': 0.0, 'eps': 0.0},
 }
-SCHEDULES = ('noam', 'inverse_sqrt', 'cosine', 'constant')
+SCHEDULES = ('noam', 'inverse_sqrt', 'cosine', 'constant', 'milestones')
 
 
 def make(config, num_steps):
@@ -95,6 +96,7 @@ def make_schedule(config, num_steps):
     cosine        p * t / w up to w, then
                   p * (f + (1 - f) * (1 + cos(pi (t - w) / (T - w))) / 2)
     constant      p * min(t / w, 1)
+    milestones    p * min(t / w, 1) * f^(number of milestones below t)
 
   Args:
     config: mapping with the keys of `DEFAULTS`, all present.
@@ -115,6 +117,9 @@ def make_schedule(config, num_steps):
       return peak * jnp.minimum(rise, jnp.sqrt(warmup / step))
     if kind == 'constant':
       return peak * rise
+    if kind == 'milestones':
+      passed = step > jnp.asarray(config['milestones'], jnp.float32)
+      return peak * rise * final ** jnp.sum(passed)
     length = max(num_steps - config['warmup_steps'], 1)
     done = jnp.clip((step - config['warmup_steps']) / length, 0.0, 1.0)
     fall = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
@@ -190,6 +195,7 @@ def _validate(config, num_steps):
   if not isinstance(num_steps, int) or num_steps < 1:
     raise ValueError(f'num_steps = {num_steps!r} must be a positive integer')
   _check_ranges(config)
+  _check_milestones(config)
   _check_warmup(config, num_steps)
   return config
 
@@ -221,6 +227,19 @@ def _check_ranges(config):
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or not is_right(value):
       raise ValueError(f'optimizer {name} = {value!r} must be {wanted}')
+
+
+def _check_milestones(config):
+  """Refuses what is no list of steps, or is one that nothing reads."""
+  milestones, kind = config['milestones'], config['schedule']
+  if (kind == 'milestones') != bool(milestones):
+    raise ValueError(
+      f'optimizer milestones = {milestones!r} and schedule = {kind!r}: steps '
+      "are needed for schedule 'milestones', and for no other"
+    )
+  steps = milestones or ()
+  if any(not isinstance(step, int) or step < 1 for step in steps):
+    raise ValueError(f'optimizer milestones = {milestones!r} must be steps')
 
 
 def _check_warmup(config, num_steps):

@@ -107,8 +107,14 @@ class Run:
       return variables
     return self._checkpoints.restore(abstract, which)
 
-  def _chosen(self) -> str:
+  @property
+  def chosen(self) -> str:
+    """Which checkpoint is evaluated, for `variables`."""
     return 'average' if self.config.checkpoint.average > 1 else 'best'
+
+  def close(self) -> None:
+    """Lets go of the checkpoints; for who makes many runs in one process."""
+    self._checkpoints.close()
 
   def train(self) -> dict:
     """Trains to the end, evaluates on the test split, and returns the results.
@@ -136,7 +142,7 @@ class Run:
         **description,
         'seconds': seconds,
         'params_sha256': folder.digest(state['params']),
-        'checkpoint': self._chosen(),
+        'checkpoint': self.chosen,
         'best_step': self._checkpoints.best_step(),
         'stored': self._stored(),
         'validation': self.evaluate('validation'),
@@ -159,11 +165,11 @@ class Run:
       )
     source = Run(origin.load_config(self.config), path)
     try:
-      trained = jax.device_get(source.variables(source._chosen()))
+      trained = jax.device_get(source.variables(source.chosen))
     except FileNotFoundError as error:
       raise ValueError(f'cannot start from init_from={path}: {error}') from None
     finally:
-      source._checkpoints.close()
+      source.close()
     self.task.adopt(path)
     variables, rows = origin.fit(self.config, source.config, trained)
     results = folder.read_results(path)
@@ -306,12 +312,12 @@ class Run:
 
   def evaluate(self, split: str = 'test') -> dict:
     """Scores of the chosen checkpoint, see the task's `evaluate`."""
-    return self.task.evaluate(self.variables(self._chosen()), split)
+    return self.task.evaluate(self.variables(self.chosen), split)
 
   def predict(self, lines, *, num_best: int = 1) -> list:
     """Answers lines with the chosen checkpoint; the n best of each."""
     self.task.check_lines()
-    return self.task.predict(self.variables(self._chosen()), lines, num_best)
+    return self.task.predict(self.variables(self.chosen), lines, num_best)
 
   def plan(self) -> dict:
     """The sizes of the model, see `training.plan`."""
@@ -351,7 +357,7 @@ class Run:
 
   def _stored(self) -> dict:
     """What a file of the chosen checkpoint holds, against the dense twin's."""
-    variables = self.variables(self._chosen())
+    variables = self.variables(self.chosen)
     model = functional.merge(self.blueprint.graphdef, **variables)
     size = functional.stored_size(model)
     dense = self.plan()['dense_num_params']

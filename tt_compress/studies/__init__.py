@@ -1,0 +1,1 @@
+"""A paper's table as a list of runs: running it, telling it."""

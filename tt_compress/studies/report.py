@@ -1,0 +1,33 @@
+"""Writes what is known of a study: numbers, a table, plots and a page."""
+
+import json
+import os
+from collections.abc import Mapping
+
+from tt_compress.studies import page, plots, table
+
+
+def write(result: Mapping, folder: str) -> list[str]:
+  """Writes NAME.json, NAME.md, NAME.png and NAME.html, each whole.
+
+  Args:
+    result: as `Study.run` returns it, with 'command'.
+    folder: made if missing.
+
+  Returns:
+    The paths.
+  """
+  os.makedirs(folder, exist_ok=True)
+  texts = {
+    'json': json.dumps(result, indent=1, ensure_ascii=False) + '\n',
+    'md': table.markdown(result),
+    'html': page.html(result),
+  }
+  paths = []
+  for ending, content in texts.items():
+    paths.append(os.path.join(folder, f'{result["name"]}.{ending}'))
+    partial = f'{paths[-1]}.{os.getpid()}.partial'
+    with open(partial, 'w', encoding='utf-8') as file:
+      file.write(content)
+    os.replace(partial, paths[-1])
+  return [*paths, plots.write(result, folder)]
