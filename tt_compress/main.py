@@ -146,7 +146,7 @@ def _study(this: study.Study) -> None:
     paths = report.write({**result, 'command': command}, folder)
     logging.info('written: %s', ' '.join(paths))
 
-  print(table.markdown({**this.run(tell), 'command': command}))
+  print(table.markdown({**this.train(tell), 'command': command}))
 
 
 def main(argv) -> None:

@@ -74,8 +74,9 @@ def _calls(made: run.Run) -> dict:
 
 def _seconds(function) -> float:
   """Of one call, from as many as fill the time of a measurement."""
-  count, start = 0, time.perf_counter()
-  while time.perf_counter() - start < _SECONDS:
+  count, passed, start = 0, 0.0, time.perf_counter()
+  while not count or passed < _SECONDS:
     function()
     count += 1
-  return (time.perf_counter() - start) / count
+    passed = time.perf_counter() - start
+  return passed / count

@@ -11,7 +11,7 @@ def write(result: Mapping, folder: str) -> list[str]:
   """Writes NAME.json, NAME.md, NAME.png and NAME.html, each whole.
 
   Args:
-    result: as `Study.run` returns it, with 'command'.
+    result: as `Study.train` returns it, with 'command'.
     folder: made if missing.
 
   Returns:

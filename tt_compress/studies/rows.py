@@ -164,7 +164,7 @@ def _override(config, name, value):
     raise ValueError(
       f'{name} is set for every run of a study; leave the override out'
     )
-  known = configuration.flatten(config)
+  known = configuration.flatten(config.to_dict())
   groups = {key.rpartition('.')[0] for key in known}
   if name not in known and name not in groups:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)

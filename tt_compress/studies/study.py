@@ -93,8 +93,8 @@ class Study:
       except ValueError as error:
         raise ValueError(f'row {row.id}: {error}') from error
 
-  def run(self, report=lambda result: None) -> dict:
-    """Runs what has not run yet, row by row.
+  def train(self, report=lambda result: None) -> dict:
+    """Trains what has not been trained yet, row by row.
 
     Args:
       report: gets what is known after every row.
