@@ -28,9 +28,7 @@ def test_divergence_from_the_log_uniform_prior(log_alpha):
 
 
 def test_penalty_is_the_weighted_sum(key):
-  spec = wrappers.make(
-    'variational_dropout', 'low_rank', num_examples=50, every=4
-  )
+  spec = wrappers.make('variational_dropout', 'low_rank', every=4)
   factors = wrappers.disturb(spec, contract.initialize(spec)(key))
   expected = 0
   for name, theta in factors['base'].items():
@@ -41,13 +39,13 @@ def test_penalty_is_the_weighted_sum(key):
     negative = 0.63576 * sigmoid - 0.5 * np.log(1 + np.exp(-log_alpha))
     expected += np.sum(0.63576 - negative)
   penalty = wrappers.jit(spec.penalty)
-  np.testing.assert_allclose(penalty(factors), 0.14 / 50 * expected, rtol=1e-4)
+  np.testing.assert_allclose(penalty(factors), 0.14 * expected, rtol=1e-4)
   project = wrappers.jit(spec.project)
   for step, beta in ((3, 0.14), (4, 0.21), (11, 0.28), (48, 0.98), (60, 1)):
     after = project(factors, jnp.asarray(step))
-    assert after['weight'] == pytest.approx(beta / 50)
-    assert spec.weight_at(step) == pytest.approx(beta / 50)
-  np.testing.assert_allclose(penalty(after), expected / 50, rtol=1e-4)
+    assert after['beta'] == pytest.approx(beta)
+    assert spec.beta_at(step) == pytest.approx(beta)
+  np.testing.assert_allclose(penalty(after), expected, rtol=1e-4)
 
 
 def test_gradients_of_the_penalty_are_finite(key):

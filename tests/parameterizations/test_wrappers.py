@@ -109,8 +109,7 @@ def test_make_refuses(name, changes, message):
 def test_make_names_what_is_missing():
   with pytest.raises(ValueError, match='quantized needs base'):
     parameterizations.make('quantized', 4, 3)
-  message = 'variational_dropout needs num_examples, every'
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ValueError, match='variational_dropout needs every'):
     parameterizations.make('variational_dropout', 4, 3, base=dict(name='dense'))
 
 
@@ -173,7 +172,7 @@ def test_what_the_base_asks_of_a_step_is_kept(key, name):
   if name == 'variational_dropout':
     log_alpha = spec.log_alpha(factors)['matrix']
     assert set(factors['log_sigma']) == {'matrix'}
-    own = 0.014 * np.sum(variational_dropout.divergence(log_alpha))
+    own = 0.14 * np.sum(variational_dropout.divergence(log_alpha))
   inner = spec._effective(factors)['matrix']
   expected = np.sum(np.abs(inner)) + own
   np.testing.assert_allclose(spec.penalty(factors), expected, rtol=1e-5)

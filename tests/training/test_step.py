@@ -82,6 +82,7 @@ def train(num_devices, accumulation, dropout):
     optimizer,
     mesh,
     seed=0,
+    num_examples=1,
     accumulation=accumulation,
   )
   state = step.initial_state(initial_variables(), optimizer, mesh)
@@ -210,7 +211,9 @@ def test_penalty_project_and_buffers():
   mesh = sharding.make_mesh(jax.devices()[:2])
   # Weight decay would move everything that the optimizer gets to see.
   optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1))
-  update = step.make_step(graphdef, squares, optimizer, mesh, seed=0)
+  update = step.make_step(
+    graphdef, squares, optimizer, mesh, seed=0, num_examples=20
+  )
   variables = {'params': params, 'buffers': buffers}
   state = step.initial_state(variables, optimizer, mesh)
   random = np.random.default_rng(0)
@@ -224,8 +227,8 @@ def test_penalty_project_and_buffers():
   for number in (1, 2):
     state, metrics = update(state, sharding.put(batch, mesh))
     errors = x @ (2 * matrix) - y
-    loss = np.sum(errors**2) / 4 + 0.5 * np.sum(matrix**2)
-    gradient = 2 * x.T @ (2 * errors) / 4 + matrix
+    loss = np.sum(errors**2) / 4 + 0.5 * np.sum(matrix**2) / 20
+    gradient = 2 * x.T @ (2 * errors) / 4 + matrix / 20
     assert metrics['loss'] == pytest.approx(loss, rel=1e-5)
     norm = np.linalg.norm(gradient)
     assert metrics['grad_norm'] == pytest.approx(norm, rel=1e-5)
@@ -280,6 +283,7 @@ def test_noise_on_weights_is_that_of_seed_and_step(num_devices, accumulation):
     optimizer,
     mesh,
     seed=5,
+    num_examples=1,
     accumulation=accumulation,
   )
   variables = {'params': params, 'buffers': buffers}

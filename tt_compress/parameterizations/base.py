@@ -115,7 +115,11 @@ class Parameterization:
     return x @ self.full(factors).astype(x.dtype).T
 
   def penalty(self, factors: Factors) -> jax.Array:
-    """A scalar that training adds to the loss, 0 by default."""
+    """A scalar that training adds to the loss, 0 by default.
+
+    It is in units of the summed loss over all examples of an epoch: the
+    training step divides it by their number.
+    """
     return jnp.zeros((), jnp.float32)
 
   def project(self, factors: Factors, step: jax.Array) -> Factors:
