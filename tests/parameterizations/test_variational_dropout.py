@@ -77,8 +77,12 @@ def test_weights_with_much_noise_are_zero():
   )
 
 
-@pytest.mark.parametrize('method', ['take', 'apply', 'attend'])
-def test_noise_over_a_matrix(method):
+METHODS = ('take', 'apply', 'attend')
+
+
+@pytest.mark.parametrize('shape', [(), (3,)], ids=['one key', 'keys'])
+@pytest.mark.parametrize('method', METHODS)
+def test_noise_over_a_matrix(method, shape):
   """Mean and variance of every output, and noise that examples do not share."""
   spec, factors = wrappers.draw('variational_dropout', 'dense')
   theta = np.asarray(factors['base']['matrix'], np.float64)
@@ -94,13 +98,28 @@ def test_noise_over_a_matrix(method):
   call = wrappers.jit(
     jax.vmap(lambda key: getattr(spec, method)(factors, x, key=key))
   )
-  draws = np.asarray(call(jax.random.split(jax.random.key(4), 4000)))
+  draws = np.asarray(call(jax.random.split(jax.random.key(4), (4000, *shape))))
   noise = (draws - mean) / np.sqrt(spread)
   # Standard errors over 4000 draws: 0.016 of means, 0.022 of variances.
   assert np.abs(noise.mean(0)).max() < 0.08
   assert np.abs(noise.var(0) - 1).max() < 0.12
   assert np.abs(np.mean(noise[:, 0] * noise[:, 1], 0)).max() < 0.08
   assert np.abs(np.mean(noise[:, 0, :-1] * noise[:, 0, 1:], 0)).max() < 0.08
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_noise_of_an_example_is_that_of_its_key(method):
+  """Whatever other examples there are; all positions of one have their own."""
+  spec, factors = wrappers.draw('variational_dropout', 'dense')
+  size = {'apply': wrappers.ROWS, 'attend': wrappers.COLS}.get(method)
+  x = jnp.ones((4, 2, size)) if size else jnp.full((4, 2), 7)
+  keys = jax.random.split(jax.random.key(2), 4)
+  call = lambda rows: getattr(spec, method)(factors, x[rows], key=keys[rows])
+  whole = call(jnp.arange(4))
+  for rows in (jnp.asarray([0, 1]), jnp.asarray([3, 2])):
+    contract.close(call(rows), whole[rows], 1e-6)
+  flat = np.asarray(whole).reshape(8, -1)
+  assert len(np.unique(flat.round(5), axis=0)) == 8
 
 
 def test_noise_over_factors_is_drawn_once_a_call():

@@ -180,6 +180,46 @@ def test_what_the_base_asks_of_a_step_is_kept(key, name):
   assert projected['base']['state']['count'] == 2
 
 
+@pytest.mark.parametrize(
+  'names, expected',
+  [
+    (('variational_dropout', 'dense'), True),
+    (('pruned', 'variational_dropout', 'dense'), True),
+    (('variational_dropout', 'tensor_train'), False),
+    # Noise on the weights before they are pruned, so on the matrix.
+    (('variational_dropout', 'pruned', 'dense'), False),
+    (('quantized', 'dense'), False),
+  ],
+)
+def test_examples_have_noise_of_their_own_over_the_matrix_itself(
+  names, expected
+):
+  assert wrappers.make(*names).draws_per_example is expected
+
+
+@pytest.mark.parametrize('name', ['pruned', 'quantized'])
+def test_noise_of_a_base_is_passed_on(name, key):
+  spec, factors = wrappers.draw(name, 'variational_dropout', 'dense')
+  keys = jax.random.split(key, 3)
+  inner = spec._effective(factors)
+  ids = jnp.asarray([2, 2, 5])
+  for method, argument in (
+    ('take', ids),
+    ('apply', jnp.ones((3, wrappers.ROWS))),
+    ('attend', jnp.ones((3, wrappers.COLS))),
+  ):
+    found = getattr(spec, method)(factors, argument, key=keys)
+    expected = getattr(spec.base, method)(inner, argument, key=keys)
+    contract.close(found, expected, 1e-6)
+    assert not np.allclose(found[0], found[1])
+
+
+def test_one_noise_on_a_matrix_is_enough():
+  for names in (('dense',), ('pruned', 'variational_dropout', 'dense')):
+    with pytest.raises(ValueError, match='leave out one variational_dropout'):
+      wrappers.make('variational_dropout', 'variational_dropout', *names)
+
+
 def test_size_of_nested_factors():
   """16 of 32 entries of 4 bits, their places, and a scale of 32 bits."""
   matrix = (jnp.arange(32.0) < 16).reshape(4, 8).astype(jnp.float32)

@@ -127,10 +127,10 @@ class FeedForward(nnx.Module):
     )
 
   def __call__(self, x, noise: Noise | None = None):
-    hidden = self.up(x, key=noise and noise.key())
+    hidden = self.up(x, noise)
     hidden = ACTIVATIONS[self.config.activation](hidden)
     hidden = dropout(hidden, self.config.dropout, noise)
-    return self.down(hidden, key=noise and noise.key())
+    return self.down(hidden, noise)
 
 
 class Residual(nnx.Module):
@@ -275,7 +275,7 @@ class Transformer(nnx.Module):
     return getattr(self, f'{side}_embed')
 
   def _embed(self, side, tokens, positions, noise):
-    rows = self._table(side)(tokens, key=noise and noise.key())
+    rows = self._table(side)(tokens, noise)
     # rows have variance 1/dim; scaled, they match the position features
     x = rows * self.config.model_dim**0.5 + positions
     return dropout(x.astype(self.dtype), self.config.dropout, noise)

@@ -30,7 +30,8 @@ class Parameterization:
   Factors keep their dtype, and products between factors are made in it;
   `apply` and `attend` return the dtype of x, `take` that of the factors. With
   key=None a call is deterministic and agrees with `full`; parameterizations
-  that add noise draw it from the key.
+  that add noise draw it from the key, or, where they draw for every example
+  anew, from one key for each entry of the first axis of ids or x.
 
   Attributes:
     rows: number of rows, the input size of a linear layer or a vocabulary.
@@ -93,7 +94,8 @@ class Parameterization:
       ids: integers [...]; as in indexing of arrays, negative ids count from
         the end and ids outside the matrix are moved to its nearest end, which
         `check_ids` would notice.
-      key: randomness, or None for the deterministic value.
+      key: randomness, one key or where `draws_per_example` also one for each
+        entry of the first axis; None for the deterministic value.
 
     Returns:
       [..., cols] in the dtype of the factors.
@@ -135,6 +137,11 @@ class Parameterization:
   @property
   def buffers(self) -> tuple[str, ...]:
     return ()
+
+  @property
+  def draws_per_example(self) -> bool:
+    """Whether noise is drawn for every example, not once for all of them."""
+    return False
 
   @property
   def num_params(self) -> int:

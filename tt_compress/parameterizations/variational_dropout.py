@@ -53,6 +53,11 @@ class VariationalDropout(wrapped.Wrapped):
 
   def __post_init__(self):
     super().__post_init__()
+    if self.base.draws_per_example:
+      raise ValueError(
+        f'base={self.base!r} already has noise on its weights; leave out one '
+        'variational_dropout of the two'
+      )
     self._set('every', base.positive_int('every', self.every))
     if not math.isfinite(self.log_sigma):
       raise ValueError(f'log_sigma must be finite, got {self.log_sigma}')
@@ -69,6 +74,10 @@ class VariationalDropout(wrapped.Wrapped):
   @property
   def buffers(self):
     return *super().buffers, 'beta'
+
+  @property
+  def draws_per_example(self):
+    return self._is_matrix
 
   def log_alpha(self, factors: base.Factors) -> dict:
     """log sigma^2 / theta^2 in [-clip, clip], float32, of every weight."""
@@ -87,7 +96,7 @@ class VariationalDropout(wrapped.Wrapped):
       drawn, key = self._draw(factors, key)
       return self.base.take(drawn, ids, key=key)
     theta, sigma = (a[ids] for a in self._theta_and_sigma(factors))
-    return theta + sigma * jax.random.normal(key, theta.shape, theta.dtype)
+    return theta + sigma * _normal(key, theta)
 
   def apply(self, factors, x, *, key=None):
     if key is None:
@@ -185,5 +194,10 @@ def _noisy_product(x, theta, sigma, key):
   """x theta + sqrt(x^2 sigma^2 + 1e-8) eps in the dtype of x."""
   mean = x @ theta.astype(x.dtype)
   variance = jnp.square(x) @ jnp.square(sigma).astype(x.dtype)
-  noise = jax.random.normal(key, mean.shape, x.dtype)
-  return mean + jnp.sqrt(variance + 1e-8) * noise
+  return mean + jnp.sqrt(variance + 1e-8) * _normal(key, mean)
+
+
+def _normal(key, like):
+  """Normal numbers of a shape, by one key or one for each of its first axis."""
+  draw = lambda key, like: jax.random.normal(key, like.shape, like.dtype)
+  return jax.vmap(draw)(key, like) if key.ndim else draw(key, like)
