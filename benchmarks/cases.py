@@ -74,7 +74,7 @@ RECOVERY = (
       ('pruned', dict(sparsity=0.9, end=1000)),
       ('quantized', dict(bits=8)),
       ('quantized', dict(bits=4, per='column')),
-      ('variational_dropout', dict(num_examples=1000, every=100)),
+      ('variational_dropout', dict(every=100)),
     )
   ),
 )

@@ -176,6 +176,13 @@ def test_bad_sequences_and_steps_are_refused():
     batching.Batches(source, target, **OPTIONS).batch(-1)
 
 
+def test_the_targets_of_an_epoch_are_counted():
+  batches = batching.Batches(*pairs(), **OPTIONS | dict(batch_multiple=8))
+  steps = range(batches.steps_per_epoch)
+  found = sum(np.count_nonzero(batches.batch(s)['targets']) for s in steps)
+  assert batches.num_targets == found
+
+
 def test_summary_counts_padding():
   ids = [[5, 6, 7]] * 3
   batches = batching.Batches(ids, ids, bucket_lengths=[8], batch_tokens=16)

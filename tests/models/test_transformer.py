@@ -8,6 +8,8 @@ from flax import nnx
 
 from tt_compress.models import transformer
 from tt_compress.nn import functional
+from tt_compress.nn.dropout import Noise
+from tt_compress.parameterizations import dense
 
 SMALL = dict(
   vocab_size=11,
@@ -302,3 +304,23 @@ def test_sinusoids_are_the_definition():
 def test_bad_options_are_refused(options, told):
   with pytest.raises(ValueError, match=told):
     nnx.eval_shape(lambda: make(**options))
+
+
+@pytest.mark.parametrize('tie_logits', [True, False])
+def test_every_product_gets_a_key_of_its_own(tie_logits, monkeypatch):
+  """Two lookups, three attentions of four, two blocks of two, the logits."""
+  keys = []
+  for name in ('take', 'apply', 'attend'):
+    method = getattr(dense.Dense, name)
+    monkeypatch.setattr(
+      dense.Dense,
+      name,
+      lambda self, factors, x, *, key, method=method: (
+        keys.append(key) or method(self, factors, x)
+      ),
+    )
+  noise = Noise(jax.random.key(0), jnp.arange(2))
+  make(tie_logits=tie_logits)(INPUTS, TARGETS, noise)
+  assert len(keys) == 2 + 3 * 4 + 2 * 2 + 1
+  distinct = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}
+  assert len(distinct) == len(keys)

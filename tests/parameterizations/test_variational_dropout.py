@@ -28,9 +28,7 @@ def test_divergence_from_the_log_uniform_prior(log_alpha):
 
 
 def test_penalty_is_the_weighted_sum(key):
-  spec = wrappers.make(
-    'variational_dropout', 'low_rank', num_examples=50, every=4
-  )
+  spec = wrappers.make('variational_dropout', 'low_rank', every=4)
   factors = wrappers.disturb(spec, contract.initialize(spec)(key))
   expected = 0
   for name, theta in factors['base'].items():
@@ -41,13 +39,13 @@ def test_penalty_is_the_weighted_sum(key):
     negative = 0.63576 * sigmoid - 0.5 * np.log(1 + np.exp(-log_alpha))
     expected += np.sum(0.63576 - negative)
   penalty = wrappers.jit(spec.penalty)
-  np.testing.assert_allclose(penalty(factors), 0.14 / 50 * expected, rtol=1e-4)
+  np.testing.assert_allclose(penalty(factors), 0.14 * expected, rtol=1e-4)
   project = wrappers.jit(spec.project)
   for step, beta in ((3, 0.14), (4, 0.21), (11, 0.28), (48, 0.98), (60, 1)):
     after = project(factors, jnp.asarray(step))
-    assert after['weight'] == pytest.approx(beta / 50)
-    assert spec.weight_at(step) == pytest.approx(beta / 50)
-  np.testing.assert_allclose(penalty(after), expected / 50, rtol=1e-4)
+    assert after['beta'] == pytest.approx(beta)
+    assert spec.beta_at(step) == pytest.approx(beta)
+  np.testing.assert_allclose(penalty(after), expected, rtol=1e-4)
 
 
 def test_gradients_of_the_penalty_are_finite(key):
@@ -79,8 +77,12 @@ def test_weights_with_much_noise_are_zero():
   )
 
 
-@pytest.mark.parametrize('method', ['take', 'apply', 'attend'])
-def test_noise_over_a_matrix(method):
+METHODS = ('take', 'apply', 'attend')
+
+
+@pytest.mark.parametrize('shape', [(), (3,)], ids=['one key', 'keys'])
+@pytest.mark.parametrize('method', METHODS)
+def test_noise_over_a_matrix(method, shape):
   """Mean and variance of every output, and noise that examples do not share."""
   spec, factors = wrappers.draw('variational_dropout', 'dense')
   theta = np.asarray(factors['base']['matrix'], np.float64)
@@ -96,13 +98,28 @@ def test_noise_over_a_matrix(method):
   call = wrappers.jit(
     jax.vmap(lambda key: getattr(spec, method)(factors, x, key=key))
   )
-  draws = np.asarray(call(jax.random.split(jax.random.key(4), 4000)))
+  draws = np.asarray(call(jax.random.split(jax.random.key(4), (4000, *shape))))
   noise = (draws - mean) / np.sqrt(spread)
   # Standard errors over 4000 draws: 0.016 of means, 0.022 of variances.
   assert np.abs(noise.mean(0)).max() < 0.08
   assert np.abs(noise.var(0) - 1).max() < 0.12
   assert np.abs(np.mean(noise[:, 0] * noise[:, 1], 0)).max() < 0.08
   assert np.abs(np.mean(noise[:, 0, :-1] * noise[:, 0, 1:], 0)).max() < 0.08
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_noise_of_an_example_is_that_of_its_key(method):
+  """Whatever other examples there are; all positions of one have their own."""
+  spec, factors = wrappers.draw('variational_dropout', 'dense')
+  size = {'apply': wrappers.ROWS, 'attend': wrappers.COLS}.get(method)
+  x = jnp.ones((4, 2, size)) if size else jnp.full((4, 2), 7)
+  keys = jax.random.split(jax.random.key(2), 4)
+  call = lambda rows: getattr(spec, method)(factors, x[rows], key=keys[rows])
+  whole = call(jnp.arange(4))
+  for rows in (jnp.asarray([0, 1]), jnp.asarray([3, 2])):
+    contract.close(call(rows), whole[rows], 1e-6)
+  flat = np.asarray(whole).reshape(8, -1)
+  assert len(np.unique(flat.round(5), axis=0)) == 8
 
 
 def test_noise_over_factors_is_drawn_once_a_call():
@@ -143,3 +160,18 @@ def test_noise_has_gradients_by_both(base_name):
     x.astype(jnp.bfloat16),
   )
   assert half.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize('start, rise', [(0.14, 0.07), (0.1, 0.3), (1.0, 0.5)])
+def test_beta_settles(start, rise):
+  spec = wrappers.make(
+    'variational_dropout',
+    'low_rank',
+    every=3,
+    beta_start=start,
+    beta_step=rise,
+  )
+  betas = [float(spec.beta_at(step)) for step in range(60)]
+  assert spec.settled_at == betas.index(1.0)
+  still = wrappers.make('variational_dropout', 'low_rank', beta_step=0.0)
+  assert still.settled_at == 0

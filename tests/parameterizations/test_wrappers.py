@@ -109,8 +109,7 @@ def test_make_refuses(name, changes, message):
 def test_make_names_what_is_missing():
   with pytest.raises(ValueError, match='quantized needs base'):
     parameterizations.make('quantized', 4, 3)
-  message = 'variational_dropout needs num_examples, every'
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ValueError, match='variational_dropout needs every'):
     parameterizations.make('variational_dropout', 4, 3, base=dict(name='dense'))
 
 
@@ -173,12 +172,52 @@ def test_what_the_base_asks_of_a_step_is_kept(key, name):
   if name == 'variational_dropout':
     log_alpha = spec.log_alpha(factors)['matrix']
     assert set(factors['log_sigma']) == {'matrix'}
-    own = 0.014 * np.sum(variational_dropout.divergence(log_alpha))
+    own = 0.14 * np.sum(variational_dropout.divergence(log_alpha))
   inner = spec._effective(factors)['matrix']
   expected = np.sum(np.abs(inner)) + own
   np.testing.assert_allclose(spec.penalty(factors), expected, rtol=1e-5)
   projected = spec.project(factors, jnp.asarray(1))
   assert projected['base']['state']['count'] == 2
+
+
+@pytest.mark.parametrize(
+  'names, expected',
+  [
+    (('variational_dropout', 'dense'), True),
+    (('pruned', 'variational_dropout', 'dense'), True),
+    (('variational_dropout', 'tensor_train'), False),
+    # Noise on the weights before they are pruned, so on the matrix.
+    (('variational_dropout', 'pruned', 'dense'), False),
+    (('quantized', 'dense'), False),
+  ],
+)
+def test_examples_have_noise_of_their_own_over_the_matrix_itself(
+  names, expected
+):
+  assert wrappers.make(*names).draws_per_example is expected
+
+
+@pytest.mark.parametrize('name', ['pruned', 'quantized'])
+def test_noise_of_a_base_is_passed_on(name, key):
+  spec, factors = wrappers.draw(name, 'variational_dropout', 'dense')
+  keys = jax.random.split(key, 3)
+  inner = spec._effective(factors)
+  ids = jnp.asarray([2, 2, 5])
+  for method, argument in (
+    ('take', ids),
+    ('apply', jnp.ones((3, wrappers.ROWS))),
+    ('attend', jnp.ones((3, wrappers.COLS))),
+  ):
+    found = getattr(spec, method)(factors, argument, key=keys)
+    expected = getattr(spec.base, method)(inner, argument, key=keys)
+    contract.close(found, expected, 1e-6)
+    assert not np.allclose(found[0], found[1])
+
+
+def test_one_noise_on_a_matrix_is_enough():
+  for names in (('dense',), ('pruned', 'variational_dropout', 'dense')):
+    with pytest.raises(ValueError, match='leave out one variational_dropout'):
+      wrappers.make('variational_dropout', 'variational_dropout', *names)
 
 
 def test_size_of_nested_factors():

@@ -26,7 +26,7 @@ PRUNED = dict(sparsity=0.3, end=1)
 WRAPPERS = {
   'pruned': PRUNED,
   'quantized': dict(bits=8, per='column'),
-  'variational_dropout': dict(num_examples=10, every=5),
+  'variational_dropout': dict(every=5),
 }
 
 

@@ -82,6 +82,15 @@ def test_loss_is_its_definition_without_the_padding(smoothing):
   np.testing.assert_allclose(total, -np.sum(wanted * log_p), rtol=1e-4)
 
 
+def test_examples_are_what_the_loss_of_an_epoch_weighs():
+  task = make_task(make_config())
+  model = functional.merge(task._graphdef, **known_variables())
+  batches = task.train_batches(batch_multiple=3)
+  steps = range(batches.steps_per_epoch)
+  weights = [task.loss(model, batches.batch(step))[1] for step in steps]
+  assert task.num_examples == sum(weights) == 30
+
+
 def test_the_order_of_training_is_that_of_the_seed():
   labels = lambda **settings: (
     make_task(make_config(**settings)).train_batches().batch(0)['labels']

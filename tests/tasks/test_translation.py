@@ -70,6 +70,24 @@ def test_loss_shifts_targets_and_leaves_padding_out(task_and_variables):
   np.testing.assert_allclose(total, 5 * log_normalizer - 2, rtol=1e-6)
 
 
+def test_examples_are_what_the_loss_of_an_epoch_weighs(task_and_variables):
+  task, _ = task_and_variables
+  task = translation.Translation(
+    task._config.copy_and_resolve_references(), task._graphdef, None
+  )
+  task._config.data.max_length = 5  # leaves pairs out
+  task._config.data.batch_tokens = 8
+  alone = task.num_examples
+  batches = task.train_batches(batch_multiple=8)
+  model = lambda inputs, *_: jnp.zeros((*inputs.shape, 40))
+  steps = range(batches.steps_per_epoch)
+  assert len(steps) > 1
+  weights = [task.loss(model, batches.batch(step))[1] for step in steps]
+  assert alone == task.num_examples == sum(weights)
+  every = sum(len(task.vocabulary.encode([t])[0]) + 1 for _, t in PAIRS)
+  assert 0 < alone < every
+
+
 def test_every_line_gets_its_translations(task_and_variables):
   task, variables = task_and_variables
   lines = ['ein Hund', '', ' '.join(['eine Katze'] * 30), '  ', 'Hund']

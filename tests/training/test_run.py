@@ -54,6 +54,7 @@ class Task(base.Task):
 
   metrics = {'bleu': 'max', 'loss': 'min'}
   loss = None
+  num_examples = 70
 
   def __init__(self):
     self.data = Batches()
@@ -86,6 +87,8 @@ def start(monkeypatch, tmp_path):
 
   def start(config=None, corrupt=lambda number, params, measured: None):
     def make_step(*_, **options):
+      assert options['num_examples'] == 70
+
       def update(state, batch):
         number = int(state['step']) + 1
         state = dict(state, step=jnp.asarray(number, jnp.int32))

@@ -90,9 +90,14 @@ class Batches:
       'positions': positions,
     }
 
+  @property
+  def num_targets(self):
+    """Target ids of an epoch, with an end id for every pair."""
+    return int(np.sum(self._target.lengths + 1))
+
   def summary(self):
     """Says in one line how many steps, which shapes and how much padding."""
-    slots = tokens = 0
+    slots = 0
     shapes = []
     for length, size, members in zip(
       self.bucket_lengths, self.batch_sizes, self._members, strict=True
@@ -100,10 +105,10 @@ class Batches:
       if len(members):
         shapes.append(f'{size}x{length}')
         slots += -(-len(members) // size) * size * length
-        tokens += int(np.sum(self._target.lengths[members] + 1))
+    padding = 1 - self.num_targets / slots
     return (
       f'{len(self._source)} pairs, {self.steps_per_epoch} steps an epoch, '
-      f'batches {" ".join(shapes)}, {1 - tokens / slots:.1%} target padding'
+      f'batches {" ".join(shapes)}, {padding:.1%} target padding'
     )
 
   def _plan(self, epoch):

@@ -63,5 +63,5 @@ class MLP(nnx.Module):
     x = x.astype(self.dtype)
     activation = ACTIVATIONS[self.config.activation]
     for number, layer in enumerate(self.layers):
-      x = layer(activation(x) if number else x, key=noise and noise.key())
+      x = layer(activation(x) if number else x, noise)
     return x.astype(jnp.float32)

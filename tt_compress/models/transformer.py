@@ -127,10 +127,10 @@ class FeedForward(nnx.Module):
     )
 
   def __call__(self, x, noise: Noise | None = None):
-    hidden = self.up(x, key=noise and noise.key())
+    hidden = self.up(x, noise)
     hidden = ACTIVATIONS[self.config.activation](hidden)
     hidden = dropout(hidden, self.config.dropout, noise)
-    return self.down(hidden, key=noise and noise.key())
+    return self.down(hidden, noise)
 
 
 class Residual(nnx.Module):
@@ -275,17 +275,17 @@ class Transformer(nnx.Module):
     return getattr(self, f'{side}_embed')
 
   def _embed(self, side, tokens, positions, noise):
-    rows = self._table(side)(tokens, key=noise and noise.key())
+    rows = self._table(side)(tokens, noise)
     # rows have variance 1/dim; scaled, they match the position features
     x = rows * self.config.model_dim**0.5 + positions
     return dropout(x.astype(self.dtype), self.config.dropout, noise)
 
   def project(
-    self, x: Float[Array, '*batch dim']
+    self, x: Float[Array, '*batch dim'], noise: Noise | None = None
   ) -> Float[Array, '*batch vocab']:
     """Logits of the decoder's features, float32."""
     table = self._table('target') if self.config.tie_logits else self.logits
-    logits = table.attend(x).astype(jnp.float32)
+    logits = table.attend(x, noise).astype(jnp.float32)
     if self.logits_bias is None:
       return logits
     return logits + self.logits_bias.get_value()
@@ -311,7 +311,8 @@ class Transformer(nnx.Module):
       inputs: source tokens.
       decoder_inputs: target tokens shifted right, starting with the begin
         token.
-      noise: keys of the dropout; None means deterministic.
+      noise: keys of dropout and of stochastic matrices; None means
+        deterministic.
     """
     memory, memory_mask = self.encode(inputs, noise)
     length = decoder_inputs.shape[1]
@@ -319,7 +320,7 @@ class Transformer(nnx.Module):
     positions = sinusoids(length, self.config.model_dim)
     x = self._embed('target', decoder_inputs, positions, noise)
     x = self.decoder(x, memory, causal_mask, memory_mask, noise)
-    return self.project(x)
+    return self.project(x, noise)
 
   def memory_keys_values(self, memory: Float[Array, 'batch source dim']):
     """Keys and values of the memory for every decoder layer."""

@@ -67,8 +67,8 @@ class Attention(nnx.Module):
   ) -> tuple[jax.Array, jax.Array]:
     """Keys and values of `x`, each [batch, source, heads, head_dim]."""
     return (
-      self._split_heads(self.key(x, key=noise and noise.key())),
-      self._split_heads(self.value(x, key=noise and noise.key())),
+      self._split_heads(self.key(x, noise)),
+      self._split_heads(self.value(x, noise)),
     )
 
   def attend(
@@ -80,10 +80,10 @@ class Attention(nnx.Module):
     noise=None,
   ) -> Float[Array, 'batch length dim']:
     """Attends from `x` to keys and values where `mask` is true."""
-    query = self._split_heads(self.query(x, key=noise and noise.key()))
+    query = self._split_heads(self.query(x, noise))
     heads = jax.nn.dot_product_attention(query, keys, values, mask=mask)
     merged = heads.reshape(*x.shape[:-1], math.prod(heads.shape[-2:]))
-    return self.out(merged, key=noise and noise.key())
+    return self.out(merged, noise)
 
   def __call__(self, x, source, mask, noise=None):
     """Attends from `x` to `source`, both [batch, length, dim]."""

@@ -24,7 +24,7 @@ class Noise:
     self._count = 0
 
   def key(self) -> jax.Array:
-    """A fresh key common to all examples, for noise on weights."""
+    """A fresh key common to all examples, for weights drawn once."""
     self._count += 1
     return jax.random.fold_in(self._key, self._count)
 

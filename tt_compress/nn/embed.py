@@ -1,10 +1,10 @@
 """An embedding, and the output layer that is its transpose."""
 
-import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from tt_compress.nn import matrix
+from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import base, dense
 
 
@@ -35,13 +35,13 @@ class Embed(matrix.Matrix):
     )
 
   def __call__(
-    self, ids: Int[Array, '*batch'], *, key: jax.Array | None = None
+    self, ids: Int[Array, '*batch'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
-    """W[ids], in the dtype of the factors."""
-    return self.spec.take(self.values(), ids, key=key)
+    """W[ids], in the dtype of the factors; `noise` is for stochastic W."""
+    return self.spec.take(self.values(), ids, key=self._key(noise))
 
   def attend(
-    self, x: Float[Array, '*batch cols'], *, key: jax.Array | None = None
+    self, x: Float[Array, '*batch cols'], noise: Noise | None = None
   ) -> Float[Array, '*batch rows']:
     """x W^T, the logits of every id, in the dtype of `x`."""
-    return self.spec.attend(self.values(), x, key=key)
+    return self.spec.attend(self.values(), x, key=self._key(noise))

@@ -64,7 +64,7 @@ def matrices(model: nnx.Module) -> dict[str, matrix.Matrix]:
 
 
 def penalty(model: nnx.Module) -> jax.Array | float:
-  """Sum of the penalties of all matrices, to be added to a loss."""
+  """Sum of the penalties of all matrices, in units of the loss of an epoch."""
   return sum(
     module.spec.penalty(module.values()) for module in matrices(model).values()
   )

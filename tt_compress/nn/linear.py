@@ -1,11 +1,11 @@
 """A linear layer over any parameterization."""
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from tt_compress.nn import matrix
+from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import base, dense
 
 
@@ -39,10 +39,10 @@ class Linear(matrix.Matrix):
     self.bias = nnx.Param(jnp.zeros(cols)) if use_bias else None
 
   def __call__(
-    self, x: Float[Array, '*batch rows'], *, key: jax.Array | None = None
+    self, x: Float[Array, '*batch rows'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
-    """Applies the layer in the dtype of `x`; `key` is for stochastic W."""
-    y = self.spec.apply(self.values(), x, key=key)
+    """Applies the layer in the dtype of `x`; `noise` is for stochastic W."""
+    y = self.spec.apply(self.values(), x, key=self._key(noise))
     if self.bias is None:
       return y
     return y + self.bias.get_value().astype(y.dtype)

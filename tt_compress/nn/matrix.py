@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import base
 
 
@@ -74,3 +75,9 @@ class Matrix(nnx.Module):
   def full(self) -> jax.Array:
     """W itself, [rows, cols]."""
     return self.spec.full(self.values())
+
+  def _key(self, noise: Noise | None) -> jax.Array | None:
+    """What the spec draws from in one call: a key, or one an example."""
+    if noise is None:
+      return None
+    return noise.keys() if self.spec.draws_per_example else noise.key()

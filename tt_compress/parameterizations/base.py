@@ -30,7 +30,8 @@ class Parameterization:
   Factors keep their dtype, and products between factors are made in it;
   `apply` and `attend` return the dtype of x, `take` that of the factors. With
   key=None a call is deterministic and agrees with `full`; parameterizations
-  that add noise draw it from the key.
+  that add noise draw it from the key, or, where they draw for every example
+  anew, from one key for each entry of the first axis of ids or x.
 
   Attributes:
     rows: number of rows, the input size of a linear layer or a vocabulary.
@@ -93,7 +94,8 @@ class Parameterization:
       ids: integers [...]; as in indexing of arrays, negative ids count from
         the end and ids outside the matrix are moved to its nearest end, which
         `check_ids` would notice.
-      key: randomness, or None for the deterministic value.
+      key: randomness, one key or where `draws_per_example` also one for each
+        entry of the first axis; None for the deterministic value.
 
     Returns:
       [..., cols] in the dtype of the factors.
@@ -115,7 +117,11 @@ class Parameterization:
     return x @ self.full(factors).astype(x.dtype).T
 
   def penalty(self, factors: Factors) -> jax.Array:
-    """A scalar that training adds to the loss, 0 by default."""
+    """A scalar that training adds to the loss, 0 by default.
+
+    It is in units of the summed loss over all examples of an epoch: the
+    training step divides it by their number.
+    """
     return jnp.zeros((), jnp.float32)
 
   def project(self, factors: Factors, step: jax.Array) -> Factors:
@@ -139,6 +145,11 @@ class Parameterization:
     Earlier checkpoints are no candidates for the best one.
     """
     return 0
+
+  @property
+  def draws_per_example(self) -> bool:
+    """Whether noise is drawn for every example, not once for all of them."""
+    return False
 
   @property
   def num_params(self) -> int:

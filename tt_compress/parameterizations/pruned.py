@@ -78,8 +78,8 @@ class Pruned(wrapped.Wrapped):
     elif self.increment == 0:
       own = 1
     else:
-      steps = (self.max_threshold - self.threshold) / self.increment
-      own = max(1, math.ceil(steps) * self.every)
+      rises = round((self.max_threshold - self.threshold) / self.increment, 6)
+      own = max(1, math.ceil(rises) * self.every)
     return max(own, super().settled_at)
 
   def sparsity_at(self, step: int | jax.Array) -> jax.Array:

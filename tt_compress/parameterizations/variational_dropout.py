@@ -16,8 +16,8 @@ class VariationalDropout(wrapped.Wrapped):
   """The matrix of a base with weights w = theta + sigma eps, eps ~ N(0, 1).
 
   factors = {'base': theta, those of the base, 'log_sigma': {weight: of its
-  shape}, 'weight': a buffer, the factor before the penalty}. With a = sigma^2 /
-  theta^2 and log a kept in [-clip, clip], the penalty is `weight` times the sum
+  shape}, 'beta': a buffer, the factor before the penalty}. With a = sigma^2 /
+  theta^2 and log a kept in [-clip, clip], the penalty is beta times the sum
   over all entries of the divergence from the log-uniform prior
 
     KL(a) = k1 - k1 sigmoid(k2 + k3 log a) + 0.5 log(1 + 1 / a),
@@ -28,12 +28,9 @@ class VariationalDropout(wrapped.Wrapped):
   drawn for every example anew would give them (local reparametrization), and
   rows of `take` one each; over another base a call draws all weights once.
 
-  The loss is a mean over examples, so weight = beta / num_examples with
-  beta = min(1, beta_start + beta_step floor(step / every)), set by `project`.
+  `project` sets beta = min(1, beta_start + beta_step floor(step / every)).
 
   Attributes:
-    num_examples: the examples of an epoch, counted as the loss counts them:
-      target tokens where it is a mean over tokens.
     every: steps after which beta rises; those of an epoch in the reference.
     log_sigma: at the start.
     threshold: log a from which on a weight is zero; 3 is a dropout rate of
@@ -47,7 +44,6 @@ class VariationalDropout(wrapped.Wrapped):
     neural networks", section 4; "Compressed Transformer", row slides-M4.
   """
 
-  num_examples: int
   every: int
   log_sigma: float = -5.0
   threshold: float = 3.0
@@ -57,8 +53,12 @@ class VariationalDropout(wrapped.Wrapped):
 
   def __post_init__(self):
     super().__post_init__()
-    for name in ('num_examples', 'every'):
-      self._set(name, base.positive_int(name, getattr(self, name)))
+    if self.base.draws_per_example:
+      raise ValueError(
+        f'base={self.base!r} already has noise on its weights; leave out one '
+        'variational_dropout of the two'
+      )
+    self._set('every', base.positive_int('every', self.every))
     if not math.isfinite(self.log_sigma):
       raise ValueError(f'log_sigma must be finite, got {self.log_sigma}')
     if not -self.clip < self.threshold < self.clip < math.inf:
@@ -73,18 +73,29 @@ class VariationalDropout(wrapped.Wrapped):
 
   @property
   def buffers(self):
-    return *super().buffers, 'weight'
+    return *super().buffers, 'beta'
+
+  @property
+  def draws_per_example(self):
+    return self._is_matrix
+
+  @property
+  def settled_at(self):
+    own = 0
+    if self.beta_step:
+      rises = round((1 - self.beta_start) / self.beta_step, 6)
+      own = math.ceil(rises) * self.every
+    return max(own, super().settled_at)
 
   def log_alpha(self, factors: base.Factors) -> dict:
     """log sigma^2 / theta^2 in [-clip, clip], float32, of every weight."""
     theta = wrapped.select(self.base, factors['base'])
     return jax.tree.map(self._log_alpha, theta, factors['log_sigma'])
 
-  def weight_at(self, step: int | jax.Array) -> jax.Array:
-    """beta / num_examples at a step."""
+  def beta_at(self, step: int | jax.Array) -> jax.Array:
+    """The factor before the penalty after a number of steps."""
     rises = jnp.asarray(step // self.every, jnp.float32)
-    beta = jnp.minimum(self.beta_start + self.beta_step * rises, 1)
-    return beta / self.num_examples
+    return jnp.minimum(self.beta_start + self.beta_step * rises, 1)
 
   def take(self, factors, ids, *, key=None):
     if key is None:
@@ -93,7 +104,7 @@ class VariationalDropout(wrapped.Wrapped):
       drawn, key = self._draw(factors, key)
       return self.base.take(drawn, ids, key=key)
     theta, sigma = (a[ids] for a in self._theta_and_sigma(factors))
-    return theta + sigma * jax.random.normal(key, theta.shape, theta.dtype)
+    return theta + sigma * _normal(key, theta)
 
   def apply(self, factors, x, *, key=None):
     if key is None:
@@ -115,19 +126,19 @@ class VariationalDropout(wrapped.Wrapped):
   def penalty(self, factors):
     log_alpha = jax.tree.leaves(self.log_alpha(factors))
     total = sum(jnp.sum(divergence(array)) for array in log_alpha)
-    weight = factors['weight'].astype(jnp.float32)
-    return super().penalty(factors) + weight * total
+    beta = factors['beta'].astype(jnp.float32)
+    return super().penalty(factors) + beta * total
 
   def project(self, factors, step):
-    weight = self.weight_at(step).astype(factors['weight'].dtype)
-    return {**super().project(factors, step), 'weight': weight}
+    beta = self.beta_at(step).astype(factors['beta'].dtype)
+    return {**super().project(factors, step), 'beta': beta}
 
   def _start(self, factors):
     theta = wrapped.select(self.base, factors)
     log_sigma = jax.tree.map(lambda a: jnp.full_like(a, self.log_sigma), theta)
     dtype = jax.tree.leaves(theta)[0].dtype
-    weight = self.weight_at(0).astype(dtype)
-    return {'base': factors, 'log_sigma': log_sigma, 'weight': weight}
+    beta = self.beta_at(0).astype(dtype)
+    return {'base': factors, 'log_sigma': log_sigma, 'beta': beta}
 
   def _effective(self, factors):
     def drop(theta, log_sigma):
@@ -191,5 +202,10 @@ def _noisy_product(x, theta, sigma, key):
   """x theta + sqrt(x^2 sigma^2 + 1e-8) eps in the dtype of x."""
   mean = x @ theta.astype(x.dtype)
   variance = jnp.square(x) @ jnp.square(sigma).astype(x.dtype)
-  noise = jax.random.normal(key, mean.shape, x.dtype)
-  return mean + jnp.sqrt(variance + 1e-8) * noise
+  return mean + jnp.sqrt(variance + 1e-8) * _normal(key, mean)
+
+
+def _normal(key, like):
+  """Normal numbers of a shape, by one key or one for each of its first axis."""
+  draw = lambda key, like: jax.random.normal(key, like.shape, like.dtype)
+  return jax.vmap(draw)(key, like) if key.ndim else draw(key, like)

@@ -50,7 +50,7 @@ class Wrapped(base.Parameterization):
   defines `_effective`, what the base gets to see, `_start`, its own arrays at
   the start, and `_store`. It changes the weights of the base alone: trained
   arrays, and of a base that is wrapped itself those of the innermost one.
-  Penalties, projections and buffers of the base are kept.
+  Penalties, projections, buffers and noise of the base are kept.
 
   Attributes:
     base: the other spec, of the same rows and cols.
@@ -79,6 +79,10 @@ class Wrapped(base.Parameterization):
   @property
   def settled_at(self):
     return self.base.settled_at
+
+  @property
+  def draws_per_example(self):
+    return self.base.draws_per_example
 
   def init(self, key, *, std, dtype=jnp.float32):
     return self._start(self.base.init(key, std=std, dtype=dtype))

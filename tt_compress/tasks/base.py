@@ -84,6 +84,11 @@ class Task:
     """
     raise NotImplementedError(f'{type(self).__name__} has no train_batches')
 
+  @property
+  def num_examples(self) -> int:
+    """The weight of the examples of an epoch, as the loss counts them."""
+    raise NotImplementedError(f'{type(self).__name__} has no num_examples')
+
   def loss(
     self, model, batch: Mapping[str, jax.Array], noise=None
   ) -> tuple[jax.Array, jax.Array]:

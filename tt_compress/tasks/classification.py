@@ -116,6 +116,10 @@ class Classification(base.Task):
       'train', config.data.batch_size, seed=config.seed, **share
     )
 
+  @property
+  def num_examples(self):
+    return len(self.images('train'))
+
   def logits(self, model, pixels: jax.Array, noise=None) -> jax.Array:
     """Logits [batch, classes] of uint8 pixels [batch, ...]."""
     data = self._config.data

@@ -161,7 +161,7 @@ class Translation(base.Task):
       max_difference=data.max_difference,
       max_ratio=data.max_ratio,
     )
-    return batching.Batches(
+    batches = batching.Batches(
       source,
       target,
       bucket_lengths=data.bucket_lengths,
@@ -169,6 +169,14 @@ class Translation(base.Task):
       seed=self._config.seed,
       **share,
     )
+    # Encoding all pairs once more, only to count, would take as long again.
+    self.num_examples = batches.num_targets
+    return batches
+
+  @functools.cached_property
+  def num_examples(self) -> int:
+    """Target tokens of an epoch, with the end of every sentence."""
+    return self.train_batches().num_targets
 
   def _longest(self) -> int:
     """Pieces of the longest sentence in a batch, besides the end."""

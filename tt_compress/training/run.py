@@ -221,6 +221,7 @@ class Run:
       self._optimizer,
       self.mesh,
       seed=config.seed,
+      num_examples=self.task.num_examples,
       accumulation=config.accumulation,
     )
     start = time.monotonic() - seconds

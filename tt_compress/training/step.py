@@ -91,12 +91,15 @@ def make_step(
   mesh: Mesh,
   *,
   seed: int,
+  num_examples: float,
   accumulation: int = 1,
 ):
   """Makes the compiled update of the state.
 
-  The state is a plain dict {'step', 'params', 'buffers', 'opt_state'}; it is
-  donated. The noise is a function of the seed and the step.
+  What is minimized is (sum of losses + penalty) / num_examples over an epoch,
+  so a step adds penalty / num_examples to the mean loss of its batch. The state
+  is a plain dict {'step', 'params', 'buffers', 'opt_state'}; it is donated. The
+  noise is a function of the seed and the step.
 
   Args:
     graphdef: graph of the model.
@@ -104,6 +107,7 @@ def make_step(
     optimizer: of the parameters.
     mesh: of the run.
     seed: of the noise.
+    num_examples: sum of the weights of the loss over an epoch.
     accumulation: parts in which each device works through its rows.
 
   Returns:
@@ -113,7 +117,8 @@ def make_step(
 
   def penalty(params, buffers):
     model = functional.merge(graphdef, params, buffers)
-    return jnp.asarray(functional.penalty(model), jnp.float32)
+    whole = jnp.asarray(functional.penalty(model), jnp.float32)
+    return whole / float(num_examples)
 
   def update(state, batch):
     params, buffers = state['params'], state['buffers']
