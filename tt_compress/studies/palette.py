@@ -1,0 +1,6 @@
+"""Colors that the colorblind tell apart, by Okabe and Ito, on white."""
+
+BLUE, ORANGE, GREEN = '#0072B2', '#D55E00', '#009E73'
+LINES = (BLUE, ORANGE, GREEN, '#CC79A7', '#56B4E9', '#E69F00', '#000000')
+GRAY, INK, GRID = '#767676', '#222222', '#E6E6E6'
+WARNING = '#B00020'
