@@ -162,9 +162,10 @@ def defaults(
   )
   # Data, evaluation and what else depends on the problem.
   config.update(settings)
-  # Checkpoints are written at every evaluation; `average` > 1 evaluates the
-  # mean of the last ones instead of the best.
-  config.checkpoint = dict(keep_latest=2, average=1)
+  # Checkpoints are written at every evaluation. What is evaluated in the end is
+  # the 'best' by evaluation.metric or the 'latest'; with `average` > 1 the mean
+  # of the last ones.
+  config.checkpoint = dict(keep_latest=2, average=1, choose='best')
   config.logging = dict(
     every=50,  # steps
     wandb=False,
@@ -201,6 +202,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not value >= bound:  # a NaN is not, either
       raise ValueError(f'{name}={value} must be at least {bound}')
   tasks.TASKS[config.task].check(config)
+  choose = config.checkpoint.get('choose', 'best')
+  if choose not in ('best', 'latest'):
+    raise ValueError(f"checkpoint.choose={choose!r} must be 'best' or 'latest'")
   # One where the run starts from another, then one at every evaluation.
   written = is_trained - (-config.num_steps // evaluation.every)
   checkpoints = min(config.checkpoint.keep_latest, written)

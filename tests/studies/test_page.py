@@ -87,7 +87,8 @@ def test_what_a_reader_needs(text):
   found = Reader(text)
   for part in (
     'A table of "Nothing & Nobody"',
-    'Trained on made/train (55,000 images), tested on made/test.',
+    'Trained on 55,000 images, chosen by the scores on made/held-out, '
+    'tested on made/test.',
     'Chosen on *validation* data <only>.',
     '1 of 2 goals met.',
     '0.9784 @ 72.02 does not hold: 72.02 counts no train.',
@@ -114,7 +115,7 @@ def test_text_is_escaped():
     metric=evil,
     versions={evil: evil},
     hardware=evil,
-    data=dict(train=evil, test=evil, num_images=1, is_stand_in=True),
+    data=dict(validation=evil, test=evil, num_images=1, is_stand_in=True),
   )
   row = result['rows'][2]
   row |= dict(id=evil, method=evil, note=evil, counted=evil)
@@ -127,7 +128,7 @@ def test_text_is_escaped():
 
 def test_stand_in_data_is_said_loudly():
   found = Reader(page.html(results.on_stand_in()))
-  assert 'STAND-IN DATA: these scores are of made/train' in found.text
+  assert 'STAND-IN DATA: these scores are of made/test' in found.text
   assert ('p', {'class': 'warning', 'role': 'alert'}) in found.elements
 
 

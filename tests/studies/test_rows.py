@@ -90,6 +90,6 @@ def test_what_a_published_ratio_counts():
   assert counts() == [True, True, True]
   assert counts(counted='layers/.*') == [True, True, False]
   assert counts(uncounted='layers/0') == [False, True, True]
-  assert make(uncounted='embed').counted_text == 'without embed'
+  assert make(uncounted='embed').counted_text == 'all but embed'
   assert make(counted='embed').counted_text == 'embed alone'
   assert make().counted_text is None

@@ -17,7 +17,7 @@ def columns(result, number=0):
 def test_scores_side_by_side():
   found = columns(results.made_up())
   row = found['paper-A1']
-  assert row['method'] == cells.Cell('tensor train', detail='rank 4 | <b>')
+  assert row['method'] == cells.Cell('tensor train', note=1)
   assert row['published accuracy @ ratio'] == cells.Cell('0.9643 @ 10.00')
   # (0.974 - 0.970) / sqrt(2)
   measured = cells.Cell('0.9720 ± 0.0028', detail='2')
@@ -39,14 +39,15 @@ def test_what_does_not_hold_is_struck_with_the_reason():
   published = row['published accuracy @ ratio']
   assert published.struck == '0.9784 @ 72.02'
   assert published.text == '0.9784 @ 13.76'
-  assert row['ratio as published'] == cells.Cell('40.00', note=2)
+  assert row['ratio as published'] == cells.Cell('40.00', note=3)
   assert row['ratio'].text == '20.00'
   _, notes = cells.tables(results.made_up())
   assert notes == (
+    'rank 4 | <b>',
     '0.9784 @ 72.02 does not hold: 72.02 counts no train.',
     'Counts layers/0 alone, as the publication does.',
   )
-  assert published.note == 1
+  assert published.note == 2
 
 
 def test_rows_that_are_not_finished_say_so():
@@ -129,7 +130,8 @@ def test_markdown():
   text = table.markdown(results.made_up())
   lines = text.splitlines()
   assert lines[0] == '# A table of "Nothing & Nobody"'
-  assert 'Trained on made/train (55,000 images), tested on made/test.' in lines
+  trained = 'Trained on 55,000 images, chosen by the scores on made/held-out, '
+  assert f'{trained}tested on made/test.' in lines
   assert r'Chosen on \*validation\* data \<only>.' in lines
   assert '3 of 5 rows run with every seed. 1 of 2 goals met.' in lines
   assert '- command: `python -m tt_compress.main --mode=study' in text
@@ -137,12 +139,13 @@ def test_markdown():
   assert '- hardware: 2 x Made-up CPU' in lines
   assert (
     '| paper-A2 | tensor train | ~~0.9784 @ 72.02~~ 0.9784 @ 13.76 '
-    '<sup>1</sup> | 0.9600 (1 of 2) | 20.00 | 40.00 <sup>2</sup> | missed by '
+    '<sup>2</sup> | 0.9600 (1 of 2) | 20.00 | 40.00 <sup>3</sup> | missed by '
     '0.0030 and 5.50 in ratio so far (0.9630 @ 45.50) | 20.00 |  |'
   ) in lines
-  assert r'| paper-A1 | tensor train (rank 4 \| \<b>) |' in text
+  assert r'1. rank 4 \| \<b>' in text
+  assert '| paper-A1 | tensor train <sup>1</sup> |' in text
   assert '**met** (0.9700 @ 10.00)' in text
-  assert text.endswith('2. Counts layers/0 alone, as the publication does.\n')
+  assert text.endswith('3. Counts layers/0 alone, as the publication does.\n')
   assert 'STAND-IN' not in text
 
 
@@ -159,7 +162,7 @@ def test_every_line_of_a_table_has_as_many_cells():
 def test_stand_in_data_is_said_and_reaches_no_goal():
   result = results.on_stand_in()
   text = table.markdown(result)
-  assert '> **STAND-IN DATA: these scores are of made/train, not' in text
+  assert '> **STAND-IN DATA: these scores are of made/test, not' in text
   assert 'met' not in text.replace('method', '')
   assert columns(result)['paper-A1']['goal'].text == 'open'
 

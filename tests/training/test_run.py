@@ -165,6 +165,14 @@ def test_the_best_is_not_before_the_end_of_a_schedule(start):
     start(pruned(end=7))
 
 
+def test_the_latest_instead_of_the_best(start):
+  results = start(make_config(**{'checkpoint.choose': 'latest'})).train()
+  assert (results['checkpoint'], results['best_step']) == ('latest', 4)
+  assert results['test']['loss'] == NUM_STEPS - 4
+  # Another choice is another evaluation of the same training.
+  assert start().train()['test']['loss'] == 0
+
+
 class Killed(Exception):
   pass
 
@@ -339,6 +347,7 @@ def test_one_process_trains_in_a_folder(start, tmp_path):
     ('evaluation.batch_size', 0, 'evaluation.batch_size=0'),
     ('evaluation.metric', 'blue', "'blue' must be 'bleu' or 'loss'"),
     ('task', 'translate', "task='translate' is unknown.*'translation'"),
+    ('checkpoint.choose', 'first', "'first' must be 'best' or 'latest'"),
     ('checkpoint.average', 5, 'average=5 needs as many.*2 are kept'),
     ('checkpoint.keep_latest', 0, 'keep_latest=0 must be at least 1'),
     ('evaluation.beam_size', 0, 'beam_size=0 must be at least 1'),

@@ -94,6 +94,8 @@ def _idx(split, *, path, num_validation=5000):
   labels = idx.read(folder, f'{part}-labels-idx1-ubyte', 1)
   # Before the cut, which might hide a difference.
   whole = Images(images, labels, f'{folder} {part}')
+  name = f'{os.path.basename(os.path.normpath(folder))} {part}'
+  whole = dataclasses.replace(whole, name=name)  # results travel, paths do not
   return whole if split == 'test' else _held_out(whole, split, num_validation)
 
 

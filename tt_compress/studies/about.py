@@ -29,7 +29,7 @@ def stand_in(result: dict) -> str:
   if not result['data']['is_stand_in']:
     return ''
   return (
-    f'STAND-IN DATA: these scores are of {result["data"]["train"]}, not of '
+    f'STAND-IN DATA: these scores are of {result["data"]["test"]}, not of '
     'the published data. They compare with one another and with no published '
     'score.'
   )
@@ -39,8 +39,8 @@ def data(result: dict) -> str:
   """What was trained and tested on, in a line."""
   found = result['data']
   return (
-    f'Trained on {found["train"]} ({found["num_images"]:,} images), tested on '
-    f'{found["test"]}.'
+    f'Trained on {found["num_images"]:,} images, chosen by the scores on '
+    f'{found["validation"]}, tested on {found["test"]}.'
   )
 
 

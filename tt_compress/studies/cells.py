@@ -59,13 +59,9 @@ def tables(result: dict) -> tuple[tuple[Table, ...], tuple[str, ...]]:
     A column that is empty in every row is left out.
   """
   notes = Notes()
-  names = [
-    ('row', False, lambda row: Cell(row['id'])),
-    ('method', False, lambda row: Cell(row['method'], detail=row['note'])),
-  ]
   columns = {
-    'Scores and compression': names + _score_columns(result, notes),
-    'Sizes and costs': names + _cost_columns(result),
+    'Scores and compression': _score_columns(result, notes),
+    'Sizes and costs': _cost_columns(result),
   }
   made = tuple(
     _table(title, columns[title], result['rows']) for title in columns
@@ -109,6 +105,11 @@ def figure(pair: dict) -> str:
   return f'{pair["score"]:.4f} @ {pair["ratio"]:,.2f}' if pair else ''
 
 
+def _method(row, notes):
+  note = notes.number(row['note']) if row['note'] else 0
+  return Cell(row['method'], note=note)
+
+
 def _published(row, notes):
   published, corrected = figure(row['published']), row['corrected']
   if not corrected:
@@ -130,9 +131,7 @@ def _score(row, num_seeds):
 def _counted(row, notes):
   if not row['counted']:
     return Cell()
-  note = notes.number(
-    f'Counts {row["counted"]} alone, as the publication does.'
-  )
+  note = notes.number(f'Counts {row["counted"]}, as the publication does.')
   return dataclasses.replace(_mean(row, 'counted_ratio', ',.2f'), note=note)
 
 
@@ -156,6 +155,8 @@ def _score_columns(result, notes) -> list[tuple[str, bool, Callable]]:
   num_seeds, metric = len(result['seeds']), result['metric']
   mean = lambda key, form: lambda row: _mean(row, key, form)
   return [
+    ('row', False, lambda row: Cell(row['id'])),
+    ('method', False, lambda row: _method(row, notes)),
     (f'published {metric} @ ratio', True, lambda row: _published(row, notes)),
     (f'measured {metric} (seeds)', True, lambda row: _score(row, num_seeds)),
     ('ratio', True, mean('ratio', ',.2f')),
@@ -171,6 +172,8 @@ def _cost_columns(result) -> list[tuple[str, bool, Callable]]:
   batch = '/'.join(str(size) for size in sorted(batches - {None}))
   mean = lambda *args: lambda row: _mean(row, *args)
   return [
+    ('row', False, lambda row: Cell(row['id'])),
+    ('method', False, lambda row: Cell(row['method'])),
     ('numbers stored', True, mean('numbers', ',.0f')),
     ('kB stored', True, mean('bits', ',.2f', 1 / 8000)),
     ('steps', True, lambda row: Cell(f'{row["num_steps"]:,}')),

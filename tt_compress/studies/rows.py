@@ -82,7 +82,7 @@ class Row:
     """What the published ratio counts, for a reader; None if everything."""
     if self.counted is not None:
       return f'{self.counted} alone'
-    return self.uncounted and f'without {self.uncounted}'
+    return self.uncounted and f'all but {self.uncounted}'
 
 
 def parse(study: Mapping) -> list[Row]:

@@ -175,7 +175,7 @@ class Study:
       'corrected': dict(row.corrected),
       'goal': dict(row.goal),
       'counted': row.counted_text,
-      'num_steps': results[0]['config']['num_steps'] if results else None,
+      'num_steps': rows.configure(self.config, row, 0).num_steps,
       'runs': told,
       'mean': {name: _mean(columns[name]) for name in names},
       'std': {name: _std(columns[name]) for name in names},

@@ -110,7 +110,9 @@ class Run:
   @property
   def chosen(self) -> str:
     """Which checkpoint is evaluated, for `variables`."""
-    return 'average' if self.config.checkpoint.average > 1 else 'best'
+    if self.config.checkpoint.average > 1:
+      return 'average'
+    return self.config.checkpoint.get('choose', 'best')
 
   def close(self) -> None:
     """Lets go of the checkpoints; for who makes many runs in one process."""

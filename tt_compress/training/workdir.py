@@ -19,7 +19,7 @@ DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
 # Settings that change what is reported of a trained model, not the model; a
 # task has more of them.
-_REPORTING = ('name', 'checkpoint.average', 'logging')
+_REPORTING = ('name', 'checkpoint.average', 'checkpoint.choose', 'logging')
 
 
 def load_config(workdir: str):
