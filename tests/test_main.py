@@ -12,6 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = '--config=configs/quickstart.py:tiny'
+STUDY = '--config=configs/studies/slides_mnist.py'
 NUM_STEPS, EVERY = 30, 10
 SMALL = (
   CONFIG,
@@ -290,6 +291,22 @@ MISTAKES = {
   'lines to classify': (
     ('--config=configs/mnist.py:tiny', '--mode=predict', '--workdir=NEW'),
     ['\nerror: task=classification does not predict from lines of text'],
+  ),
+  'study': (
+    (CONFIG, '--mode=study', '--workdir=NEW'),
+    ['this configuration is a single run', 'configs/studies/'],
+  ),
+  'study as a run': (
+    (STUDY, '--workdir=NEW'),
+    ['slides_mnist is a study; run it with --mode=study'],
+  ),
+  'row of a study': (
+    (STUDY, '--mode=study', '--config.study.only=M6', '--workdir=NEW'),
+    ["error: there is no row 'M6'", "'slides-M6'"],
+  ),
+  'data of a study': (
+    (STUDY, '--mode=study', '--config.data.path=nowhere', '--workdir=NEW'),
+    ['no train-images-idx3-ubyte and no', 'in nowhere'],
   ),
   'another configuration': (
     (*SMALL, '--config.seed=7', '--workdir=OLD'),

@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tt_compress.data import text
-from tt_compress.studies import report, study, table
+from tt_compress.studies import plots, report, study, table
 from tt_compress.training import origin, plan, run, workdir
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
@@ -139,6 +139,7 @@ def print_results(results: dict, this: run.Run) -> None:
 
 
 def _study(this: study.Study) -> None:
+  plots.library()  # before anything has run
   command = f'python -m tt_compress.main {shlex.join(sys.argv[1:])}'
   folder = this.config.study.output
 

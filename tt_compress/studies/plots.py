@@ -76,21 +76,32 @@ def write(result: dict, folder: str | os.PathLike) -> str:
   return path
 
 
+def library():
+  """The package that draws.
+
+  Raises:
+    ImportError: as `drawings`.
+  """
+  try:
+    import matplotlib
+    import matplotlib.figure
+  except ImportError as error:
+    raise ImportError(
+      f"plots need {error.name}: pip install 'tt-compress[studies]', or "
+      "'.[studies]' in a clone"
+    ) from error
+  return matplotlib
+
+
 @contextlib.contextmanager
 def _axes(result):
   """Axes of a new figure, under settings that hold until they are saved."""
-  try:
-    import matplotlib
-    from matplotlib import figure
-  except ImportError as error:
-    raise ImportError(
-      f"plots need {error.name}: pip install 'tt-compress[studies]'"
-    ) from error
+  matplotlib = library()
   with matplotlib.rc_context():
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(_SETTINGS)
     # With 72 dots an inch a pixel is a point: labels are placed in either.
-    drawn = figure.Figure((9, 6.2), dpi=72)
+    drawn = matplotlib.figure.Figure((9, 6.2), dpi=72)
     if about.stand_in(result):
       style = dict(color=palette.WARNING, weight='bold', ha='right', size=13)
       drawn.text(0.98, 0.955, 'STAND-IN DATA', **style)
