@@ -313,7 +313,7 @@ LENGTH = {
     'dropout and pruning for 100 epochs: 20 epochs of 55,000 images, 10 where '
     'a trained network is fitted, 30 of pruning beyond the slides, 60 of '
     'variational dropout, all with a learning rate that falls as a cosine. '
-    'The argument `slides` runs the lengths and rates of the original.'
+    'The argument slides runs the lengths and rates of the original.'
   ),
   True: (
     'Lengths and rates of the original, one seed: 5 epochs at a constant rate; '

@@ -85,7 +85,7 @@ def test_curves_and_latency(finished):
   _, reports, result = finished
   assert [row['curve']['step'] for row in result['rows']] == [
     [2, 4],
-    [0],
+    [],
     [2, 4],
   ]
   assert reports[0]['rows'][1]['curve'] == {'step': [], 'validation': []}

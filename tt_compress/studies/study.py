@@ -190,7 +190,8 @@ class Study:
       {
         line['step']: line[name]
         for line in metrics.read(self._path(row.id, seed))
-        if name in line
+        # Before the first step nothing has been trained.
+        if name in line and line['step']
       }
       for seed in range(num_runs)
     ]
