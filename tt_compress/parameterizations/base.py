@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
+from tt_compress.algebra import distinct
+
 Factors = Mapping[str, Any]
 
 
@@ -100,7 +102,10 @@ class Parameterization:
     Returns:
       [..., cols] in the dtype of the factors.
     """
-    return self.full(factors)[self._row_ids(ids)]
+    ids = self._row_ids(ids)
+    flat = ids.reshape(-1)
+    found = distinct.rows(self._look_up, factors, flat, self.rows)
+    return found.reshape(*ids.shape, self.cols)
 
   def apply(
     self, factors: Factors, x: jax.Array, *, key: jax.Array | None = None
@@ -199,6 +204,10 @@ class Parameterization:
       middle = (low + high) // 2
       low, high = (middle, high) if fits(middle) else (low, middle)
     return at(low)
+
+  def _look_up(self, factors: Factors, ids: jax.Array) -> jax.Array:
+    """Rows [n, cols] of ids [n] in [0, rows), each by itself."""
+    return self.full(factors)[ids]
 
   def _row_ids(self, ids: jax.Array) -> jax.Array:
     """Ids in [0, rows), for methods that split them into digits.

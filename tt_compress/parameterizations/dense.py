@@ -21,5 +21,8 @@ class Dense(base.Parameterization):
   def full(self, factors):
     return factors['matrix']
 
+  def take(self, factors, ids, *, key=None):
+    return factors['matrix'][self._row_ids(ids)]
+
   def fit(self, matrix):
     return {'matrix': jnp.asarray(self._check_matrix(matrix), jnp.float32)}

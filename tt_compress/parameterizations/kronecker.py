@@ -78,8 +78,8 @@ class Kronecker(base.Parameterization):
   def full(self, factors):
     return trains.full(_train(factors))[: self.rows, : self.cols]
 
-  def take(self, factors, ids, *, key=None):
-    found = trains.rows(_train(factors), self._row_ids(ids))
+  def _look_up(self, factors, ids):
+    found = trains.rows(_train(factors), ids)
     return found[..., : self.cols]
 
   def apply(self, factors, x, *, key=None):

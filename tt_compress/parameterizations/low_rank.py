@@ -63,8 +63,8 @@ class LowRank(base.Parameterization):
   def full(self, factors):
     return self._to_middle(factors['left'], factors) @ factors['right'].T
 
-  def take(self, factors, ids, *, key=None):
-    rows = self._to_middle(factors['left'][self._row_ids(ids)], factors)
+  def _look_up(self, factors, ids):
+    rows = self._to_middle(factors['left'][ids], factors)
     return rows @ factors['right'].T
 
   def apply(self, factors, x, *, key=None):

@@ -84,8 +84,8 @@ class PHM(base.Parameterization):
   def full(self, factors):
     return trains.full(self._train(factors))
 
-  def take(self, factors, ids, *, key=None):
-    return trains.rows(self._train(factors), self._row_ids(ids))
+  def _look_up(self, factors, ids):
+    return trains.rows(self._train(factors), ids)
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)

@@ -74,8 +74,8 @@ class TensorRing(reshaped.Reshaped):
   def full(self, factors):
     return rings.full(self._cores(factors))[: self.rows, : self.cols]
 
-  def take(self, factors, ids, *, key=None):
-    found = rings.rows(self._cores(factors), self._row_ids(ids))
+  def _look_up(self, factors, ids):
+    found = rings.rows(self._cores(factors), ids)
     return found[..., : self.cols]
 
   def apply(self, factors, x, *, key=None):

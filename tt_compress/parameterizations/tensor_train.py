@@ -83,8 +83,7 @@ class TensorTrain(reshaped.Reshaped):
     matrix = trains.full(self._cores(factors))
     return self._rows_from_train(matrix.T).T[:, : self.cols]
 
-  def take(self, factors, ids, *, key=None):
-    ids = self._row_ids(ids)
+  def _look_up(self, factors, ids):
     if self.index_order == 'column_major':
       ids = modes.column_major(ids, self.row_modes)
     return trains.rows(self._cores(factors), ids)[..., : self.cols]

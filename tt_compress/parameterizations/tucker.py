@@ -63,8 +63,8 @@ class Tucker(reshaped.Reshaped):
     matrix = matrix @ trains.full(self._col_train(factors))
     return matrix[: self.rows, : self.cols]
 
-  def take(self, factors, ids, *, key=None):
-    found = trains.rows(self._row_train(factors), self._row_ids(ids))
+  def _look_up(self, factors, ids):
+    found = trains.rows(self._row_train(factors), ids)
     found = trains.apply(self._col_train(factors), found @ self._core(factors))
     return found[..., : self.cols]
 

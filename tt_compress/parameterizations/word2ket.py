@@ -105,8 +105,8 @@ class Word2Ket(base.Parameterization):
   def full(self, factors):
     return self._rows(factors, factors['leaves'])
 
-  def take(self, factors, ids, *, key=None):
-    return self._rows(factors, factors['leaves'][self._row_ids(ids)])
+  def _look_up(self, factors, ids):
+    return self._rows(factors, factors['leaves'][ids])
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)

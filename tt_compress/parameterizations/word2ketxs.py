@@ -115,8 +115,7 @@ class Word2KetXS(base.Parameterization):
       return trains.full(self._train(factors))[: self.rows, : self.cols]
     return self._rows(factors, jnp.arange(self.rows))
 
-  def take(self, factors, ids, *, key=None):
-    ids = self._row_ids(ids)
+  def _look_up(self, factors, ids):
     if self.norm == 'none':
       return trains.rows(self._train(factors), ids)[..., : self.cols]
     return self._rows(factors, ids)

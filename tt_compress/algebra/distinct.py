@@ -1,0 +1,100 @@
+"""Lookups that compute a row once, however often its id comes.
+
+Words come by Zipf's law: of 4,096 tokens a quarter may be different ones. How
+many there are is not known when a program is compiled, so it has a branch for a
+quarter, one for a half and one for all of them, and takes the smallest that
+suffices: no number of different ids gives wrong rows.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# Below it, finding the ids costs what it saves.
+_LEAST = 1024
+_PARTS = (4, 2)
+
+LookUp = Callable[[Any, jax.Array], jax.Array]
+
+
+def rows(
+  look_up: LookUp, factors: Any, ids: jax.Array, num_rows: int
+) -> jax.Array:
+  """look_up(factors, ids), with work and memory for the different ids alone.
+
+  The backward pass sums the gradients of equal ids first, and looks up again
+  what it needs.
+
+  Args:
+    look_up: (factors, ids [n]) -> [n, cols], every row by itself.
+    factors: tree of arrays.
+    ids: integers [tokens] in [0, num_rows).
+    num_rows: how many ids there are.
+
+  Returns:
+    [tokens, cols]
+  """
+  if ids.size < _LEAST:
+    return look_up(factors, ids)
+  return _rows(look_up, num_rows, factors, ids)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _rows(look_up, num_rows, factors, ids):
+  def part(different, inverse):
+    return look_up(factors, different)[inverse]
+
+  return _switch(part, lambda: look_up(factors, ids), ids, num_rows)
+
+
+def _forward(look_up, num_rows, factors, ids):
+  # Nothing else is kept: branches would have to keep what any of them needs.
+  return _rows(look_up, num_rows, factors, ids), (factors, ids)
+
+
+def _backward(look_up, num_rows, kept, gradient):
+  factors, ids = kept
+
+  def pull(ids, gradient):
+    _, pullback = jax.vjp(lambda factors: look_up(factors, ids), factors)
+    return pullback(gradient)[0]
+
+  def part(different, inverse):
+    sums = jax.ops.segment_sum(gradient, inverse, different.size)
+    return pull(different, sums)
+
+  found = _switch(part, lambda: pull(ids, gradient), ids, num_rows)
+  return found, np.zeros(ids.shape, jax.dtypes.float0)
+
+
+_rows.defvjp(_forward, _backward)
+
+
+def _switch(part, whole, ids, num_rows):
+  """part(different ids, their places) at the smallest size, or whole()."""
+  is_first, place, inverse = _places(ids, num_rows)
+  sizes = [ids.size // count for count in _PARTS]
+
+  def branch(size):
+    # Places beyond the size do not occur where this branch is taken.
+    places = jnp.where(is_first, place, size)
+    different = jnp.zeros(size, ids.dtype).at[places].set(ids, mode='drop')
+    return part(different, inverse)
+
+  branches = [functools.partial(branch, size) for size in sizes]
+  # The last place is one below their number.
+  index = jnp.sum(place[-1] >= jnp.asarray(sizes, jnp.int32))
+  return jax.lax.switch(index, [*branches, whole])
+
+
+def _places(ids, num_rows):
+  """For every token whether its id is new, how many were before, and which."""
+  order = jnp.arange(ids.size, dtype=jnp.int32)
+  first = jnp.full(num_rows, ids.size, jnp.int32).at[ids].min(order)[ids]
+  is_first = first == order
+  place = jnp.cumsum(is_first, dtype=jnp.int32) - 1
+  return is_first, place, place[first]
