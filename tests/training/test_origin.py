@@ -193,6 +193,12 @@ def test_a_run_of_another_task(trained, tmp_path):
     origin.load_config(config)
 
 
+def test_a_model_that_saw_other_inputs(trained, tmp_path):
+  other = begin(trained, tmp_path / 'run', **{'data.std': 0.3})
+  with pytest.raises(ValueError, match=r'with data.std=1.0, this run has'):
+    other.train()
+
+
 def test_the_folder_remembers_where_it_began(trained, tmp_path):
   begin(trained, tmp_path, num_steps=0).train()
   with pytest.raises(ValueError, match='another configuration: init_from'):

@@ -20,6 +20,8 @@ class Task:
     unit: what the weights of the loss count, for the progress line.
     reporting: dotted settings that change what is reported of a trained model,
       not the model.
+    inputs: dotted settings of what a model gets to see, which a run that
+      starts from another shares with it.
     reads_lines: whether `predict` is there.
 
   Args:
@@ -31,6 +33,7 @@ class Task:
   metrics: ClassVar[Mapping[str, str]] = {'loss': 'min'}
   unit: ClassVar[str] = 'examples'
   reporting: ClassVar[Sequence[str]] = ()
+  inputs: ClassVar[Sequence[str]] = ()
   reads_lines: ClassVar[bool] = False
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):

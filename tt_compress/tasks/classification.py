@@ -24,6 +24,7 @@ class Classification(base.Task):
   metrics = {'accuracy': 'max', 'loss': 'min'}
   unit = 'images'
   reporting = ('evaluation.batch_size',)
+  inputs = ('data.mean', 'data.std')
 
   def __init__(self, config, graphdef, workdir):
     super().__init__(config, graphdef, workdir)

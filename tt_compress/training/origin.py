@@ -7,6 +7,7 @@ import os
 import jax.numpy as jnp
 from flax import nnx
 
+from tt_compress import configuration, tasks
 from tt_compress.nn import compress, functional
 from tt_compress.training import build, fitting, plan, workdir
 
@@ -17,8 +18,8 @@ def load_config(config):
   """The configuration of the run that a configuration starts from.
 
   Raises:
-    ValueError: there is no trained run, it is of another task, or it is this
-      run's own.
+    ValueError: there is no trained run, it is of another task, its model sees
+      other inputs, or it is this run's own.
   """
   path = config.init_from
   folder = os.path.join(path, 'checkpoints')
@@ -34,6 +35,13 @@ def load_config(config):
       f'init_from={path} holds a run of task={found.task}, which cannot '
       f'continue as task={config.task}'
     )
+  old, new = (configuration.flatten(c.to_dict()) for c in (found, config))
+  for name in tasks.TASKS[config.task].inputs:
+    if old.get(name) != new[name]:
+      raise ValueError(
+        f'init_from={path} was trained with {name}={old.get(name)}, this run '
+        f'has {name}={new[name]}; set it to the former'
+      )
   return found
 
 

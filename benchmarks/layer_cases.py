@@ -1,0 +1,117 @@
+"""Single matrices to time beside dense ones: shapes, ranks, tokens, goals."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+EMBEDDING = dict(row_modes=(32, 32, 32), col_modes=(8, 8, 16))
+LINEAR = dict(row_modes=(8, 8, 16), col_modes=(16, 16, 16))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Case:
+  """A product with one matrix.
+
+  Attributes:
+    work: 'take', 'apply' or 'logits', the cross-entropy of `attend`.
+    name: entry of the registry.
+    shape: (rows, cols) of the matrix.
+    options: of the entry.
+    tokens: ids or rows of x.
+    ids: of 'take', 'zipf' (exponent 1.15) or 'uniform'.
+    goals: {'forward', 'gradient' or 'step': time over that of dense}; a step
+      is the gradient and the update of Adam.
+    memory: of 'logits', goal of the temporaries over those of dense.
+  """
+
+  work: str
+  name: str
+  shape: tuple[int, int]
+  options: Mapping[str, Any]
+  tokens: int
+  goals: Mapping[str, float]
+  ids: str = 'zipf'
+  memory: float | None = None
+
+  @property
+  def text(self) -> str:
+    """For a table, e.g. 'take tensor_train 32768 x 1024, 4,096 zipf ids'."""
+    options = ', '.join(f'{k}={v}' for k, v in self.options.items())
+    rows, cols = self.shape
+    what = f'{self.ids} ids' if self.work == 'take' else 'tokens'
+    return (
+      f'{self.work} {self.name}({options}) {rows} x {cols}, '
+      f'{self.tokens:,} {what}'
+    )
+
+
+def _lookup(tokens, goals, name='tensor_train', ids='zipf', **options):
+  return Case(
+    work='take',
+    name=name,
+    shape=(32768, 1024),
+    options=options,
+    tokens=tokens,
+    goals=goals,
+    ids=ids,
+  )
+
+
+def _linear(tokens, goals, name='tensor_train', shape=(1024, 4096), **options):
+  return Case(
+    work='apply',
+    name=name,
+    shape=shape,
+    options=options,
+    tokens=tokens,
+    goals=goals,
+  )
+
+
+def _goals(*values):
+  names = ('forward', 'gradient', 'step')
+  return {k: v for k, v in zip(names, values, strict=False) if v is not None}
+
+
+def _train(rank, modes):
+  return dict(tt_rank=rank, **modes)
+
+
+LOOKUPS = (
+  _lookup(4096, _goals(1.8, 0.20, 0.15), **_train(16, EMBEDDING)),
+  _lookup(4096, _goals(8, 0.85, 0.55), **_train(64, EMBEDDING)),
+  _lookup(16384, _goals(None, 0.75), **_train(16, EMBEDDING)),
+  _lookup(16384, _goals(None, 1.3), **_train(64, EMBEDDING)),
+  _lookup(4096, _goals(None, 0.55), ids='uniform', **_train(16, EMBEDDING)),
+  _lookup(4096, _goals(None, 0.12), 'word2ket', order=2, rank=1),
+  *(
+    _lookup(4096, _goals(None, goal), 'word2ketxs', order=order, rank=rank)
+    for rank, goal in ((1, 0.10), (16, 0.25))
+    for order in (2, 4)
+  ),
+)
+LINEARS = (
+  _linear(1, _goals(0.10, 0.04), **_train(2, LINEAR)),
+  _linear(256, _goals(0.18, 0.20), **_train(2, LINEAR)),
+  _linear(4096, _goals(0.40, 0.28), **_train(2, LINEAR)),
+  _linear(256, _goals(None, 1.2), **_train(16, LINEAR)),
+  _linear(4096, _goals(None, 1.05), **_train(16, LINEAR)),
+  _linear(256, _goals(None, 1.7), **_train(64, LINEAR)),
+  _linear(4096, _goals(None, 1.05), **_train(64, LINEAR)),
+  _linear(256, _goals(0.2), 'tucker', max_params=43_000),
+  _linear(4096, _goals(0.35), 'tucker', max_params=43_000),
+  _linear(4096, _goals(None, 1.1), 'kronecker', (512, 512), rank=16),
+  _linear(4096, _goals(None, 1.2), 'kronecker', (512, 2048), rank=16),
+)
+LOGITS = (
+  Case(
+    work='logits',
+    name='tensor_train',
+    shape=(32768, 1024),
+    options=_train(64, EMBEDDING),
+    tokens=4096,
+    goals=_goals(None, 1.05),
+    memory=0.5,
+  ),
+)
+CASES = (*LOOKUPS, *LINEARS, *LOGITS)

@@ -1,0 +1,67 @@
+"""Benchmarks of layers run, on tiny matrices, and tell what they timed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import layer_cases, layers, timing
+from tt_compress import parameterizations
+
+
+def make(work, name, **settings):
+  settings = dict(tokens=6, shape=(12, 8), options={}, **settings)
+  return layer_cases.Case(work=work, name=name, **settings)
+
+
+def test_every_kind_of_time_is_told():
+  cases = [
+    make('take', 'low_rank', goals=dict(forward=1.0, step=0.5)),
+    make('apply', 'dense', goals=dict(gradient=1.0)),
+    make('logits', 'kronecker', goals=dict(gradient=1.0), memory=0.5),
+  ]
+  for case in cases[::2]:
+    object.__setattr__(case, 'options', dict(rank=2))
+  found = layers.measure(cases, rounds=2, seconds=0.0)
+  kinds = [record['kind'] for record in found]
+  assert kinds == ['forward', 'step', 'gradient', 'gradient']
+  assert found[0]['num_params'] == 2 * (12 + 8)
+  assert all(record['ratio'] > 0 for record in found)
+  assert found[3]['memory'] > 0 and found[3]['memory_goal'] == 0.5
+  assert len(layers.table(found).splitlines()) == 6
+  json.dumps(found)
+
+
+def test_ratios_are_of_medians_and_of_minima():
+  times = {'a': [2.0, 8.0, 4.0], 'b': [1.0, 2.0, 3.0]}
+  found = timing.ratios(times, 'a', 'b')
+  assert found == {
+    'ratio': 2.0,
+    'ratio_of_minima': 2.0,
+    'ms': 4000.0,
+    'reference_ms': 2000.0,
+  }
+
+
+def test_functions_take_turns():
+  calls = []
+  functions = {name: lambda name=name: calls.append(name) for name in 'ab'}
+  times = timing.interleaved(functions, rounds=3, seconds=0.0)
+  assert calls == list('abababab')
+  assert [len(times[name]) for name in 'ab'] == [3, 3]
+
+
+@pytest.mark.parametrize('case', layer_cases.CASES, ids=lambda case: case.text)
+def test_cases_can_be_built(case):
+  spec = parameterizations.make(case.name, *case.shape, **case.options)
+  assert spec.num_params < case.shape[0] * case.shape[1]
+  assert set(case.goals) <= {'forward', 'gradient', 'step'} and case.goals
+
+
+def test_ids_are_those_of_words():
+  found = np.asarray(layers.ids('zipf', 32768, 4096))
+  # About a quarter are different.
+  assert 700 < len(set(found.tolist())) < 1300
+  assert (
+    len(set(np.asarray(layers.ids('uniform', 32768, 4096)).tolist())) > 3700
+  )
