@@ -36,8 +36,8 @@ def make_factors():
   }
 
 
-# Around 4 and 8, where another branch is taken.
-@pytest.mark.parametrize('number', [1, 3, 4, 5, 8, 9, 15, 16])
+# Around 5 and 8, where another branch is taken.
+@pytest.mark.parametrize('number', [1, 4, 5, 6, 8, 9, 15, 16])
 def test_rows_and_gradients(number):
   factors, ids = make_factors(), draw(number)
   weights = jax.random.normal(jax.random.key(1), (TOKENS, 3))
@@ -52,7 +52,7 @@ def test_rows_and_gradients(number):
 
 
 def test_a_row_is_computed_once():
-  """Of up to a quarter of different ids, look_up gets a quarter."""
+  """Of up to 5/16 of different ids, look_up gets so many."""
   sizes = []
 
   def watch(factors, ids):
@@ -62,7 +62,7 @@ def test_a_row_is_computed_once():
   jax.make_jaxpr(lambda f: distinct.rows(watch, f, draw(4), ROWS))(
     make_factors()
   )
-  assert sorted(set(sizes)) == [TOKENS // 4, TOKENS // 2, TOKENS]
+  assert sorted(set(sizes)) == [5, 8, 16]
 
 
 def test_few_ids_are_looked_up_as_they_are():
