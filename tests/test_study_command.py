@@ -60,7 +60,7 @@ def call(folder, data, *arguments):
 def test_the_same_command_on_other_data(fashion, tmp_path):
   done = call(tmp_path, fashion, f'--config.study.only={ONLY}')
   assert done.returncode == 0, done.stderr
-  name = 'slides_mnist-seeds=2-fashion'
+  name = 'slides_mnist-seeds=2-fashion-part'
   found = {path.name for path in (tmp_path / 'results').iterdir()}
   assert found == {f'{name}.{end}' for end in ('json', 'md', 'html', 'png')}
   result = json.loads((tmp_path / 'results' / f'{name}.json').read_text())

@@ -10,7 +10,8 @@ stopped. Without data, a small stand-in takes their place and the tables say so.
 
 Arguments: `seeds=3`; `slides` for the schedules of the original, one seed;
 `tiny` for a try on generated pictures. `--config.study.only=slides-M6,...` runs
-some rows, `--config.data.path=FOLDER` takes other files in the form of MNIST.
+some rows, `--config.data.path=FOLDER` takes other files in the form of MNIST;
+both write files of another name.
 """
 
 from tt_compress import configuration

@@ -74,12 +74,12 @@ def test_wrong_tables(table, told):
     rows.parse({'rows': table})
 
 
-def test_some_rows_and_those_that_they_start_from():
+def test_some_rows_and_those_that_they_need():
   found = rows.parse(tiny.make().study)
   ids = lambda names: [row.id for row in rows.select(found, names)]
   assert ids([]) == ['row-0', 'row-1', 'row-2']
   assert ids(['row-1']) == ['row-0', 'row-1']
-  assert ids(['row-2']) == ['row-2']
+  assert ids(['row-2']) == ['row-0', 'row-2']
   with pytest.raises(ValueError, match="no row 'row-9'; there are"):
     ids(['row-9'])
 

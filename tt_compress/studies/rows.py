@@ -117,13 +117,16 @@ def parse(study: Mapping) -> list[Row]:
 
 
 def select(rows: Sequence[Row], ids: Sequence[str]) -> list[Row]:
-  """The rows of these ids and those that they start from; all for no ids.
+  """Rows by their ids; all for no ids.
+
+  With them come those that they start from, and the first row, which all are
+  compared with.
 
   Raises:
     ValueError: an unknown id.
   """
   by_id = {row.id: row for row in rows}
-  wanted = set(ids or by_id)
+  wanted = {rows[0].id, *(ids or by_id)}
   for name in ids:
     if name not in by_id:
       raise ValueError(f'there is no row {name!r}; there are {list(by_id)}')

@@ -44,8 +44,8 @@ def attach(
       text=tuple(text),
       rows=tuple(table),
       num_seeds=1 if arguments['tiny'] else arguments['seeds'],
-      # Ids of rows, with commas between them; those that others start from run
-      # too. All if empty.
+      # Ids of rows, with commas between them; the first row, and those that
+      # others start from, run too. All if empty.
       only='',
       # Folder of the table, its page and its plots.
       output='results',
@@ -142,7 +142,7 @@ class Study:
     found = [results for row in runs.values() for results in row]
     is_stand_in = found[0].get('is_stand_in', False)
     return {
-      'name': name(self.config) + ('-stand-in' if is_stand_in else ''),
+      'name': self._file_name(is_stand_in),
       'title': study.title,
       'metric': self._metric,
       'text': list(study.text),
@@ -159,6 +159,11 @@ class Study:
       'seconds': sum(results['seconds'] for results in found),
       'rows': [self._describe_row(row, runs[row.id]) for row in self.rows],
     }
+
+  def _file_name(self, is_stand_in):
+    """Of the result: what is not the whole table does not take its place."""
+    part = '-part' if self.config.study.only else ''
+    return name(self.config) + ('-stand-in' if is_stand_in else '') + part
 
   def _describe_row(self, row, results):
     told = [
