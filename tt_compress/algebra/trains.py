@@ -25,8 +25,11 @@ from tt_compress.algebra import modes, plans
 
 Cores = list[jax.Array]
 
-# Elements that a lookup may hold at a time, 64 MiB in float32.
-_LOOKUP_ROOM = 2**24
+# Elements that a lookup may hold at a time, and those of a block where it would
+# hold more: 64 MiB in float32. On a CPU, what a program needs beyond 32 MiB
+# comes in new pages at every call, which cost more than the blocks.
+_LOOKUP_ROOM = {'cpu': (2**22, 2**19)}
+_OTHER_ROOM = (2**24, 2**24)
 # Elements of x times cores that `apply` may hold at a time, 128 MiB.
 _WALK_ROOM = 2**25
 
@@ -88,19 +91,38 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
     return jnp.zeros((*ids.shape, _num_cols(cores)), cores[0].dtype)
   plan = plans.for_rows(_shapes(cores), ids.size)
   size = plans.lookup_size(_shapes(cores), plan)
-  cores = _group(cores, plan.groups)
+  # The full matrix has its rows in order; of less than it, rows are gathered
+  # from products as they come, which transposing them would cost more than.
+  product = merge if len(plan.groups) == 1 else _product
+  cores = [product(cores[start:stop]) for start, stop in plan.groups]
   walk = chain if plan.from_left else _rows_from_right
   look_up = lambda ids: walk(slices(cores, ids))
   return in_blocks(look_up, ids.reshape(-1), size).reshape(*ids.shape, -1)
 
 
 def slices(cores: Cores, ids: jax.Array) -> list[jax.Array]:
-  """What rows need of every core: [tokens, R_{k-1}, J_k, R_k] for [tokens]."""
-  digits = modes.digits(ids, [core.shape[1] for core in cores])
+  """What rows need of every core: [tokens, R, J, S] for ids [tokens].
+
+  Args:
+    cores: arrays [R, I, J, S], or products of some [R, I_1, J_1, I_2, ..., S].
+    ids: integers [tokens].
+  """
+  sizes = [size for core in cores for size in core.shape[1:-1:2]]
+  digits = iter(modes.digits(ids, sizes))
   return [
-    core.swapaxes(0, 1)[digit]
-    for core, digit in zip(cores, digits, strict=True)
+    _slice(core, [next(digits) for _ in core.shape[1:-1:2]]) for core in cores
   ]
+
+
+def _slice(core, digits):
+  rank, *_, last_rank = core.shape
+  if len(digits) == 1:
+    return core.swapaxes(0, 1)[digits[0]]
+  columns = slice(None)
+  index = (part for digit in digits for part in (digit, columns))
+  # Indices apart from one another: the axis of tokens comes first.
+  found = core[(columns, *index)]
+  return found.reshape(len(found), rank, -1, last_rank)
 
 
 def in_blocks(
@@ -115,9 +137,10 @@ def in_blocks(
 
   A block is computed again in the backward pass.
   """
-  block = max(1, _LOOKUP_ROOM // size)
-  if ids.size <= block:
+  room, block = _LOOKUP_ROOM.get(jax.default_backend(), _OTHER_ROOM)
+  if ids.size * size <= room:
     return look_up(ids)
+  block = max(1, block // size)
   blocks = jnp.pad(ids, (0, -ids.size % block)).reshape(-1, block)
   found = jax.lax.map(jax.checkpoint(look_up), blocks)
   return found.reshape(blocks.size, -1)[: ids.size]
@@ -182,6 +205,17 @@ def merge(cores: Cores) -> jax.Array:
   _, p, q, s = right.shape
   merged = jnp.einsum('rmnt,tpqs->rmpnqs', left, right)
   return merged.reshape(r, m * p, n * q, s)
+
+
+def _product(cores):
+  """[R_0, I_1, J_1, ..., I_N, J_N, R_N]: what `merge` has before it sorts."""
+  if len(cores) == 1:
+    return cores[0]
+  cut = plans.merge_cut(_shapes(cores))
+  left, right = _product(cores[:cut]), _product(cores[cut:])
+  rank = right.shape[0]
+  product = left.reshape(-1, rank) @ right.reshape(rank, -1)
+  return product.reshape(*left.shape[:-1], *right.shape[1:])
 
 
 def chain(slices: list[jax.Array]) -> jax.Array:
