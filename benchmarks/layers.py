@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import layer_cases, records, timing
+from benchmarks import layer_cases, records
 from tt_compress import parameterizations
 from tt_compress.parameterizations import base
+from tt_compress.studies import timing
 
 _EXPONENT = 1.15
 

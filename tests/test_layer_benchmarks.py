@@ -5,23 +5,29 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import layer_cases, layers, timing
+from benchmarks import layer_cases, layers
 from tt_compress import parameterizations
+from tt_compress.studies import timing
 
 
-def make(work, name, **settings):
-  settings = dict(tokens=6, shape=(12, 8), options={}, **settings)
-  return layer_cases.Case(work=work, name=name, **settings)
+def make(work, name, goals, memory=None, **options):
+  return layer_cases.Case(
+    work=work,
+    name=name,
+    shape=(12, 8),
+    options=options,
+    tokens=6,
+    goals=goals,
+    memory=memory,
+  )
 
 
 def test_every_kind_of_time_is_told():
   cases = [
-    make('take', 'low_rank', goals=dict(forward=1.0, step=0.5)),
-    make('apply', 'dense', goals=dict(gradient=1.0)),
-    make('logits', 'kronecker', goals=dict(gradient=1.0), memory=0.5),
+    make('take', 'low_rank', dict(forward=1.0, step=0.5), rank=2),
+    make('apply', 'dense', dict(gradient=1.0)),
+    make('logits', 'kronecker', dict(gradient=1.0), memory=0.5, rank=2),
   ]
-  for case in cases[::2]:
-    object.__setattr__(case, 'options', dict(rank=2))
   found = layers.measure(cases, rounds=2, seconds=0.0)
   kinds = [record['kind'] for record in found]
   assert kinds == ['forward', 'step', 'gradient', 'gradient']

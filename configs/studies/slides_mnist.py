@@ -297,7 +297,7 @@ BEYOND = (
 CHOICES = (
   'The last 5,000 of the 60,000 training images are held out. Learning rates, '
   'lengths, ranks and sparsities were chosen by the accuracy on them, with '
-  'seeds 0 and 1, never by the test images. A run is scored on these as it '
+  'one or two seeds, never by the test images. A run is scored on these as it '
   'is after its last step, and a fitted one also before its first.'
 )
 RATIOS = (

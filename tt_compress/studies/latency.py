@@ -1,12 +1,12 @@
 """How long trained models take for one example and for a batch."""
 
 import statistics
-import time
 from collections.abc import Mapping
 
 import jax
 
 from tt_compress.nn import functional
+from tt_compress.studies import timing
 from tt_compress.training import run
 
 _ROUNDS = 15
@@ -26,14 +26,19 @@ def measure(runs: Mapping[str, run.Run]) -> dict[str, dict]:
     and 'batch_ratio', over those of the first.
   """
   calls = {name: _calls(made) for name, made in runs.items()}
-  times = {name: {key: [] for key in ('one', 'batch')} for name in runs}
-  for _ in range(_ROUNDS):
-    for name in runs:
-      for key, found in times[name].items():
-        found.append(_seconds(calls[name][key]))
+  times = timing.interleaved(
+    {
+      (name, key): calls[name][key] for name in runs for key in ('one', 'batch')
+    },
+    seconds=_SECONDS,
+    rounds=_ROUNDS,
+  )
   medians = {
-    name: {key: 1000 * statistics.median(times[name][key]) for key in found}
-    for name, found in times.items()
+    name: {
+      key: 1000 * statistics.median(times[name, key])
+      for key in ('one', 'batch')
+    }
+    for name in runs
   }
   first = medians[next(iter(runs))]
   return {
@@ -49,7 +54,7 @@ def measure(runs: Mapping[str, run.Run]) -> dict[str, dict]:
 
 
 def _calls(made: run.Run) -> dict:
-  """Functions that compute a loss, compiled and called once."""
+  """Functions that compute a loss, of one example and of a batch."""
   variables = made.variables(made.chosen)
   batches = made.task.train_batches(batch_multiple=1)
   whole = batches.batch(0)
@@ -63,20 +68,7 @@ def _calls(made: run.Run) -> dict:
 
   def call(batch):
     batch = jax.device_put(batch)
-    return lambda: jax.block_until_ready(loss(variables, batch))
+    return lambda: loss(variables, batch)
 
-  calls = {'one': call(one), 'batch': call(whole)}
-  for function in calls.values():
-    function()
   made.close()
-  return {**calls, 'batch_size': batch_size}
-
-
-def _seconds(function) -> float:
-  """Of one call, from as many as fill the time of a measurement."""
-  count, passed, start = 0, 0.0, time.perf_counter()
-  while not count or passed < _SECONDS:
-    function()
-    count += 1
-    passed = time.perf_counter() - start
-  return passed / count
+  return {'one': call(one), 'batch': call(whole), 'batch_size': batch_size}

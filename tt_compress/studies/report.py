@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 
 from tt_compress.studies import page, plots, table
+from tt_compress.training import workdir
 
 
 def write(result: Mapping, folder: str) -> list[str]:
@@ -26,8 +27,5 @@ def write(result: Mapping, folder: str) -> list[str]:
   paths = []
   for ending, content in texts.items():
     paths.append(os.path.join(folder, f'{result["name"]}.{ending}'))
-    partial = f'{paths[-1]}.{os.getpid()}.partial'
-    with open(partial, 'w', encoding='utf-8') as file:
-      file.write(content)
-    os.replace(partial, paths[-1])
+    workdir.write_text(paths[-1], content)
   return [*paths, plots.write(result, folder)]

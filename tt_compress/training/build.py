@@ -34,6 +34,21 @@ class Blueprint:
   report: compress.Report
   matrices: dict[str, Any]
 
+  def settled_at(self, num_steps: int) -> int:
+    """The step from which on checkpoints may be the best.
+
+    Raises:
+      ValueError: the schedule of a matrix ends after the run.
+    """
+    for path, spec in self.matrices.items():
+      if spec.settled_at > num_steps:
+        raise ValueError(
+          f'{path}: the schedule of its {type(spec).__name__} ends at step '
+          f'{spec.settled_at}, after num_steps={num_steps}; shorten it (see '
+          'its options) or raise num_steps'
+        )
+    return max((spec.settled_at for spec in self.matrices.values()), default=0)
+
 
 def activation_dtype(name: str):
   """The dtype of the activations; 'auto' depends on the backend.

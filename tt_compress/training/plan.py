@@ -8,6 +8,8 @@ from tt_compress import configuration, parameterizations
 from tt_compress.nn import functional
 from tt_compress.training import build
 
+_PARAM_BITS = 32  # of a parameter, whatever the activations have
+
 
 def _choice(spec) -> str:
   """The options of a spec that are not its size, e.g. 'tt_rank=(1, 4, 1)'."""
@@ -111,6 +113,21 @@ def table(plan: dict) -> str:
     f'{plan["compression_ratio"]:.3f}'
   )
   return '\n'.join(text)
+
+
+def measure_stored(graphdef, variables: dict, dense_num_params: int) -> dict:
+  """What a file holds of a trained model, against its dense twin.
+
+  Returns:
+    That of `functional.stored_size`, and 'ratio' and 'bits_ratio', the dense
+    numbers and bits over those stored.
+  """
+  size = functional.stored_size(functional.merge(graphdef, **variables))
+  return {
+    **size,
+    'ratio': dense_num_params / size['numbers'],
+    'bits_ratio': _PARAM_BITS * dense_num_params / size['bits'],
+  }
 
 
 def stored(size: dict) -> str:

@@ -12,7 +12,6 @@ import numpy as np
 from absl import logging
 
 from tt_compress import configuration, tasks
-from tt_compress.nn import functional
 from tt_compress.training import (
   build,
   checkpoints,
@@ -24,8 +23,6 @@ from tt_compress.training import (
   step,
 )
 from tt_compress.training import workdir as folder
-
-_PARAM_BITS = 32  # of a parameter, whatever the activations have
 
 
 class Run:
@@ -56,7 +53,7 @@ class Run:
     )
     # Abstractly: patterns of `frozen` that match nothing are told now.
     jax.eval_shape(self._optimizer.init, self.blueprint.params)
-    self._settled_at = _settled_at(self.blueprint.matrices, config.num_steps)
+    self._settled_at = self.blueprint.settled_at(config.num_steps)
     self.task = tasks.TASKS[config.task](
       config, self.blueprint.graphdef, self.workdir
     )
@@ -146,7 +143,11 @@ class Run:
         'params_sha256': folder.digest(state['params']),
         'checkpoint': self.chosen,
         'best_step': self._checkpoints.best_step(),
-        'stored': self._stored(),
+        'stored': plan.measure_stored(
+          self.blueprint.graphdef,
+          self.variables(self.chosen),
+          description['dense_num_params'],
+        ),
         'validation': self.evaluate('validation'),
         'test': self.evaluate('test'),
       }
@@ -358,18 +359,6 @@ class Run:
       return None
     return folder.read_results(beside)
 
-  def _stored(self) -> dict:
-    """What a file of the chosen checkpoint holds, against the dense twin's."""
-    variables = self.variables(self.chosen)
-    model = functional.merge(self.blueprint.graphdef, **variables)
-    size = functional.stored_size(model)
-    dense = self.plan()['dense_num_params']
-    return {
-      **size,
-      'ratio': dense / size['numbers'],
-      'bits_ratio': _PARAM_BITS * dense / size['bits'],
-    }
-
   def _describe(self) -> dict:
     sizes = self.plan()
     return {
@@ -384,22 +373,6 @@ class Run:
       'backend': jax.default_backend(),
       'num_devices': jax.device_count(),
     }
-
-
-def _settled_at(matrices: Mapping, num_steps: int) -> int:
-  """The step from which on checkpoints may be the best.
-
-  Raises:
-    ValueError: the schedule of a matrix ends after the run.
-  """
-  for path, spec in matrices.items():
-    if spec.settled_at > num_steps:
-      raise ValueError(
-        f'{path}: the schedule of its {type(spec).__name__} ends at step '
-        f'{spec.settled_at}, after num_steps={num_steps}; shorten it (see '
-        'its options) or raise num_steps'
-      )
-  return max((spec.settled_at for spec in matrices.values()), default=0)
 
 
 def _variables(state: Mapping) -> dict:

@@ -70,7 +70,7 @@ def claim(config, workdir: str) -> None:
   if jax.process_index() == 0:
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, CONFIG_FILE)
-    _write(path, configuration.to_json(config) + '\n')
+    write_text(path, configuration.to_json(config) + '\n')
 
 
 def compare_data(facts: dict, workdir: str) -> None:
@@ -81,7 +81,7 @@ def compare_data(facts: dict, workdir: str) -> None:
   """
   path = os.path.join(workdir, DATA_FILE)
   if not os.path.exists(path):
-    _write(path, json.dumps(facts, indent=2) + '\n')
+    write_text(path, json.dumps(facts, indent=2) + '\n')
     return
   with open(path, encoding='utf-8') as file:
     known = json.load(file)
@@ -134,7 +134,7 @@ def write_json(path: str, value) -> None:
   """Writes a file of JSON whole or not at all, from the first process."""
   if jax.process_index() == 0:
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    _write(path, text + '\n')
+    write_text(path, text + '\n')
 
 
 def seconds_at(workdir: str, done: int) -> float:
@@ -158,7 +158,7 @@ def digest(tree) -> str:
   return total.hexdigest()
 
 
-def _write(path: str, text: str) -> None:
+def write_text(path: str, text: str) -> None:
   """Writes a file whole or not at all."""
   partial = f'{path}.{os.getpid()}.partial'
   with open(partial, 'w', encoding='utf-8') as file:
