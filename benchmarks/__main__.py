@@ -9,23 +9,15 @@ JSON and prints a table.
 
 import json
 import pathlib
-import re
 import sys
 
 from absl import app, flags
 
-from benchmarks import decode, dispatch, layers, memory, model, peers, records
+from benchmarks import records, suites
 
-SUITES = {
-  'layers': layers,
-  'model': model,
-  'decode': decode,
-  'memory': memory,
-  'dispatch': dispatch,
-  'peers': peers,
-}
-
-_SUITE = flags.DEFINE_enum('suite', 'layers', list(SUITES), 'What to measure.')
+_SUITE = flags.DEFINE_enum(
+  'suite', 'layers', list(suites.SUITES), 'What to measure.'
+)
 _ONLY = flags.DEFINE_string(
   'only', '', 'Regular expression of the cases to measure, by their names.'
 )
@@ -43,8 +35,9 @@ _OUTPUT = flags.DEFINE_string(
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  suite = SUITES[_SUITE.value]
-  cases = _chosen(suite.TINY if _TINY.value else suite.CASES)
+  suite = suites.SUITES[_SUITE.value]
+  cases = suite.TINY if _TINY.value else suite.CASES
+  cases = suites.chosen(cases, _ONLY.value)
   before = records.load()
   found = suite.measure(cases, rounds=_ROUNDS.value or suite.ROUNDS)
   path = _OUTPUT.value
@@ -53,14 +46,6 @@ def main(argv):
   if path is not None:
     _write(pathlib.Path(path), found, before)
   print(suite.table(found))
-
-
-def _chosen(cases):
-  chosen = [case for case in cases if re.search(_ONLY.value, case.text)]
-  if not chosen:
-    known = '\n'.join(case.text for case in cases)
-    raise app.UsageError(f'--only={_ONLY.value} fits none of\n{known}')
-  return chosen
 
 
 def _write(path, found, load_before):

@@ -10,6 +10,7 @@ from benchmarks import layer_cases, layers, networks, programs, records
 from tt_compress import configuration
 
 _GOAL = 1.0
+_NAMES = ('arguments', 'temporaries', 'outputs')
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -40,31 +41,35 @@ def measure(
     **options: those of other suites, which time; nothing depends on them.
 
   Returns:
-    A record for each case: 'case', 'kind', 'ratio', 'goal', and 'arguments'
-    and 'temporaries', in MiB, also of the 'dense_...'.
+    A record for each case: 'case', 'kind', 'ratio', 'goal', and 'arguments',
+    'temporaries' and 'outputs' in MiB, also of the 'dense_...'. In 'whole',
+    unlike in the ratio, outputs count: the gradients of a single matrix are
+    some, but temporaries of a step.
   """
   return [_measure(case) for case in cases]
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown."""
-  names = ('arguments', 'temporaries')
-  return records.table_of(
-    ('case', 'kind', 'ratio', 'goal', *names, *(f'dense_{n}' for n in names)),
-    found,
-  )
+  dense = [f'dense_{name}' for name in _NAMES]
+  columns = ('case', 'kind', 'ratio', 'goal', 'whole', *_NAMES, *dense)
+  return records.table_of(columns, found)
 
 
 def _measure(case):
   is_model = isinstance(case, networks.Case)
   sizes = _of_model(case) if is_model else _of_matrix(case)
-  ours, dense = (sum(sizes[name].values()) for name in ('ours', 'dense'))
+  over_dense = lambda *names: records.rounded(
+    sum(sizes['ours'][name] for name in names)
+    / sum(sizes['dense'][name] for name in names)
+  )
   mib = lambda size: records.rounded(size / 2**20)
   return {
     'case': case.text,
     'kind': 'step' if is_model else 'gradient',
-    'ratio': records.rounded(ours / dense),
+    'ratio': over_dense('arguments', 'temporaries'),
     'goal': _GOAL,
+    'whole': over_dense(*_NAMES),
     **{name: mib(size) for name, size in sizes['ours'].items()},
     **{f'dense_{name}': mib(size) for name, size in sizes['dense'].items()},
   }

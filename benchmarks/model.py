@@ -7,7 +7,7 @@ from benchmarks import networks, programs, records
 from tt_compress.studies import timing
 
 CASES = networks.cases(dict(step=0.85), layers=(6, 1))
-TINY = networks.cases(dict(step=0.85), layers=(1,), tiny=True)
+TINY = networks.cases(dict(step=0.85), layers=(1,), tiny=True)[:1]
 ROUNDS = 3
 
 

@@ -13,7 +13,7 @@ class Program:
 
   Attributes:
     call: without arguments.
-    memory: bytes of 'arguments' and 'temporaries'.
+    memory: as `memory` tells it.
   """
 
   call: Callable[[], Any]
@@ -51,9 +51,10 @@ def following(update: Callable, state: Any, *inputs) -> Callable[[], Any]:
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-  """Bytes of 'arguments' and 'temporaries' of a compiled function."""
+  """Bytes of 'arguments', 'temporaries' and 'outputs' of their own."""
   found = compiled.memory_analysis()
   return {
     'arguments': found.argument_size_in_bytes,
     'temporaries': found.temp_size_in_bytes,
+    'outputs': found.output_size_in_bytes - found.alias_size_in_bytes,
   }
