@@ -21,10 +21,7 @@ FEED_FORWARD = (
   ('.*/ffn/up', dict(_FFN, row_modes=_NARROW, col_modes=_WIDE)),
   ('.*/ffn/down', dict(_FFN, row_modes=_WIDE, col_modes=_NARROW)),
 )
-_TABLE_MODES = dict(row_modes=(32, 32, 32), col_modes=(8, 8, 8))
-TABLES = (
-  ('embed|logits', dict(name='tensor_train', tt_rank=16, **_TABLE_MODES)),
-)
+TABLES = (('embed|logits', dict(name='tensor_train', tt_rank=16)),)
 _LENGTH = 64
 
 
