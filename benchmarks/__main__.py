@@ -1,6 +1,7 @@
-"""Speed of compressed layers and models beside dense ones.
+"""Speed and memory of compressed layers and models beside dense ones.
 
   python -m benchmarks --suite=layers
+  python -m benchmarks --suite=model --only='1[+]1 layers' --rounds=5
 
 Times are ratios to dense in the same process, in interleaved rounds. Writes
 JSON and prints a table.
@@ -12,34 +13,51 @@ import sys
 
 from absl import app, flags
 
-from benchmarks import layers, records
+from benchmarks import records, suites
 
-SUITES = {'layers': layers}
-
-_SUITE = flags.DEFINE_enum('suite', 'layers', list(SUITES), 'What to time.')
-_ROUNDS = flags.DEFINE_integer('rounds', 15, 'Times of every function.')
+_SUITE = flags.DEFINE_enum(
+  'suite', 'layers', list(suites.SUITES), 'What to measure.'
+)
+_ONLY = flags.DEFINE_string(
+  'only', '', 'Regular expression of the cases to measure, by their names.'
+)
+_ROUNDS = flags.DEFINE_integer(
+  'rounds', None, 'Times of every function; a few by default.', lower_bound=1
+)
+_TINY = flags.DEFINE_bool(
+  'tiny', False, 'Small cases, which show that everything works.'
+)
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'JSON to write; results/bench_SUITE.json if unset.'
+  'output', None, 'JSON to write; results/bench_SUITE.json unless tiny.'
 )
 
 
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
-  suite = SUITES[_SUITE.value]
+  suite = suites.SUITES[_SUITE.value]
+  cases = suite.TINY if _TINY.value else suite.CASES
+  cases = suites.chosen(cases, _ONLY.value)
   before = records.load()
-  found = suite.measure(rounds=_ROUNDS.value)
-  path = pathlib.Path(_OUTPUT.value or f'results/bench_{_SUITE.value}.json')
+  found = suite.measure(cases, rounds=_ROUNDS.value or suite.ROUNDS)
+  path = _OUTPUT.value
+  if path is None and not _TINY.value:
+    path = f'results/bench_{_SUITE.value}.json'
+  if path is not None:
+    _write(pathlib.Path(path), found, before)
+  print(suite.table(found))
+
+
+def _write(path, found, load_before):
   path.parent.mkdir(parents=True, exist_ok=True)
   report = {
     'command': f'python -m benchmarks {" ".join(sys.argv[1:])}'.strip(),
     'commit': records.commit(),
-    'machine': {**records.machine(), 'load_average_before': before},
+    'machine': {**records.machine(), 'load_average_before': load_before},
     'versions': records.versions(),
     'records': found,
   }
   path.write_text(json.dumps(report, indent=1) + '\n')
-  print(suite.table(found))
 
 
 if __name__ == '__main__':

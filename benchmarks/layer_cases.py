@@ -1,11 +1,17 @@
-"""Single matrices to time beside dense ones: shapes, ranks, tokens, goals."""
+"""Single matrices to measure beside dense ones: shapes, ranks, tokens, goals.
+
+Without JAX, which the processes of other frameworks do not have.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 EMBEDDING = dict(row_modes=(32, 32, 32), col_modes=(8, 8, 16))
 LINEAR = dict(row_modes=(8, 8, 16), col_modes=(16, 16, 16))
+_EXPONENT = 1.15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,8 @@ class Case:
     )
 
 
-def _lookup(tokens, goals, name='tensor_train', ids='zipf', **options):
+def lookup(tokens, goals, name='tensor_train', ids='zipf', **options) -> Case:
+  """Rows of a table of 32,768 words."""
   return Case(
     work='take',
     name=name,
@@ -57,7 +64,10 @@ def _lookup(tokens, goals, name='tensor_train', ids='zipf', **options):
   )
 
 
-def _linear(tokens, goals, name='tensor_train', shape=(1024, 4096), **options):
+def linear(
+  tokens, goals, name='tensor_train', shape=(1024, 4096), **options
+) -> Case:
+  """Products with the matrix of a feed-forward layer."""
   return Case(
     work='apply',
     name=name,
@@ -73,45 +83,72 @@ def _goals(*values):
   return {k: v for k, v in zip(names, values, strict=False) if v is not None}
 
 
-def _train(rank, modes):
+def train(rank, modes) -> dict[str, Any]:
+  """Options of a tensor train."""
   return dict(tt_rank=rank, **modes)
 
 
+def ids(kind: str, rows: int, tokens: int) -> np.ndarray:
+  """Ids [tokens], uniform or by Zipf's law, p(i) ~ (i + 1)^-1.15."""
+  draw = np.random.default_rng(1)
+  if kind == 'uniform':
+    return draw.integers(0, rows, tokens, np.int32)
+  weights = (1.0 + np.arange(rows)) ** -_EXPONENT
+  found = draw.choice(rows, size=tokens, p=weights / weights.sum())
+  return found.astype(np.int32)
+
+
 LOOKUPS = (
-  _lookup(4096, _goals(1.8, 0.20, 0.15), **_train(16, EMBEDDING)),
-  _lookup(4096, _goals(8, 0.85, 0.55), **_train(64, EMBEDDING)),
-  _lookup(16384, _goals(None, 0.75), **_train(16, EMBEDDING)),
-  _lookup(16384, _goals(None, 1.3), **_train(64, EMBEDDING)),
-  _lookup(4096, _goals(None, 0.55), ids='uniform', **_train(16, EMBEDDING)),
-  _lookup(4096, _goals(None, 0.12), 'word2ket', order=2, rank=1),
+  lookup(4096, _goals(1.8, 0.20, 0.15), **train(16, EMBEDDING)),
+  lookup(4096, _goals(8, 0.85, 0.55), **train(64, EMBEDDING)),
+  lookup(16384, _goals(None, 0.75), **train(16, EMBEDDING)),
+  lookup(16384, _goals(None, 1.3), **train(64, EMBEDDING)),
+  lookup(4096, _goals(None, 0.55), ids='uniform', **train(16, EMBEDDING)),
+  lookup(4096, _goals(None, 0.12), 'word2ket', order=2, rank=1),
   *(
-    _lookup(4096, _goals(None, goal), 'word2ketxs', order=order, rank=rank)
+    lookup(4096, _goals(None, goal), 'word2ketxs', order=order, rank=rank)
     for rank, goal in ((1, 0.10), (16, 0.25))
     for order in (2, 4)
   ),
 )
 LINEARS = (
-  _linear(1, _goals(0.10, 0.04), **_train(2, LINEAR)),
-  _linear(256, _goals(0.18, 0.20), **_train(2, LINEAR)),
-  _linear(4096, _goals(0.40, 0.28), **_train(2, LINEAR)),
-  _linear(256, _goals(None, 1.2), **_train(16, LINEAR)),
-  _linear(4096, _goals(None, 1.05), **_train(16, LINEAR)),
-  _linear(256, _goals(None, 1.7), **_train(64, LINEAR)),
-  _linear(4096, _goals(None, 1.05), **_train(64, LINEAR)),
-  _linear(256, _goals(0.2), 'tucker', max_params=43_000),
-  _linear(4096, _goals(0.35), 'tucker', max_params=43_000),
-  _linear(4096, _goals(None, 1.1), 'kronecker', (512, 512), rank=16),
-  _linear(4096, _goals(None, 1.2), 'kronecker', (512, 2048), rank=16),
+  linear(1, _goals(0.10, 0.04), **train(2, LINEAR)),
+  linear(256, _goals(0.18, 0.20), **train(2, LINEAR)),
+  linear(4096, _goals(0.40, 0.28), **train(2, LINEAR)),
+  linear(256, _goals(None, 1.2), **train(16, LINEAR)),
+  linear(4096, _goals(None, 1.05), **train(16, LINEAR)),
+  linear(256, _goals(None, 1.7), **train(64, LINEAR)),
+  linear(4096, _goals(None, 1.05), **train(64, LINEAR)),
+  linear(256, _goals(0.2), 'tucker', max_params=43_000),
+  linear(4096, _goals(0.35), 'tucker', max_params=43_000),
+  linear(4096, _goals(None, 1.1), 'kronecker', (512, 512), rank=16),
+  linear(4096, _goals(None, 1.2), 'kronecker', (512, 2048), rank=16),
 )
 LOGITS = (
   Case(
     work='logits',
     name='tensor_train',
     shape=(32768, 1024),
-    options=_train(64, EMBEDDING),
+    options=train(64, EMBEDDING),
     tokens=4096,
     goals=_goals(None, 1.05),
     memory=0.5,
   ),
 )
 CASES = (*LOOKUPS, *LINEARS, *LOGITS)
+TINY = tuple(
+  Case(
+    work=work,
+    name='low_rank',
+    shape=(12, 8),
+    options=dict(rank=2),
+    tokens=6,
+    goals=_goals(*goals),
+    memory=0.5 if work == 'logits' else None,
+  )
+  for work, goals in (
+    ('take', (1.0, None, 1.0)),
+    ('apply', (None, 1.0)),
+    ('logits', (None, 1.0)),
+  )
+)

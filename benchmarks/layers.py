@@ -8,16 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import layer_cases, records
+from benchmarks import layer_cases, programs, records
 from tt_compress import parameterizations
 from tt_compress.parameterizations import base
 from tt_compress.studies import timing
 
-_EXPONENT = 1.15
+CASES, TINY = layer_cases.CASES, layer_cases.TINY
+ROUNDS = 15
 
 
 def measure(
-  cases: Sequence[layer_cases.Case] = layer_cases.CASES, **options
+  cases: Sequence[layer_cases.Case] = CASES, **options
 ) -> list[dict[str, Any]]:
   """Times of every case over those of the dense matrix.
 
@@ -36,55 +37,63 @@ def measure(
 def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown."""
   columns = ('case', 'kind', 'ratio', 'goal', 'ratio_of_minima', 'memory')
-  rows = [[record.get(name) for name in columns] for record in found]
-  return records.table(columns, rows)
+  return records.table_of(columns, found)
 
 
 def _measure(case, options):
-  rows, cols = case.shape
-  specs = {
-    'dense': parameterizations.make('dense', rows, cols),
-    'ours': parameterizations.make(case.name, rows, cols, **case.options),
-  }
   for kind, goal in case.goals.items():
-    programs = {name: _program(case, specs[name], kind) for name in specs}
+    pair = {
+      name: program(case, spec, kind) for name, spec in specs(case).items()
+    }
     times = timing.interleaved(
-      {name: call for name, (call, _) in programs.items()}, **options
+      {name: made.call for name, made in pair.items()}, **options
     )
-    found = timing.ratios(times, 'ours', 'dense')
     record = {
       'case': case.text,
       'kind': kind,
-      **{name: records.rounded(value) for name, value in found.items()},
+      **records.ratios(times),
       'goal': goal,
-      'num_params': specs['ours'].num_params,
+      'num_params': specs(case)['ours'].num_params,
     }
     if case.work == 'logits':
-      sizes = {name: size for name, (_, size) in programs.items()}
+      sizes = {name: made.memory['temporaries'] for name, made in pair.items()}
       memory = sizes['ours'] / sizes['dense']
       record |= {'memory': records.rounded(memory), 'memory_goal': case.memory}
     yield record
 
 
-def _program(
+def specs(case: layer_cases.Case) -> dict[str, base.Parameterization]:
+  """The matrix of a case, 'ours', and the 'dense' one."""
+  rows, cols = case.shape
+  return {
+    'dense': parameterizations.make('dense', rows, cols),
+    'ours': parameterizations.make(case.name, rows, cols, **case.options),
+  }
+
+
+def program(
   case: layer_cases.Case, spec: base.Parameterization, kind: str
-) -> tuple[Callable[[], Any], int]:
-  """A call without arguments, and the bytes of its temporaries."""
+) -> programs.Program:
+  """The compiled 'forward', 'gradient' or 'step' of a case.
+
+  Args:
+    case: what to compute.
+    spec: of the matrix.
+    kind: a 'gradient' is one of loss and gradients.
+  """
   factors = spec.init(jax.random.key(0), std=0.03)
   inputs = _inputs(case)
   loss = _loss(case, spec)
   if kind == 'step':
     return _step(loss, factors, inputs)
   if kind == 'forward':
-    forward = _forward(case, spec)
+    forward = product(case, spec)
     function = lambda factors, x, _: forward(factors, x)
   else:
     # Of x too, as inside of a network; ids have none.
     arguments = 0 if case.work == 'take' else (0, 1)
     function = jax.value_and_grad(loss, arguments)
-  compiled = jax.jit(function).lower(factors, *inputs).compile()
-  size = compiled.memory_analysis().temp_size_in_bytes
-  return lambda: compiled(factors, *inputs), size
+  return programs.repeated(jax.jit(function), factors, *inputs)
 
 
 def _step(loss, factors, inputs):
@@ -94,20 +103,16 @@ def _step(loss, factors, inputs):
     factors, moments = state
     gradients = jax.grad(loss)(factors, *inputs)
     changes, moments = optimizer.update(gradients, moments, factors)
-    return optax.apply_updates(factors, changes), moments
+    return (optax.apply_updates(factors, changes), moments), ()
 
-  state = [(factors, optimizer.init(factors))]
-  jitted = jax.jit(update, donate_argnums=0)
-  compiled = jitted.lower(state[0], *inputs).compile()
-
-  def call():
-    state[0] = compiled(state[0], *inputs)
-    return state[0]
-
-  return call, compiled.memory_analysis().temp_size_in_bytes
+  state = factors, optimizer.init(factors)
+  return programs.stepping(jax.jit(update, donate_argnums=0), state, *inputs)
 
 
-def _forward(case, spec):
+def product(
+  case: layer_cases.Case, spec: base.Parameterization
+) -> Callable[..., jax.Array]:
+  """The method of a spec that a case is about."""
   if case.work == 'take':
     return spec.take
   return spec.apply if case.work == 'apply' else spec.attend
@@ -115,7 +120,7 @@ def _forward(case, spec):
 
 def _loss(case, spec):
   """A scalar whose gradients reach all factors: sums weighed at random."""
-  forward = _forward(case, spec)
+  forward = product(case, spec)
   if case.work == 'logits':
     return lambda factors, x, labels: jnp.mean(
       optax.softmax_cross_entropy_with_integer_labels(
@@ -129,18 +134,9 @@ def _inputs(case):
   draw = np.random.default_rng(0)
   rows, cols = case.shape
   normal = lambda size: jnp.asarray(draw.normal(size=(case.tokens, size)), 'f4')
+  ids = lambda kind: jnp.asarray(layer_cases.ids(kind, rows, case.tokens))
   if case.work == 'take':
-    return ids(case.ids, rows, case.tokens), normal(cols)
+    return ids(case.ids), normal(cols)
   if case.work == 'logits':
-    return normal(cols), ids('zipf', rows, case.tokens)
+    return normal(cols), ids('zipf')
   return normal(rows), normal(cols)
-
-
-def ids(kind: str, rows: int, tokens: int) -> jax.Array:
-  """Ids [tokens], uniform or by Zipf's law, p(i) ~ (i + 1)^-1.15."""
-  draw = np.random.default_rng(1)
-  if kind == 'uniform':
-    return jnp.asarray(draw.integers(0, rows, tokens), jnp.int32)
-  weights = (1.0 + np.arange(rows)) ** -_EXPONENT
-  found = draw.choice(rows, size=tokens, p=weights / weights.sum())
-  return jnp.asarray(found, jnp.int32)

@@ -5,11 +5,12 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
+from tt_compress.studies import timing
 from tt_compress.training import build, workdir
 
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
@@ -53,6 +54,17 @@ def peak_bytes() -> int:
 def rounded(value: float) -> float:
   """Three significant digits: more would only be noise in a diff."""
   return float(f'{value:.3g}')
+
+
+def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
+  """What `timing.ratios` tells of 'ours' over 'dense', rounded."""
+  found = timing.ratios(times, 'ours', 'dense')
+  return {name: rounded(value) for name, value in found.items()}
+
+
+def table_of(columns: Sequence[str], found: Sequence[Mapping]) -> str:
+  """A table of some entries of records; absent ones are None."""
+  return table(columns, [[r.get(name) for name in columns] for r in found])
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -1,0 +1,153 @@
+"""Transformers to measure beside dense ones, and the step that trains them."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from benchmarks import layer_cases
+from tt_compress import configuration, tasks
+from tt_compress.data import corpus
+from tt_compress.training import build, optimizers, sharding, step
+
+_NARROW, _WIDE = (2, 4, 8, 4, 2), (4, 4, 8, 4, 4)
+_FFN = dict(name='tensor_train', tt_rank=2, bias=False)
+# Row slides-N1: all feed-forward layers of a Transformer in trains.
+FEED_FORWARD = (
+  ('.*/ffn/up', dict(_FFN, row_modes=_NARROW, col_modes=_WIDE)),
+  ('.*/ffn/down', dict(_FFN, row_modes=_WIDE, col_modes=_NARROW)),
+)
+TABLES = (('embed|logits', dict(name='tensor_train', tt_rank=16)),)
+_LENGTH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A compressed run; what it is compared with is its dense twin.
+
+  Attributes:
+    text: for a table.
+    config: of the run.
+    goals: by kind of time.
+  """
+
+  text: str
+  config: ml_collections.ConfigDict
+  goals: Mapping[str, float]
+
+  def pair(self) -> dict[str, ml_collections.ConfigDict]:
+    """The configurations of 'ours' and of the 'dense' twin."""
+    return {'dense': configuration.twin(self.config), 'ours': self.config}
+
+
+def transformer(
+  compress: Sequence, layers: int = 6, *, tiny: bool = False, **model
+) -> ml_collections.ConfigDict:
+  """A run of the Transformer 512/2048 on batches of 4,096 target tokens.
+
+  Args:
+    compress: rules. Where one is for `logits`, they are not tied, as in
+      "Tensorized Embedding Layers for Efficient Model Compression"; those of
+      the dense twin always are.
+    layers: of the encoder and of the decoder.
+    tiny: whether to shrink everything.
+    **model: further settings of it.
+  """
+  arguments = configuration.parse('tiny' if tiny else '')
+  config = configuration.defaults('benchmark', arguments)
+  config.data.update(bucket_lengths=(_LENGTH,), batch_tokens=64 * _LENGTH)
+  config.model.update(
+    num_encoder_layers=layers,
+    num_decoder_layers=layers,
+    tie_logits=not any('logits' in pattern for pattern, _ in compress),
+    **model,
+  )
+  config.compress = tuple(compress)
+  config.dense = dict(tie_logits=True)
+  return configuration.finish(config, arguments)
+
+
+def cases(
+  goals: Mapping[str, float], layers: Sequence[int] = (6,), **options
+) -> tuple[Case, ...]:
+  """Trains in place of the feed-forward layers, and of the embeddings, too.
+
+  Args:
+    goals: of each of them, by kind of time.
+    layers: of the encoder and of the decoder.
+    **options: of `transformer`.
+  """
+  kinds = {
+    'TT feed-forward': FEED_FORWARD,
+    'TT feed-forward and embeddings': FEED_FORWARD + TABLES,
+  }
+  return tuple(
+    Case(
+      f'{kind}, {count}+{count} layers',
+      transformer(rules, count, **options),
+      goals,
+    )
+    for count in layers
+    for kind, rules in kinds.items()
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """The step of a run and what it starts from.
+
+  Attributes:
+    update: (state, batch) -> (state, metrics), compiled when called.
+    start: makes the first state.
+    batch: synthetic, every position a word.
+  """
+
+  update: jax.stages.Wrapped
+  start: Callable[[], dict]
+  batch: dict[str, Any]
+
+
+def training(config: ml_collections.ConfigDict) -> Training:
+  """What `run.Run` would train by, with words by Zipf's law for data."""
+  blueprint = build.blueprint(config)
+  optimizer, _ = optimizers.make(
+    {**config.optimizer, 'model_dim': config.model.model_dim}, config.num_steps
+  )
+  mesh = sharding.make_mesh()
+  update = step.make_step(
+    blueprint.graphdef,
+    tasks.TASKS[config.task](config, blueprint.graphdef, None).loss,
+    optimizer,
+    mesh,
+    seed=config.seed,
+    num_examples=1.0,  # of penalties, which there are none of
+  )
+
+  def start():
+    variables = build.initialize(config, sharding.replicated(mesh))
+    return step.initial_state(variables, optimizer, mesh)
+
+  return Training(update, start, sharding.put(_batch(config), mesh))
+
+
+def _batch(config):
+  length = max(config.data.bucket_lengths)
+  shape = 2, config.data.batch_tokens // length, length
+  words = config.model.vocab_size - corpus.UNK_ID - 1
+  ids = layer_cases.ids('zipf', words, np.prod(shape))
+  inputs, targets = (ids + corpus.UNK_ID + 1).reshape(shape)
+  positions = np.arange(len(inputs), dtype=np.int32)
+  return {'inputs': inputs, 'targets': targets, 'positions': positions}
+
+
+def changed(
+  config: ml_collections.ConfigDict, **model
+) -> ml_collections.ConfigDict:
+  """A copy with other settings of the model."""
+  config = copy.deepcopy(config)
+  config.model.update(model)
+  return config

@@ -1,0 +1,126 @@
+"""Public implementations beside ours, each over dense of its own framework.
+
+They run in a process and an environment of their own, TT_COMPRESS_PEERS, with
+as many threads as ours, one after the other.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks import layer_cases, layers, peer_cases, records
+
+CASES, TINY = peer_cases.CASES, peer_cases.TINY
+ROUNDS = 7
+_ROOT = pathlib.Path(__file__).parents[1]
+_MODULES = ('torch', 'tltorch', 'word2ket')
+
+
+def measure(
+  cases: Sequence[layer_cases.Case] = CASES, rounds: int = ROUNDS
+) -> list[dict[str, Any]]:
+  """Our ratios to dense beside theirs.
+
+  Args:
+    cases: what to time.
+    rounds: times of every function.
+
+  Returns:
+    A record for each case and kind: 'case', 'kind', 'ratio', 'ms' and
+    'reference_ms' of ours, the same with 'peer_' before it, 'implementation',
+    'to_peer', our ratio over theirs, and its 'goal'; 'time_to_peer', our
+    milliseconds over theirs.
+
+  Raises:
+    ModuleNotFoundError: the other packages are not installed.
+  """
+  theirs = _theirs(cases, rounds)
+  return [
+    _joined(mine, other)
+    for mine, other in zip(
+      layers.measure(cases, rounds=rounds), theirs, strict=True
+    )
+  ]
+
+
+def table(found: Sequence[dict[str, Any]]) -> str:
+  """The records as Markdown."""
+  return records.table_of(
+    (
+      'case',
+      'kind',
+      'ratio',
+      'peer_ratio',
+      'to_peer',
+      'ms',
+      'peer_ms',
+      'time_to_peer',
+      'implementation',
+    ),
+    found,
+  )
+
+
+def _joined(mine, other):
+  if (mine['case'], mine['kind']) != (other['case'], other['kind']):
+    raise ValueError(f'{mine} and {other} are not of one case')
+  names = ('ratio', 'ms', 'reference_ms')
+  return {
+    **{name: mine[name] for name in ('case', 'kind', *names, 'num_params')},
+    **{f'peer_{name}': records.rounded(other[name]) for name in names},
+    'peer_num_params': other['num_params'],
+    'implementation': other['implementation'],
+    'to_peer': records.rounded(mine['ratio'] / other['ratio']),
+    'goal': mine['goal'],
+    'time_to_peer': records.rounded(mine['ms'] / other['ms']),
+    'threads': other['threads'],
+  }
+
+
+def _theirs(cases, rounds):
+  python = _python()
+  with tempfile.TemporaryDirectory() as folder:
+    given, found = (pathlib.Path(folder) / name for name in ('cases', 'found'))
+    given.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
+    subprocess.run(
+      [
+        python,
+        '-W',
+        'ignore',  # they were written for older versions
+        '-m',
+        'benchmarks.peers_torch',
+        f'--cases={given}',
+        f'--output={found}',
+        f'--rounds={rounds}',
+      ],
+      cwd=_ROOT,
+      check=True,
+    )
+    return json.loads(found.read_text())
+
+
+def _python():
+  """The Python that has the other packages."""
+  folder = pathlib.Path(os.environ.get('TT_COMPRESS_PEERS', '.venv-peers'))
+  python = (_ROOT / folder).absolute() / 'bin' / 'python'
+  if not python.exists():
+    raise _missing('torch', folder)
+  for module in _MODULES:
+    command = [python, '-W', 'ignore', '-c', f'import {module}']
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+      raise _missing(module, folder) from ImportError(result.stderr)
+  return python
+
+
+def _missing(module, folder):
+  return ModuleNotFoundError(
+    f'no module {module!r} in {folder}, the environment that TT_COMPRESS_PEERS '
+    'names (.venv-peers if unset); make it by\n  '
+    + '\n  '.join(peer_cases.INSTALL)
+  )

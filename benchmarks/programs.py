@@ -1,0 +1,60 @@
+"""Compiled functions with their arguments, to be called again and again."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A compiled function that holds its arguments.
+
+  Attributes:
+    call: without arguments.
+    memory: as `memory` tells it.
+  """
+
+  call: Callable[[], Any]
+  memory: dict[str, int]
+
+
+def repeated(function: jax.stages.Wrapped, *arguments) -> Program:
+  """A program that computes the same every time."""
+  compiled = function.lower(*arguments).compile()
+  return Program(lambda: compiled(*arguments), memory(compiled))
+
+
+def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
+  """A program that updates a state, which may be donated.
+
+  Args:
+    update: (state, *inputs) -> (state, anything), jitted.
+    state: before the first call.
+    *inputs: the same for all calls.
+  """
+  compiled = update.lower(state, *inputs).compile()
+  return Program(following(compiled, state, *inputs), memory(compiled))
+
+
+def following(update: Callable, state: Any, *inputs) -> Callable[[], Any]:
+  """A call that updates a state and returns all of what `update` does."""
+  held = [state]
+
+  def call():
+    found = update(held[0], *inputs)
+    held[0] = found[0]
+    return found
+
+  return call
+
+
+def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+  """Bytes of 'arguments', 'temporaries' and 'outputs' of their own."""
+  found = compiled.memory_analysis()
+  return {
+    'arguments': found.argument_size_in_bytes,
+    'temporaries': found.temp_size_in_bytes,
+    'outputs': found.output_size_in_bytes - found.alias_size_in_bytes,
+  }

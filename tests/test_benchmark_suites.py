@@ -1,0 +1,314 @@
+"""Every suite of `python -m benchmarks`, in small: what it runs and tells."""
+
+import ast
+import json
+import os
+import pathlib
+import stat
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import (
+  clock,
+  decode,
+  dispatch,
+  layers,
+  memory,
+  model,
+  networks,
+  peer_cases,
+  peers,
+  records,
+  suites,
+)
+from tt_compress import configuration, parameterizations
+from tt_compress.data import corpus, vocabulary
+from tt_compress.studies import timing
+from tt_compress.training import build, sharding
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture
+def fast_compilation(monkeypatch):
+  """Programs that are not timed need not be good ones, nor draw weights."""
+
+  def zeros(config, sharding):
+    made = build.blueprint(config)
+    whole = {'params': made.params, 'buffers': made.buffers}
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), whole)
+
+  one = sharding.make_mesh(jax.devices()[:1])
+  monkeypatch.setattr(sharding, 'make_mesh', lambda: one)
+  monkeypatch.setattr(build, 'initialize', zeros)
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+@pytest.fixture
+def made_up_times(monkeypatch):
+  """Calls everything once, and says that ours takes a quarter of the time."""
+
+  def interleaved(functions, **options):
+    for function in functions.values():
+      jax.block_until_ready(function())
+    times = {'ours': [0.5], 'dense': [2.0]}
+    return {name: times[name] for name in functions}
+
+  monkeypatch.setattr(timing, 'interleaved', interleaved)
+
+
+def test_a_ratio_is_ours_over_dense():
+  found = records.ratios({'ours': [1.0, 2.0], 'dense': [4.0, 8.0]})
+  assert found['ratio'] == found['ratio_of_minima'] == 0.25
+  assert (found['ms'], found['reference_ms']) == (1500, 6000)
+
+
+def test_the_pair_of_a_case():
+  first, second = networks.cases({}, layers=(1,), tiny=True)
+  for case in (first, second):
+    pair = case.pair()
+    assert pair['ours'].compress and not pair['dense'].compress
+    assert pair['dense'].model.tie_logits
+  assert first.config.model.tie_logits and not second.config.model.tie_logits
+
+
+def test_the_large_cases_can_be_built():
+  names = {
+    'ffn': ['encoder/layers/5/ffn/up', 'decoder/layers/5/ffn/down'],
+    'tables': ['embed', 'logits'],
+  }
+  first, second, *_ = model.CASES
+  for case, wanted in (
+    (first, names['ffn']),
+    (second, names['ffn'] + names['tables']),
+  ):
+    specs = build.blueprint(case.config).matrices
+    for path in wanted:
+      assert type(specs[path]) is parameterizations.REGISTRY['tensor_train']
+  assert build.blueprint(first.config).matrices['embed'].num_params == 2**24
+
+
+def test_a_batch_holds_words_alone():
+  config = networks.transformer((), 1)
+  batch = networks.training(config).batch
+  assert batch['targets'].size == 4096
+  for side in ('inputs', 'targets'):
+    ids = np.asarray(batch[side])
+    assert ids.min() > corpus.UNK_ID and ids.max() < config.model.vocab_size
+
+
+def test_model(fast_compilation, made_up_times):
+  [found] = model.measure(model.TINY, rounds=1)
+  assert (found['kind'], found['ratio'], found['goal']) == ('step', 0.25, 0.85)
+  assert len(model.table([found]).splitlines()) == 3
+  json.dumps(found)
+
+
+def test_decode(fast_compilation, made_up_times, monkeypatch):
+  translated = []
+  decode_ids = vocabulary.Vocabulary.decode
+
+  def seen(self, ids):
+    translated.append(list(ids))
+    return decode_ids(self, ids)
+
+  monkeypatch.setattr(vocabulary.Vocabulary, 'decode', seen)
+  [found] = decode.measure(decode.TINY, rounds=1)
+  assert (found['speedup'], found['goal']) == (4, 1.1)
+  # Two sentences in a half, and in two seconds.
+  assert (found['sentences'], found['dense_sentences']) == (4, 1)
+  # Two of a beam, for two sentences, by two models: all equally long.
+  lengths = [len(ids) - ids.count(corpus.PAD_ID) for ids in translated]
+  assert lengths == [decode.STEPS] * 8
+  assert not any(corpus.EOS_ID in ids for ids in translated)
+  assert len(decode.table([found]).splitlines()) == 3
+  json.dumps(found)
+
+
+def test_memory(fast_compilation):
+  step, *matrices = memory.measure(memory.TINY, rounds=1)
+  assert step['kind'] == 'step'
+  assert {record['kind'] for record in matrices} == {'gradient'}
+  _, apply, _ = matrices
+  # Factors 12 x 2 and 8 x 2, x and the weights of the sum, beside a matrix.
+  sizes = [4 * (40 + 6 * (12 + 8)), 4 * (96 + 6 * (12 + 8))]
+  assert apply['arguments'] == records.rounded(sizes[0] / 2**20)
+  assert apply['dense_arguments'] == records.rounded(sizes[1] / 2**20)
+  for record in (step, *matrices):
+    ours = record['arguments'] + record['temporaries']
+    dense = record['dense_arguments'] + record['dense_temporaries']
+    assert record['ratio'] == pytest.approx(ours / dense, rel=0.02)
+    ours, dense = ours + record['outputs'], dense + record['dense_outputs']
+    assert record['whole'] == pytest.approx(ours / dense, rel=0.02)
+  assert len(memory.table([step, *matrices]).splitlines()) == 6
+  json.dumps([step, *matrices])
+
+
+def test_dispatch(fast_compilation):
+  first, *others = dispatch.CASES
+  [found] = dispatch.measure([first], rounds=1)
+  # Three cores or a matrix, and x.
+  assert (found['arrays'], found['dense_arrays']) == (4, 2)
+  assert len(dispatch.table([found]).splitlines()) == 3
+  json.dumps(found)
+  step, translation = (
+    {name: count for name, (_, count) in case.pair().items()} for case in others
+  )
+  # Two more cores and a bias less, four times; with both moments in training.
+  assert translation['ours'] - translation['dense'] == 4
+  assert step['ours'] - step['dense'] == 3 * 4
+
+
+def test_a_call_is_measured_until_it_returns():
+  calls = []
+  functions = {name: lambda name=name: calls.append(name) for name in 'ab'}
+  found = clock.interleaved(functions, lambda function: function() or 1.0, 2)
+  assert calls == list('ababab')
+  assert found == {'a': [1.0, 1.0], 'b': [1.0, 1.0]}
+
+
+FAKE = """#!{python}
+import json, pathlib, sys
+if '-c' in sys.argv:
+  sys.exit({missing!r} in sys.argv[-1])
+options = dict(part.split('=') for part in sys.argv if part.startswith('--'))
+cases = json.loads(pathlib.Path(options['--cases']).read_text())
+found = [
+  dict(case=text, kind=kind, ratio=1e6, ms=2e6, reference_ms=2.0,
+       implementation='theirs', num_params=7, threads=2)
+  for text, case in zip({texts!r}, cases) for kind in case['goals']
+]
+pathlib.Path(options['--output']).write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture
+def environment(tmp_path, monkeypatch):
+  """Makes one with a Python that knows what it is asked, but for a module."""
+
+  def make(missing, cases=()):
+    path = tmp_path / 'bin' / 'python'
+    path.parent.mkdir()
+    texts = [case.text for case in cases]
+    path.write_text(
+      FAKE.format(python=sys.executable, missing=missing, texts=texts)
+    )
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv('TT_COMPRESS_PEERS', str(tmp_path))
+
+  return make
+
+
+def test_peers_are_joined_with_ours(environment):
+  cases = peer_cases.TINY[:2]
+  environment('nothing', cases)
+  found = peers.measure(cases, rounds=1)
+  kinds = [(record['case'], record['kind']) for record in found]
+  assert kinds == [
+    (case.text, kind) for case in cases for kind in ('forward', 'gradient')
+  ]
+  for record in found:
+    assert record['to_peer'] == records.rounded(record['ratio'] / 1e6)
+    assert record['time_to_peer'] == records.rounded(record['ms'] / 2e6)
+    assert record['goal'] == 1 and record['peer_num_params'] == 7
+  assert len(peers.table(found).splitlines()) == 6
+  json.dumps(found)
+
+
+def test_peers_of_other_cases_are_refused(environment):
+  environment('nothing', peer_cases.TINY[1:])
+  with pytest.raises(ValueError, match='not of one case'):
+    peers.measure(peer_cases.TINY[:1], rounds=1)
+
+
+def test_missing_peers_say_how_to_install_them(environment, monkeypatch):
+  monkeypatch.setenv('TT_COMPRESS_PEERS', 'no-such-folder')
+  with pytest.raises(ModuleNotFoundError, match="'torch' in no-such-folder"):
+    peers.measure(peer_cases.TINY, rounds=1)
+  environment('tltorch')
+  with pytest.raises(ModuleNotFoundError) as told:
+    peers.measure(peer_cases.TINY, rounds=1)
+  assert "'tltorch'" in str(told.value)
+  assert all(line in str(told.value) for line in peer_cases.INSTALL)
+
+
+@pytest.mark.skipif(
+  not os.environ.get('TT_COMPRESS_PEERS'),
+  reason='TT_COMPRESS_PEERS names no environment with other packages',
+)
+def test_the_peers_themselves():
+  found = peers.measure(peer_cases.TINY, rounds=1)
+  assert len(found) == 2 * len(peer_cases.TINY)
+  for record in found:
+    assert record['peer_num_params'] == record['num_params']
+
+
+def test_peers_need_no_jax():
+  """What their process imports, followed through our own files."""
+  waiting, seen = ['peers_torch'], set()
+  while waiting:
+    name = waiting.pop()
+    seen.add(name)
+    tree = ast.parse((ROOT / 'benchmarks' / f'{name}.py').read_text())
+    for node in ast.walk(tree):
+      if isinstance(node, ast.ImportFrom):
+        assert node.module.split('.')[0] not in ('jax', 'tt_compress')
+        if node.module == 'benchmarks':
+          waiting += [a.name for a in node.names if a.name not in seen]
+      if isinstance(node, ast.Import):
+        for alias in node.names:
+          assert alias.name.split('.')[0] not in ('jax', 'tt_compress')
+  assert seen == {'peers_torch', 'peer_cases', 'layer_cases', 'clock'}
+
+
+@pytest.mark.parametrize('case', peer_cases.CASES, ids=lambda case: case.text)
+def test_cases_of_peers_can_be_built(case):
+  assert layers.specs(case)['ours'].num_params < np.prod(case.shape)
+
+
+def run(*arguments):
+  return subprocess.run(
+    [sys.executable, '-m', 'benchmarks', *arguments],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_the_command(tmp_path):
+  output = tmp_path / 'found.json'
+  result = run('--tiny', '--only=^apply', '--rounds=1', f'--output={output}')
+  assert not result.returncode, result.stderr
+  report = json.loads(output.read_text())
+  [record] = report['records']
+  assert record['case'].startswith('apply low_rank')
+  assert '--only=^apply' in report['command']
+  assert record['case'] in result.stdout
+
+
+def test_an_unknown_suite_or_case_is_refused():
+  result = run('--suite=speed')
+  assert result.returncode and 'layers|model|decode' in result.stderr
+  with pytest.raises(ValueError, match='only=a song fits none of\nTT feed'):
+    suites.chosen(model.CASES, 'a song')
+
+
+@pytest.mark.parametrize('suite', suites.SUITES.values())
+def test_suites_are_alike(suite):
+  assert suite.CASES and suite.TINY and suite.ROUNDS >= 1
+  texts = [case.text for case in suite.CASES]
+  assert len(set(texts)) == len(texts)
+  assert callable(suite.measure) and callable(suite.table)
+
+
+def test_configurations_are_those_of_runs():
+  paths = [case.text for case in memory.CASES if case.text.endswith('.py')]
+  for path in paths:
+    assert configuration.load(str(ROOT / path)).compress
