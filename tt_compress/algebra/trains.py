@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import modes, plans
+from tt_compress.algebra import lookups, modes, plans
 
 Cores = list[jax.Array]
 
@@ -96,8 +96,9 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   product = merge if len(plan.groups) == 1 else _product
   cores = [product(cores[start:stop]) for start, stop in plan.groups]
   walk = chain if plan.from_left else _rows_from_right
-  look_up = lambda ids: walk(slices(cores, ids))
-  return in_blocks(look_up, ids.reshape(-1), size).reshape(*ids.shape, -1)
+  multiply = lambda slices: walk(slices).reshape(len(slices[0]), -1)
+  found = lookups.rows(multiply, cores, ids.reshape(-1), size)
+  return found.reshape(*ids.shape, -1)
 
 
 def slices(cores: Cores, ids: jax.Array) -> list[jax.Array]:
