@@ -48,7 +48,7 @@ def _rows(look_up, num_rows, factors, ids):
   def part(different, inverse):
     return look_up(factors, different)[inverse]
 
-  return _switch(part, lambda: look_up(factors, ids), ids, num_rows)
+  return switch(part, lambda: look_up(factors, ids), ids, num_rows)
 
 
 def _forward(look_up, num_rows, factors, ids):
@@ -67,15 +67,33 @@ def _backward(look_up, num_rows, kept, gradient):
     sums = jax.ops.segment_sum(gradient, inverse, different.size)
     return pull(different, sums)
 
-  found = _switch(part, lambda: pull(ids, gradient), ids, num_rows)
+  found = switch(part, lambda: pull(ids, gradient), ids, num_rows)
   return found, np.zeros(ids.shape, jax.dtypes.float0)
 
 
 _rows.defvjp(_forward, _backward)
 
 
-def _switch(part, whole, ids, num_rows):
-  """part(different ids, their places) at the smallest size, or whole()."""
+def switch(
+  part: Callable[[jax.Array, jax.Array], Any],
+  whole: Callable[[], Any],
+  ids: jax.Array,
+  num_rows: int,
+) -> Any:
+  """What to compute for different ids, at the smallest size that suffices.
+
+  Args:
+    part: (different ids [n], places [tokens]) -> result; places are in [0, n),
+      ids == different[places], and what is behind the different ids is 0.
+    whole: () -> result, for when there are many.
+    ids: integers [tokens] in [0, num_rows).
+    num_rows: how many ids there are.
+
+  Returns:
+    The result of one of them.
+  """
+  if ids.size < _LEAST:
+    return whole()
   is_first, place, inverse = _places(ids, num_rows)
   sizes = [ids.size * part // 16 for part in _SIXTEENTHS]
 

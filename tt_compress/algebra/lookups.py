@@ -1,54 +1,69 @@
-"""Rows by their ids: slices of arrays, multiplied; a block of ids at a time.
+"""Rows by their ids, as products of slices of arrays.
 
 An array [R, I_1, J_1, I_2, J_2, ..., S] has a slice [R, J_1 J_2 ..., S] for
-every (i_1, i_2, ...). What slices are multiplied to is up to the caller. The
-backward pass adds the gradients of slices to those of the arrays where they
-belong, in place: what the derivative of a gather does, an array of zeros for
-every block, takes longer than the products.
+every (i_1, i_2, ...). A row is a product of a slice of each array, computed
+once however often its id comes, a block of rows at a time. The backward pass
+goes by the same blocks: it sums what the tokens of a block have to say, and
+adds the gradients of slices to those of the arrays in place. The derivative of
+a gather, which is an array of zeros for every block, would cost more than the
+products.
 """
 
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tt_compress.algebra import modes
+from tt_compress.algebra import distinct, modes
 
 Multiply = Callable[[list[jax.Array]], jax.Array]
 
-# Elements that a lookup may hold at a time, and those of a block where it would
-# hold more: 16 MiB in float32. On a CPU, what a program needs beyond 32 MiB
-# comes in new pages at every call, which cost more than the blocks.
-_ROOM = {'cpu': (2**22, 2**19)}
-_OTHER_ROOM = (2**24, 2**24)
+# Elements that a block of rows may take. On a CPU, what a program needs beyond
+# 32 MiB comes in new pages at every call, which cost more than the blocks.
+_ROOM = {'cpu': 2 ** int(os.environ.get('BK', '19'))}
+_OTHER_ROOM = 2**24
 
 
 def rows(
   multiply: Multiply, arrays: Sequence[jax.Array], ids: jax.Array, size: int
 ) -> jax.Array:
-  """Products of the slices of arrays that ids name.
+  """Products of the slices that ids name.
 
   Args:
-    multiply: slices [tokens, R, J, S] of every array -> [tokens, cols].
+    multiply: slices [n, R, J, S] of every array -> rows [n, cols], every row by
+      itself.
     arrays: [R, I_1, J_1, I_2, J_2, ..., S].
-    ids: integers [tokens], row-major in all of the I.
-    size: elements that it takes for one id.
+    ids: integers [tokens], row-major in the digits of all arrays.
+    size: elements that a row takes besides itself.
 
   Returns:
     [tokens, cols]
   """
-  tables = [jnp.moveaxis(array, 1, 0) for array in arrays]
+  # A gather along one axis is fastest along the first one.
+  tables = [a.swapaxes(0, 1) if a.ndim == 4 else a for a in arrays]
   return _rows(multiply, size, tables, ids)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _rows(multiply, size, tables, ids):
-  blocks = _blocks(ids, size)
-  look_up = lambda ids: multiply(_slices(tables, _digits(tables, ids)))
-  found = _map(look_up, blocks)
-  return found.reshape(blocks.size, -1)[: ids.size]
+  def whole(ids):
+    blocks = _blocks(ids, size)
+    look_up = lambda ids: multiply(_slices(tables, _indices(tables, ids)))
+    if len(blocks) == 1:
+      return look_up(ids)
+    found = jax.lax.map(look_up, blocks)
+    return found.reshape(blocks.size, -1)[: ids.size]
+
+  return distinct.switch(
+    lambda different, places: whole(different)[places],
+    lambda: whole(ids),
+    ids,
+    _num_rows(tables),
+  )
 
 
 def _forward(multiply, size, tables, ids):
@@ -58,71 +73,93 @@ def _forward(multiply, size, tables, ids):
 def _backward(multiply, size, kept, gradient):
   tables, ids = kept
 
-  def add(sums, block):
-    ids, gradient = block
-    digits = _digits(tables, ids)
-    _, pull = jax.vjp(multiply, _slices(tables, digits))
+  def add(sums, ids, gradient):
+    indices = _indices(tables, ids)
+    _, pull = jax.vjp(multiply, _slices(tables, indices))
     [parts] = pull(gradient)
     return [
       table.at[index].add(
         part.reshape(len(ids), *_window(table)), mode='promise_in_bounds'
       )
-      for table, index, part in zip(sums, digits, parts, strict=True)
+      for table, index, part in zip(sums, indices, parts, strict=True)
     ]
 
-  blocks = _blocks(ids, size), _blocks(gradient, size)
-  sums = [jnp.zeros_like(table) for table in tables]
-  if len(blocks[0]) == 1:
-    sums = add(sums, jax.tree.map(lambda a: a[0], blocks))
-  else:
-    sums, _ = jax.lax.scan(lambda a, b: (add(a, b), None), sums, blocks)
-  return sums, None
+  def part(different, places):
+    blocks = _blocks(different, size)
+    starts = jnp.arange(len(blocks), dtype=jnp.int32) * blocks.shape[1]
+
+    def step(sums, block):
+      ids, start = block
+      # Of tokens elsewhere nothing is added.
+      own = jax.ops.segment_sum(gradient, places - start, len(ids))
+      return add(sums, ids, own), None
+
+    return scan(step, (blocks, starts))
+
+  def whole():
+    step = lambda sums, block: (add(sums, *block), None)
+    return scan(step, (_blocks(ids, size), _blocks(gradient, size)))
+
+  def scan(step, blocks):
+    zeros = [jnp.zeros_like(table) for table in tables]
+    return jax.lax.scan(step, zeros, blocks)[0]
+
+  sums = distinct.switch(part, whole, ids, _num_rows(tables))
+  return sums, np.zeros(ids.shape, jax.dtypes.float0)
 
 
 _rows.defvjp(_forward, _backward)
 
 
-def _digits(tables, ids):
-  """For every table the index of its slices."""
+def _num_rows(tables):
+  return math.prod(size for table in tables for size in _sizes(table))
+
+
+def _indices(tables, ids):
+  """What every table is indexed with."""
   sizes = [size for table in tables for size in _sizes(table)]
   digits = iter(modes.digits(ids, sizes))
+  return [_index(table, digits) for table in tables]
+
+
+def _index(table, digits):
+  if table.ndim == 4:
+    return (next(digits),)
   every = slice(None)
-  return [
-    (next(digits), every, every)
-    + tuple(x for _ in _sizes(table)[1:] for x in (next(digits), every))
-    for table in tables
-  ]
+  return every, *(x for _ in _sizes(table) for x in (next(digits), every))
 
 
 def _sizes(table):
-  """I_1, I_2, ... of a table [I_1, R, J_1, I_2, J_2, ..., S]."""
-  return table.shape[0], *table.shape[3:-1:2]
+  """I of [I, R, J, S], or I_1, I_2, ... of [R, I_1, J_1, I_2, J_2, ..., S]."""
+  return table.shape[:1] if table.ndim == 4 else table.shape[1:-1:2]
 
 
 def _window(table):
-  return *table.shape[1:3], *table.shape[4:-1:2], table.shape[-1]
+  """The shape of a slice: [R, J, S] or [R, J_1, J_2, ..., S]."""
+  if table.ndim == 4:
+    return table.shape[1:]
+  return table.shape[0], *table.shape[2:-1:2], table.shape[-1]
 
 
-def _slices(tables, digits):
-  return [
-    table.at[index]
-    .get(mode='promise_in_bounds')
-    .reshape(len(index[0]), table.shape[1], -1, table.shape[-1])
-    for table, index in zip(tables, digits, strict=True)
-  ]
+def _slices(tables, indices):
+  """[n, R, J, S] of every table."""
+  found = []
+  for table, index in zip(tables, indices, strict=True):
+    # Indices apart from one another: the axis of rows comes first.
+    piece = table.at[index].get(mode='promise_in_bounds')
+    rank, *_, last_rank = _window(table)
+    found.append(piece.reshape(len(piece), rank, -1, last_rank))
+  return found
 
 
 def _blocks(array, size):
-  """[tokens, ...] as [blocks, tokens of a block, ...], zeros behind it."""
-  room, block = _ROOM.get(jax.default_backend(), _OTHER_ROOM)
-  tokens = len(array)
-  block = tokens if tokens * size <= room else max(1, block // size)
-  padding = [(0, -tokens % block)] + [(0, 0)] * (array.ndim - 1)
-  array = jnp.pad(array, padding) if tokens % block else array
+  """[n, ...] as [blocks, n of a block, ...], with zeros behind it."""
+  room = _ROOM.get(jax.default_backend(), _OTHER_ROOM)
+  most = max(1, min(len(array), room // size))
+  # Blocks without padding are no copy.
+  even = (n for n in range(most, most // 2, -1) if len(array) % n == 0)
+  block = next(even, most)
+  padding = [(0, -len(array) % block)] + [(0, 0)] * (array.ndim - 1)
+  if len(array) % block:
+    array = jnp.pad(array, padding)
   return array.reshape(-1, block, *array.shape[1:])
-
-
-def _map(function, blocks):
-  if len(blocks) == 1:
-    return function(blocks[0])
-  return jax.lax.map(function, blocks)

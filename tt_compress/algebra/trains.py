@@ -16,20 +16,15 @@ section 3.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import lookups, modes, plans
+from tt_compress.algebra import lookups, plans
 
 Cores = list[jax.Array]
 
-# Elements that a lookup may hold at a time, and those of a block where it would
-# hold more: 64 MiB in float32. On a CPU, what a program needs beyond 32 MiB
-# comes in new pages at every call, which cost more than the blocks.
-_LOOKUP_ROOM = {'cpu': (2**22, 2**19)}
-_OTHER_ROOM = (2**24, 2**24)
 # Elements of x times cores that `apply` may hold at a time, 128 MiB.
 _WALK_ROOM = 2**25
 
@@ -99,52 +94,6 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   multiply = lambda slices: walk(slices).reshape(len(slices[0]), -1)
   found = lookups.rows(multiply, cores, ids.reshape(-1), size)
   return found.reshape(*ids.shape, -1)
-
-
-def slices(cores: Cores, ids: jax.Array) -> list[jax.Array]:
-  """What rows need of every core: [tokens, R, J, S] for ids [tokens].
-
-  Args:
-    cores: arrays [R, I, J, S], or products of some [R, I_1, J_1, I_2, ..., S].
-    ids: integers [tokens].
-  """
-  sizes = [size for core in cores for size in core.shape[1:-1:2]]
-  digits = iter(modes.digits(ids, sizes))
-  return [
-    _slice(core, [next(digits) for _ in core.shape[1:-1:2]]) for core in cores
-  ]
-
-
-def _slice(core, digits):
-  rank, *_, last_rank = core.shape
-  if len(digits) == 1:
-    return core.swapaxes(0, 1)[digits[0]]
-  columns = slice(None)
-  index = (part for digit in digits for part in (digit, columns))
-  # Indices apart from one another: the axis of tokens comes first.
-  found = core[(columns, *index)]
-  return found.reshape(len(found), rank, -1, last_rank)
-
-
-def in_blocks(
-  look_up: Callable[[jax.Array], jax.Array], ids: jax.Array, size: int
-) -> jax.Array:
-  """look_up(ids), in blocks of ids where it would need too much memory.
-
-  Args:
-    look_up: [tokens] -> [tokens, cols].
-    ids: integers [tokens].
-    size: elements that it keeps for one id.
-
-  A block is computed again in the backward pass.
-  """
-  room, block = _LOOKUP_ROOM.get(jax.default_backend(), _OTHER_ROOM)
-  if ids.size * size <= room:
-    return look_up(ids)
-  block = max(1, block // size)
-  blocks = jnp.pad(ids, (0, -ids.size % block)).reshape(-1, block)
-  found = jax.lax.map(jax.checkpoint(look_up), blocks)
-  return found.reshape(blocks.size, -1)[: ids.size]
 
 
 def apply(cores: Cores, x: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, modes, tree_fit, trees
+from tt_compress.algebra import blocks, distinct, modes, tree_fit, trees
 from tt_compress.parameterizations import base
 
 
@@ -106,7 +106,8 @@ class Word2Ket(base.Parameterization):
     return self._rows(factors, factors['leaves'])
 
   def _look_up(self, factors, ids):
-    return self._rows(factors, factors['leaves'][ids])
+    look_up = lambda factors, ids: self._rows(factors, factors['leaves'][ids])
+    return distinct.rows(look_up, factors, ids, self.rows)
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)
