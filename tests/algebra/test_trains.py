@@ -39,9 +39,12 @@ def brute_force(cores):
 
 
 def every_plan(shapes):
-  for groups, _, _ in plans._groupings(shapes):
-    for from_left in (True, False):
-      yield plans.Plan(groups, from_left, 0)
+  inner = range(1, len(shapes))
+  for count in range(len(shapes)):
+    for cuts in itertools.combinations(inner, count):
+      groups = tuple(itertools.pairwise((0, *cuts, len(shapes))))
+      for from_left, blocks in itertools.product((True, False), (1, 2)):
+        yield plans.Plan(groups, from_left, None, blocks)
 
 
 def device_cores(cores):

@@ -1,51 +1,234 @@
-"""Which way to contract a train: the cheapest by operations and traffic.
+"""Which way to contract a train: the fastest by the roofline of `cost`.
 
 A plan groups neighboring cores, which are merged first, and names the end to
-start from. Costs are counted from static shapes at trace time, in
-multiplications; an element that a product reads or writes counts as `_TRAFFIC`
-multiplications, so that thin products are not mistaken for cheap ones.
+start from. A single group is the full matrix. Long walks go in blocks of
+tokens, and a full matrix is made in blocks of its rows or columns, where these
+stay in the cache and the whole would not. Nothing here sees values: shapes are
+static, and a plan is made when a program is traced.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
-# Fitted to times of tensor-train feed-forward layers on two CPU cores.
-_TRAFFIC = 64
+import numpy as np
+
+from tt_compress.algebra import cost
+
 # A lookup may build the full matrix only where that is this much cheaper.
 _FULL_LOOKUP_GAIN = 2
 # Merged cores may hold this many elements; beyond it, no more than half of the
 # matrix or what x or the result hold anyway, so that nothing of the size of the
 # matrix appears where a dense layer has it as a parameter alone.
 _SMALL = 2**20
+# The most elements that x times some cores may have at a time: 128 MiB.
+_WALK_ROOM = 2**25
 
 Shape = tuple[int, int, int, int]  # R_{k-1}, I_k, J_k, R_k
+Contraction = Literal['auto', 'cores', 'two', 'full']
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Groups [start, stop) of cores to merge, and the end to start from."""
+  """A way to contract a train.
+
+  Attributes:
+    groups: [start, stop) of the cores to merge.
+    from_left: the end to start from; of a single group whether its blocks are
+      of rows.
+    cost: predicted.
+    blocks: of tokens, or of the matrix where there is a single group.
+  """
 
   groups: tuple[tuple[int, int], ...]
   from_left: bool
-  cost: float
+  cost: cost.Cost
+  blocks: int = 1
+
+  def __str__(self):
+    if len(self.groups) == 1:
+      parts = 'rows' if self.from_left else 'columns'
+      return 'full' + (f' in {self.blocks} x {parts}' * (self.blocks > 1))
+    sizes = '+'.join(str(stop - start) for start, stop in self.groups)
+    end = 'left' if self.from_left else 'right'
+    blocks = f' in {self.blocks} x tokens' * (self.blocks > 1)
+    return f'cores {sizes} from {end}{blocks}'
+
+
+_record = contextvars.ContextVar('record', default=None)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Plan]]:
+  """Collects the plans of what is traced inside of it."""
+  found = []
+  token = _record.set(found)
+  try:
+    yield found
+  finally:
+    _record.reset(token)
+
+
+def for_apply(
+  shapes: Sequence[Shape],
+  tokens: int,
+  dtype=np.float32,
+  contraction: Contraction = 'auto',
+) -> Plan:
+  """The fastest way to x @ W and its gradients for x [tokens, prod I].
+
+  Args:
+    shapes: of the cores.
+    tokens: at least 1.
+    dtype: of x.
+    contraction: 'auto', or a restriction: 'cores' merges none, 'two' merges
+      them to two, 'full' to one.
+  """
+  plans = ways(shapes, tokens, dtype, contraction)
+  return _noted(min(plans, key=lambda plan: plan.cost.seconds))
+
+
+def for_rows(
+  shapes: Sequence[Shape],
+  tokens: int,
+  dtype=np.float32,
+  contraction: Contraction = 'auto',
+) -> Plan:
+  """The cheapest way to W[ids] for ids [tokens], tokens >= 1."""
+  model = cost.Model(cost.machine(), np.dtype(dtype).itemsize)
+  return _noted(_for_rows(tuple(shapes), tokens, model, contraction))
+
+
+def _noted(plan):
+  if _record.get() is not None:
+    _record.get().append(plan)
+  return plan
+
+
+def ways(
+  shapes: Sequence[Shape],
+  tokens: int,
+  dtype=np.float32,
+  contraction: Contraction = 'auto',
+  *,
+  gradients: bool = True,
+) -> tuple[Plan, ...]:
+  """All ways to x @ W that memory permits, with what they cost.
+
+  Args:
+    shapes, tokens, dtype, contraction: as of `for_apply`.
+    gradients: whether costs are of the product and its gradients.
+  """
+  model = cost.Model(cost.machine(), np.dtype(dtype).itemsize)
+  return _ways(tuple(shapes), tokens, model, contraction, gradients)
 
 
 @functools.lru_cache(maxsize=4096)
-def for_apply(shapes: tuple[Shape, ...], tokens: int) -> Plan:
-  """The cheapest way to x @ W for x [tokens, prod I], tokens >= 1."""
-  _, num_rows, num_cols, _ = _merged(shapes)
+def _ways(shapes, tokens, model, contraction, gradients):
+  num_rows, num_cols = _size_of(shapes)
   room = merging_room(num_rows, num_cols, tokens * max(num_rows, num_cols))
-  return min(
-    (
-      Plan(groups, from_left, merging + walk(merged, tokens))
-      for groups, merged, merging in _groupings(shapes)
-      if len(groups) == len(shapes) or _size(merged) <= room
-      for from_left, walk in ((False, _right_cost), (True, _left_cost))
-    ),
-    key=lambda plan: plan.cost,
-  )
+  found = []
+  for groups, merged, merging in _groupings(shapes, model):
+    if not _suits(contraction, len(groups), len(shapes)):
+      continue
+    if len(groups) == 1 < len(shapes):
+      limit = num_rows * num_cols if contraction == 'full' else room
+      found += _full_plans(shapes, tokens, model, limit, gradients)
+    elif len(groups) == len(shapes) or _size(merged) <= room:
+      found += _walk_plans(groups, merged, merging, tokens, model, gradients)
+  return tuple(found)
+
+
+def _suits(contraction, num_groups, num_cores):
+  """Whether groups are what was asked for; one or two cores are all of it."""
+  wanted = {
+    'auto': num_groups,
+    'cores': num_cores,
+    'two': min(2, num_cores),
+    'full': 1,
+  }
+  return wanted[contraction] == num_groups
+
+
+def _walk_plans(groups, merged, merging, tokens, model, gradients):
+  """Yields a plan for each end, and each number of blocks of tokens."""
+  num_rows, num_cols = _size_of(merged)
+  for from_left, shapes in ((False, _mirrored(merged)), (True, merged)):
+    for blocks in _token_blocks(_state_size(shapes), tokens, model):
+      walk = blocks * _walk(shapes, -(-tokens // blocks), model)
+      if blocks > 1:
+        walk += model.copy(tokens * (num_rows + num_cols))
+      # The backward pass has two products for each of the forward pass, and
+      # makes blocks again.
+      times = 3 + (blocks > 1) if gradients else 1
+      total = times * walk + (3 if gradients else 1) * merging
+      yield Plan(groups, from_left, total, blocks)
+
+
+def _token_blocks(size, tokens, model):
+  """Numbers of blocks to consider: as few as memory permits, or in cache."""
+  least = -(-tokens * size // _WALK_ROOM)
+  cached = -(-tokens * size * model.itemsize // model.machine.cache)
+  return sorted({min(tokens, least), min(tokens, max(least, cached))})
+
+
+def _walk(shapes, tokens, model):
+  """x times the cores in this order, from the left."""
+  done, left = 1, math.prod(shape[1] for shape in shapes)
+  total = cost.Cost()
+  for k, (r, rows, cols, s) in enumerate(shapes):
+    # Between products what is left of x changes places with the result.
+    total += model.copy(tokens * done * r * left) if k else cost.Cost()
+    left //= rows
+    total += model.product(tokens * done * left, r * rows, cols * s)
+    done *= cols
+  return total + (model.copy(tokens * done) if len(shapes) > 1 else cost.Cost())
+
+
+def _full_plans(shapes, tokens, model, room, gradients):
+  """Yields a plan for each number of blocks of the matrix, a power of two.
+
+  Blocks of rows add up to the result; blocks of columns stand side by side.
+  """
+  cut = merge_cut(shapes)
+  _, *largest, _ = _merged(shapes[:cut])
+  num_rows, num_cols = _size_of(shapes)
+  for by_rows, parts in zip((True, False), largest, strict=True):
+    for blocks in (2**k for k in range(parts.bit_length())):
+      if num_rows * num_cols > room * blocks:
+        continue
+      making = _making(shapes, cut, blocks, model)
+      product = _blocked_product(
+        (tokens, num_rows, num_cols), blocks, by_rows, model
+      )
+      # The backward pass makes the matrix again.
+      total = 4 * making + 3 * product if gradients else making + product
+      yield Plan(((0, len(shapes)),), by_rows, total, blocks)
+
+
+def _making(shapes, cut, blocks, model):
+  """Making all blocks: products of the left and the right, in order."""
+  left, right = _merged(shapes[:cut]), _merged(shapes[cut:])
+  m, n = -(-math.prod(left[:3]) // blocks), math.prod(right[1:])
+  block = model.product(m, left[3], n) + model.copy(m * n)
+  halves = shapes[:cut], shapes[cut:]
+  return sum((_merge_plan(half, model)[0] for half in halves), blocks * block)
+
+
+def _blocked_product(sizes, blocks, by_rows, model):
+  tokens, rows, cols = sizes
+  if blocks == 1:
+    return model.product(tokens, rows, cols)
+  result = model.copy(tokens * cols)
+  if by_rows:
+    block = model.product(tokens, -(-rows // blocks), cols)
+    return blocks * (block + result)
+  return blocks * model.product(tokens, rows, -(-cols // blocks)) + result
 
 
 def merging_room(num_rows: int, num_cols: int, activations: int) -> int:
@@ -54,19 +237,25 @@ def merging_room(num_rows: int, num_cols: int, activations: int) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def for_rows(shapes: tuple[Shape, ...], tokens: int) -> Plan:
-  """The cheapest way to W[ids] for ids [tokens], tokens >= 1."""
-  _, num_rows, num_cols, _ = _merged(shapes)
+def _for_rows(shapes, tokens, model, contraction):
+  num_rows, num_cols = _size_of(shapes)
   room = merging_room(num_rows, num_cols, tokens * num_cols)
   full, *plans = [
-    Plan(groups, from_left, merging + tokens * _lookup_cost(merged, from_left))
-    for groups, merged, merging in _groupings(shapes)
+    Plan(groups, from_left, merging + _lookup(merged, from_left, tokens, model))
+    for groups, merged, merging in _groupings(shapes, model)
     if len(groups) in (1, len(shapes)) or _size(merged) <= room
     for from_left in ((True,) if len(groups) == 1 else (True, False))
   ]
-  best = min(plans, key=lambda plan: plan.cost, default=full)
+  if contraction != 'auto':
+    plans = [
+      plan
+      for plan in (full, *plans)
+      if _suits(contraction, len(plan.groups), len(shapes))
+    ]
+    return min(plans, key=lambda plan: plan.cost.seconds)
+  best = min(plans, key=lambda plan: plan.cost.seconds, default=full)
   is_small = num_rows * num_cols <= max(_SMALL, tokens * num_cols)
-  is_cheap = full.cost * _FULL_LOOKUP_GAIN <= best.cost
+  is_cheap = full.cost.seconds * _FULL_LOOKUP_GAIN <= best.cost.seconds
   return full if is_small and is_cheap else best
 
 
@@ -76,10 +265,8 @@ def lookup_size(shapes: tuple[Shape, ...], plan: Plan) -> int:
   return sum(r * cols * s for r, _, cols, s in shapes)
 
 
-def state_size(shapes: tuple[Shape, ...], plan: Plan) -> int:
-  """The most elements that one token has on its way, by this plan."""
-  shapes = [_merged(shapes[start:stop]) for start, stop in plan.groups]
-  shapes = shapes if plan.from_left else _mirrored(shapes)
+def _state_size(shapes):
+  """The most elements that one token has on its way through these cores."""
   done, left = 1, math.prod(shape[1] for shape in shapes)
   sizes = [left]
   for _, rows, cols, s in shapes:
@@ -89,23 +276,25 @@ def state_size(shapes: tuple[Shape, ...], plan: Plan) -> int:
   return max(sizes)
 
 
-def merge_cut(shapes: tuple[Shape, ...]) -> int:
+def merge_cut(shapes: Sequence[Shape]) -> int:
   """Where to split a train so that merging it costs least."""
-  return _merge_plan(shapes)[1]
+  return _merge_plan(tuple(shapes), cost.Model(cost.machine(), 4))[1]
 
 
 @functools.lru_cache(maxsize=4096)
-def _merge_plan(shapes):
+def _merge_plan(shapes, model):
   """(cost, cut) of merging the cores of these shapes into one."""
   if len(shapes) == 1:
-    return 0, 0
+    return cost.Cost(), 0
   options = []
   for cut in range(1, len(shapes)):
     left, right = _merged(shapes[:cut]), _merged(shapes[cut:])
-    product = _product(math.prod(left[:3]), left[3], math.prod(right[1:]))
-    before = _merge_plan(shapes[:cut])[0] + _merge_plan(shapes[cut:])[0]
-    options.append((before + product, cut))
-  return min(options)
+    m, n = math.prod(left[:3]), math.prod(right[1:])
+    total = model.product(m, left[3], n) + model.copy(m * n)
+    for part in (shapes[:cut], shapes[cut:]):
+      total += _merge_plan(part, model)[0]
+    options.append((total, cut))
+  return min(options, key=lambda option: option[0].seconds)
 
 
 def _merged(shapes):
@@ -117,7 +306,12 @@ def _merged(shapes):
   )
 
 
-def _groupings(shapes):
+def _size_of(shapes):
+  """(rows, cols) of the matrix of a train."""
+  return tuple(math.prod(shape[k] for shape in shapes) for k in (1, 2))
+
+
+def _groupings(shapes, model):
   """Yields (groups, shapes of merged cores, cost of merging them).
 
   The single group, which is the full matrix, comes first.
@@ -127,41 +321,23 @@ def _groupings(shapes):
     for cuts in itertools.combinations(inner, count):
       groups = tuple(itertools.pairwise((0, *cuts, len(shapes))))
       parts = [shapes[start:stop] for start, stop in groups]
-      cost = sum(_merge_plan(part)[0] for part in parts)
-      yield groups, [_merged(part) for part in parts], cost
+      total = sum((_merge_plan(p, model)[0] for p in parts), cost.Cost())
+      yield groups, [_merged(part) for part in parts], total
 
 
 def _size(shapes):
   return sum(math.prod(shape) for shape in shapes)
 
 
-def _product(m, k, n):
-  """A matrix product [m, k] @ [k, n]."""
-  return m * k * n + _TRAFFIC * (m * k + k * n + m * n)
-
-
-def _left_cost(shapes, tokens):
-  cost, done, left = 0, 1, math.prod(shape[1] for shape in shapes)
-  for r, rows, cols, s in shapes:
-    left //= rows
-    cost += _product(tokens * done * left, r * rows, cols * s)
-    done *= cols
-  return cost
-
-
-def _right_cost(shapes, tokens):
-  return _left_cost(_mirrored(shapes), tokens)
-
-
-def _lookup_cost(shapes, from_left):
-  """One row: gather a slice of every core, multiply them in order."""
+def _lookup(shapes, from_left, tokens, model):
+  """Rows: gather a slice of every core for each, multiply them in order."""
   shapes = shapes if from_left else _mirrored(shapes)
-  gather = sum(2 * r * cols * s for r, _, cols, s in shapes)
-  cost, done = _TRAFFIC * gather, shapes[0][2]
+  total = model.copy(tokens * sum(2 * r * cols * s for r, _, cols, s in shapes))
+  done = shapes[0][2]
   for r, _, cols, s in shapes[1:]:
-    cost += _product(done, r, cols * s)
+    total += model.product(done, r, cols * s, count=tokens)
     done *= cols
-  return cost
+  return total
 
 
 def _mirrored(shapes):

@@ -21,12 +21,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import lookups, plans
+from tt_compress.algebra import blocks, lookups, plans
 
 Cores = list[jax.Array]
-
-# Elements of x times cores that `apply` may hold at a time, 128 MiB.
-_WALK_ROOM = 2**25
 
 
 def full(cores: Cores) -> jax.Array:
@@ -84,8 +81,8 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   """
   if not ids.size:
     return jnp.zeros((*ids.shape, _num_cols(cores)), cores[0].dtype)
-  plan = plans.for_rows(_shapes(cores), ids.size)
-  size = plans.lookup_size(_shapes(cores), plan)
+  plan = plans.for_rows(shapes(cores), ids.size)
+  size = plans.lookup_size(shapes(cores), plan)
   # The full matrix has its rows in order; of less than it, rows are gathered
   # from products as they come, which transposing them would cost more than.
   product = merge if len(plan.groups) == 1 else _product
@@ -96,17 +93,19 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   return found.reshape(*ids.shape, -1)
 
 
-def apply(cores: Cores, x: jax.Array) -> jax.Array:
+def apply(
+  cores: Cores, x: jax.Array, contraction: plans.Contraction = 'auto'
+) -> jax.Array:
   """x @ W in the dtype of x.
 
   Cores are merged in their own dtype, cast to the dtype of x, and multiplied
-  with x in that. Where the full matrix is the cheapest way, the backward pass
-  makes it again instead of keeping it; where x times some of the cores is too
-  large, tokens go in blocks, made again in the backward pass, too.
+  with x in that. The full matrix, where it is the fastest way, and what is
+  computed in blocks are made again in the backward pass instead of kept.
 
   Args:
     cores: a train of a matrix [I, J].
     x: [..., I]
+    contraction: a restriction of the ways to choose from, see `plans`.
 
   Returns:
     [..., J]
@@ -115,25 +114,47 @@ def apply(cores: Cores, x: jax.Array) -> jax.Array:
   tokens = x.size // size
   if not tokens:
     return jnp.zeros((*batch, _num_cols(cores)), x.dtype)
-  plan = plans.for_apply(_shapes(cores), tokens)
+  plan = plans.for_apply(shapes(cores), tokens, x.dtype, contraction)
+  return follow(plan, cores, x.reshape(tokens, size)).reshape(*batch, -1)
 
-  def contract(cores, x):
-    merged = [core.astype(x.dtype) for core in _group(cores, plan.groups)]
-    walk = _apply_from_left if plan.from_left else _apply_from_right
+
+def follow(plan: plans.Plan, cores: Cores, x: jax.Array) -> jax.Array:
+  """x @ W by this plan, for x [tokens, I]."""
+  is_full = len(plan.groups) == 1 < len(cores)
+  return (_apply_full if is_full else _walk)(cores, x, plan)
+
+
+def _apply_full(cores, x, plan):
+  if plan.blocks == 1:
+    product = lambda cores, x: x @ full(cores).astype(x.dtype)
+    return jax.checkpoint(product)(cores, x)
+  if plan.from_left:
+    return blocks.apply(*_blocks_of_rows(cores, plan.blocks), x)
+  num_cols = _num_cols(cores)
+  rows_of_transpose = _blocks_of_rows(transpose(cores), plan.blocks)
+  return blocks.attend(*rows_of_transpose, x)[:, :num_cols]
+
+
+def _blocks_of_rows(cores, num_blocks):
+  """(function, slices): W made a block of rows at a time, see `blocks`."""
+  cut = plans.merge_cut(shapes(cores))
+  left, right = merge(cores[:cut]), merge(cores[cut:])
+  slices = blocks.split(left.swapaxes(0, 1), num_blocks)
+  return lambda rows: full([rows.swapaxes(0, 1), right]), slices
+
+
+def _walk(cores, x, plan):
+  walk = _apply_from_left if plan.from_left else _apply_from_right
+  merged = [core.astype(x.dtype) for core in _group(cores, plan.groups)]
+  if plan.blocks == 1:
     return walk(merged, x)
-
-  if len(plan.groups) == 1 and len(cores) > 1:
-    contract = jax.checkpoint(contract)
-  x = x.reshape(tokens, size)
-  block = max(1, _WALK_ROOM // plans.state_size(_shapes(cores), plan))
-  if tokens <= block:
-    return contract(cores, x).reshape(*batch, -1)
-  blocks = jnp.pad(x, ((0, -tokens % block), (0, 0))).reshape(-1, block, size)
-  y = jax.lax.map(jax.checkpoint(lambda x: contract(cores, x)), blocks)
-  return y.reshape(len(blocks) * block, -1)[:tokens].reshape(*batch, -1)
+  step = jax.checkpoint(lambda x: walk(merged, x))
+  y = jax.lax.map(step, blocks.split(x, plan.blocks))
+  return y.reshape(-1, y.shape[-1])[: len(x)]
 
 
-def _shapes(cores):
+def shapes(cores: Cores) -> tuple[plans.Shape, ...]:
+  """Shapes of the cores, as plans are made of."""
   return tuple(core.shape for core in cores)
 
 
@@ -149,7 +170,7 @@ def merge(cores: Cores) -> jax.Array:
   """Contracts neighbors into one core [R_0, prod I, prod J, R_N]."""
   if len(cores) == 1:
     return cores[0]
-  cut = plans.merge_cut(_shapes(cores))
+  cut = plans.merge_cut(shapes(cores))
   left, right = merge(cores[:cut]), merge(cores[cut:])
   r, m, n, _ = left.shape
   _, p, q, s = right.shape
@@ -161,7 +182,7 @@ def _product(cores):
   """[R_0, I_1, J_1, ..., I_N, J_N, R_N]: what `merge` has before it sorts."""
   if len(cores) == 1:
     return cores[0]
-  cut = plans.merge_cut(_shapes(cores))
+  cut = plans.merge_cut(shapes(cores))
   left, right = _product(cores[:cut]), _product(cores[cut:])
   rank = right.shape[0]
   product = left.reshape(-1, rank) @ right.reshape(rank, -1)
