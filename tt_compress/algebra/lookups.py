@@ -50,17 +50,17 @@ def rows(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _rows(multiply, size, tables, ids):
-  def whole(ids):
+  def products(ids, count):
     blocks = _blocks(ids, size)
     look_up = lambda ids: multiply(_slices(tables, _indices(tables, ids)))
-    if len(blocks) == 1:
-      return look_up(ids)
-    found = jax.lax.map(look_up, blocks)
+    found = jnp.zeros_like(jax.vmap(look_up)(blocks))
+    fill = lambda k, found: found.at[k].set(look_up(blocks[k]))
+    found = _repeat(fill, found, blocks, count)
     return found.reshape(blocks.size, -1)[: ids.size]
 
   return distinct.switch(
-    lambda different, places: whole(different)[places],
-    lambda: whole(ids),
+    lambda ids, places: products(ids, jnp.max(places) + 1)[places],
+    lambda: products(ids, ids.size),
     ids,
     _num_rows(tables),
   )
@@ -73,39 +73,43 @@ def _forward(multiply, size, tables, ids):
 def _backward(multiply, size, kept, gradient):
   tables, ids = kept
 
-  def add(sums, ids, gradient):
-    indices = _indices(tables, ids)
-    _, pull = jax.vjp(multiply, _slices(tables, indices))
-    [parts] = pull(gradient)
-    return [
-      table.at[index].add(
-        part.reshape(len(ids), *_window(table)), mode='promise_in_bounds'
-      )
-      for table, index, part in zip(sums, indices, parts, strict=True)
-    ]
+  def part(ids, places):
+    blocks = _blocks(ids, size)
 
-  def part(different, places):
-    blocks = _blocks(different, size)
-    starts = jnp.arange(len(blocks), dtype=jnp.int32) * blocks.shape[1]
-
-    def step(sums, block):
-      ids, start = block
+    def add(k, sums):
       # Of tokens elsewhere nothing is added.
-      own = jax.ops.segment_sum(gradient, places - start, len(ids))
-      return add(sums, ids, own), None
+      here = places - k * blocks.shape[1]
+      own = jax.ops.segment_sum(gradient, here, blocks.shape[1])
+      return _add(multiply, tables, sums, blocks[k], own)
 
-    return scan(step, (blocks, starts))
+    return _repeat(add, zeros(), blocks, jnp.max(places) + 1)
 
   def whole():
-    step = lambda sums, block: (add(sums, *block), None)
-    return scan(step, (_blocks(ids, size), _blocks(gradient, size)))
+    blocks, gradients = _blocks(ids, size), _blocks(gradient, size)
+    add = lambda k, sums: _add(multiply, tables, sums, blocks[k], gradients[k])
+    return _repeat(add, zeros(), blocks, ids.size)
 
-  def scan(step, blocks):
-    zeros = [jnp.zeros_like(table) for table in tables]
-    return jax.lax.scan(step, zeros, blocks)[0]
-
+  zeros = lambda: [jnp.zeros_like(table) for table in tables]
   sums = distinct.switch(part, whole, ids, _num_rows(tables))
   return sums, np.zeros(ids.shape, jax.dtypes.float0)
+
+
+def _add(multiply, tables, sums, ids, gradient):
+  """Sums and what the rows of these ids add to them."""
+  indices = _indices(tables, ids)
+  _, pull = jax.vjp(multiply, _slices(tables, indices))
+  [parts] = pull(gradient)
+  return [
+    total.at[index].add(
+      part.reshape(len(ids), *_window(total)), mode='promise_in_bounds'
+    )
+    for total, index, part in zip(sums, indices, parts, strict=True)
+  ]
+
+
+def _repeat(function, start, blocks, count):
+  """function(k, ...) for as many blocks as hold the first `count` ids."""
+  return jax.lax.fori_loop(0, -(-count // blocks.shape[1]), function, start)
 
 
 _rows.defvjp(_forward, _backward)
@@ -155,7 +159,7 @@ def _slices(tables, indices):
 def _blocks(array, size):
   """[n, ...] as [blocks, n of a block, ...], with zeros behind it."""
   room = _ROOM.get(jax.default_backend(), _OTHER_ROOM)
-  most = max(1, min(len(array), room // size))
+  most = max(1, min(len(array), max(room // size, len(array) // 64)))
   # Blocks without padding are no copy.
   even = (n for n in range(most, most // 2, -1) if len(array) % n == 0)
   block = next(even, most)
