@@ -11,8 +11,8 @@ products.
 
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +20,27 @@ import numpy as np
 
 from tt_compress.algebra import distinct, modes
 
-Multiply = Callable[[list[jax.Array]], jax.Array]
+Multiply = Callable[[Any, list[jax.Array]], jax.Array]
 
 # Elements that a block of rows may take. On a CPU, what a program needs beyond
 # 32 MiB comes in new pages at every call, which cost more than the blocks.
-_ROOM = {'cpu': 2 ** int(os.environ.get('BK', '19'))}
+_ROOM = {'cpu': 2**18}
 _OTHER_ROOM = 2**24
 
 
 def rows(
-  multiply: Multiply, arrays: Sequence[jax.Array], ids: jax.Array, size: int
+  multiply: Multiply,
+  shared: Any,
+  arrays: Sequence[jax.Array],
+  ids: jax.Array,
+  size: int,
 ) -> jax.Array:
   """Products of the slices that ids name.
 
   Args:
-    multiply: slices [n, R, J, S] of every array -> rows [n, cols], every row by
-      itself.
+    multiply: (shared, slices [n, R, J, S] of every array) -> rows [n, cols],
+      every row by itself.
+    shared: tree of arrays that all rows have in common.
     arrays: [R, I_1, J_1, I_2, J_2, ..., S].
     ids: integers [tokens], row-major in the digits of all arrays.
     size: elements that a row takes besides itself.
@@ -45,14 +50,16 @@ def rows(
   """
   # A gather along one axis is fastest along the first one.
   tables = [a.swapaxes(0, 1) if a.ndim == 4 else a for a in arrays]
-  return _rows(multiply, size, tables, ids)
+  return _rows(multiply, size, shared, tables, ids)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _rows(multiply, size, tables, ids):
+def _rows(multiply, size, shared, tables, ids):
+  def look_up(ids):
+    return multiply(shared, _slices(tables, _indices(tables, ids)))
+
   def products(ids, count):
     blocks = _blocks(ids, size)
-    look_up = lambda ids: multiply(_slices(tables, _indices(tables, ids)))
     found = jnp.zeros_like(jax.vmap(look_up)(blocks))
     fill = lambda k, found: found.at[k].set(look_up(blocks[k]))
     found = _repeat(fill, found, blocks, count)
@@ -66,12 +73,13 @@ def _rows(multiply, size, tables, ids):
   )
 
 
-def _forward(multiply, size, tables, ids):
-  return _rows(multiply, size, tables, ids), (tables, ids)
+def _forward(multiply, size, shared, tables, ids):
+  # Nothing else is kept: branches would have to keep what any of them needs.
+  return _rows(multiply, size, shared, tables, ids), (shared, tables, ids)
 
 
 def _backward(multiply, size, kept, gradient):
-  tables, ids = kept
+  shared, tables, ids = kept
 
   def part(ids, places):
     blocks = _blocks(ids, size)
@@ -80,39 +88,42 @@ def _backward(multiply, size, kept, gradient):
       # Of tokens elsewhere nothing is added.
       here = places - k * blocks.shape[1]
       own = jax.ops.segment_sum(gradient, here, blocks.shape[1])
-      return _add(multiply, tables, sums, blocks[k], own)
+      return _add(multiply, shared, tables, sums, blocks[k], own)
 
     return _repeat(add, zeros(), blocks, jnp.max(places) + 1)
 
   def whole():
-    blocks, gradients = _blocks(ids, size), _blocks(gradient, size)
-    add = lambda k, sums: _add(multiply, tables, sums, blocks[k], gradients[k])
+    blocks, own = _blocks(ids, size), _blocks(gradient, size)
+    add = lambda k, sums: _add(
+      multiply, shared, tables, sums, blocks[k], own[k]
+    )
     return _repeat(add, zeros(), blocks, ids.size)
 
-  zeros = lambda: [jnp.zeros_like(table) for table in tables]
+  zeros = lambda: jax.tree.map(jnp.zeros_like, (shared, tables))
   sums = distinct.switch(part, whole, ids, _num_rows(tables))
-  return sums, np.zeros(ids.shape, jax.dtypes.float0)
+  return *sums, np.zeros(ids.shape, jax.dtypes.float0)
 
 
-def _add(multiply, tables, sums, ids, gradient):
-  """Sums and what the rows of these ids add to them."""
+_rows.defvjp(_forward, _backward)
+
+
+def _add(multiply, shared, tables, sums, ids, gradient):
+  """Sums and what these rows add to them, in place."""
   indices = _indices(tables, ids)
-  _, pull = jax.vjp(multiply, _slices(tables, indices))
-  [parts] = pull(gradient)
-  return [
+  _, pull = jax.vjp(multiply, shared, _slices(tables, indices))
+  of_shared, of_slices = pull(gradient)
+  totals = [
     total.at[index].add(
       part.reshape(len(ids), *_window(total)), mode='promise_in_bounds'
     )
-    for total, index, part in zip(sums, indices, parts, strict=True)
+    for total, index, part in zip(sums[1], indices, of_slices, strict=True)
   ]
+  return jax.tree.map(jnp.add, sums[0], of_shared), totals
 
 
 def _repeat(function, start, blocks, count):
   """function(k, ...) for as many blocks as hold the first `count` ids."""
   return jax.lax.fori_loop(0, -(-count // blocks.shape[1]), function, start)
-
-
-_rows.defvjp(_forward, _backward)
 
 
 def _num_rows(tables):

@@ -70,9 +70,9 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   cut = _cut(cores)
   halves = cores[:cut], cores[cut:]
   kept = sum(h[0].shape[0] * _shape(h)[1] * h[-1].shape[-1] for h in halves)
-  close = lambda slices: _close(slices, cut)
+  close = lambda _, slices: _close(slices, cut)
   # Twice: closing the ring transposes the halves.
-  found = lookups.rows(close, cores, ids.reshape(-1), 2 * kept)
+  found = lookups.rows(close, (), cores, ids.reshape(-1), 2 * kept)
   return found.reshape(*ids.shape, -1)
 
 

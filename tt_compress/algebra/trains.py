@@ -66,21 +66,25 @@ def _kronecker(left, right):
   return products.reshape(rank, m * p, n * q)
 
 
-def rows(cores: Cores, ids: jax.Array) -> jax.Array:
+def rows(
+  cores: Cores, ids: jax.Array, num_cols: int | None = None
+) -> jax.Array:
   """Rows of the matrix, W[ids], in the cores' dtype.
 
   Args:
     cores: a train of a matrix [I, J].
     ids: integers [...] in [0, I).
+    num_cols: how many entries of a row are wanted; all by default.
 
   Returns:
-    [..., J]
+    [..., num_cols]
 
-  Complexity: for each id sum_k J_1 ... J_k R_{k-1} R_k multiplications from
-    the left end, besides what merging costs once.
+  Complexity: for each different id sum_k J_1 ... J_k R_{k-1} R_k
+    multiplications from the left end, besides what merging costs once.
   """
+  num_cols = _num_cols(cores) if num_cols is None else num_cols
   if not ids.size:
-    return jnp.zeros((*ids.shape, _num_cols(cores)), cores[0].dtype)
+    return jnp.zeros((*ids.shape, num_cols), cores[0].dtype)
   plan = plans.for_rows(shapes(cores), ids.size)
   size = plans.lookup_size(shapes(cores), plan)
   # The full matrix has its rows in order; of less than it, rows are gathered
@@ -88,9 +92,15 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   product = merge if len(plan.groups) == 1 else _product
   cores = [product(cores[start:stop]) for start, stop in plan.groups]
   walk = chain if plan.from_left else _rows_from_right
-  multiply = lambda slices: walk(slices).reshape(len(slices[0]), -1)
-  found = lookups.rows(multiply, cores, ids.reshape(-1), size)
-  return found.reshape(*ids.shape, -1)
+
+  def multiply(_, slices):
+    first, *others = slices
+    reach = math.prod(piece.shape[2] for piece in others)
+    first = first[:, :, : -(-num_cols // reach)]
+    return walk([first, *others]).reshape(len(first), -1)[:, :num_cols]
+
+  found = lookups.rows(multiply, (), cores, ids.reshape(-1), size)
+  return found.reshape(*ids.shape, num_cols)
 
 
 def apply(
@@ -194,7 +204,7 @@ def chain(slices: list[jax.Array]) -> jax.Array:
   tokens, _, _, rank = slices[0].shape
   state = slices[0].reshape(tokens, -1, rank)  # [tokens, J so far, rank]
   for piece in slices[1:]:
-    state = state @ piece.reshape(tokens, rank, -1)
+    state = _times(state, piece.reshape(tokens, rank, -1))
     rank = piece.shape[-1]
     state = state.reshape(tokens, -1, rank)
   return state
@@ -204,10 +214,15 @@ def _rows_from_right(slices):
   tokens, rank, *_ = slices[-1].shape
   state = slices[-1].reshape(tokens, rank, -1)  # [tokens, rank, J so far]
   for piece in reversed(slices[:-1]):
-    state = piece.reshape(tokens, -1, rank) @ state
+    state = _times(piece.reshape(tokens, -1, rank), state)
     rank = piece.shape[1]
     state = state.reshape(tokens, rank, -1)
   return state
+
+
+def _times(left, right):
+  # A sum over one index is none, and no product of matrices is as slow.
+  return left * right if left.shape[-1] == 1 else left @ right
 
 
 # The walks spell out reshapes and matrix products, because XLA on CPU orders

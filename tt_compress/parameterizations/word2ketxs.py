@@ -117,7 +117,7 @@ class Word2KetXS(base.Parameterization):
 
   def _look_up(self, factors, ids):
     if self.norm == 'none':
-      return trains.rows(self._train(factors), ids)[..., : self.cols]
+      return trains.rows(self._train(factors), ids, self.cols)
     return distinct.rows(self._rows, factors, ids, self.rows)
 
   def apply(self, factors, x, *, key=None):
