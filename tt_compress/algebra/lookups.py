@@ -24,7 +24,7 @@ Multiply = Callable[[Any, list[jax.Array]], jax.Array]
 
 # Elements that a block of rows may take. On a CPU, what a program needs beyond
 # 32 MiB comes in new pages at every call, which cost more than the blocks.
-_ROOM = {'cpu': 2**18}
+_ROOM = {'cpu': 2**19}
 _OTHER_ROOM = 2**24
 
 
@@ -43,7 +43,7 @@ def rows(
     shared: tree of arrays that all rows have in common.
     arrays: [R, I_1, J_1, I_2, J_2, ..., S].
     ids: integers [tokens], row-major in the digits of all arrays.
-    size: elements that a row takes besides itself.
+    size: elements that a row takes, its slices and itself.
 
   Returns:
     [tokens, cols]

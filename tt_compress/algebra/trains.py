@@ -86,7 +86,7 @@ def rows(
   if not ids.size:
     return jnp.zeros((*ids.shape, num_cols), cores[0].dtype)
   plan = plans.for_rows(shapes(cores), ids.size)
-  size = plans.lookup_size(shapes(cores), plan)
+  size = plans.lookup_size(shapes(cores), plan) + num_cols
   # The full matrix has its rows in order; of less than it, rows are gathered
   # from products as they come, which transposing them would cost more than.
   product = merge if len(plan.groups) == 1 else _product
