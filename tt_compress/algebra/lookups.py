@@ -31,26 +31,30 @@ _OTHER_ROOM = 2**24
 def rows(
   multiply: Multiply,
   shared: Any,
-  arrays: Sequence[jax.Array],
+  tables: Sequence[jax.Array],
   ids: jax.Array,
   size: int,
 ) -> jax.Array:
   """Products of the slices that ids name.
 
   Args:
-    multiply: (shared, slices [n, R, J, S] of every array) -> rows [n, cols],
+    multiply: (shared, slices [n, R, J, S] of every table) -> rows [n, cols],
       every row by itself.
     shared: tree of arrays that all rows have in common.
-    arrays: [R, I_1, J_1, I_2, J_2, ..., S].
-    ids: integers [tokens], row-major in the digits of all arrays.
+    tables: [I, R, J, S], or with several digits [R, I_1, J_1, I_2, ..., S].
+    ids: integers [tokens], row-major in the digits of all tables.
     size: elements that a row takes, its slices and itself.
 
   Returns:
     [tokens, cols]
   """
+  return _rows(multiply, size, shared, list(tables), ids)
+
+
+def tables(cores: Sequence[jax.Array]) -> list[jax.Array]:
+  """Cores [R, I, J, S], or products of some, in the order of `rows`."""
   # A gather along one axis is fastest along the first one.
-  tables = [a.swapaxes(0, 1) if a.ndim == 4 else a for a in arrays]
-  return _rows(multiply, size, shared, tables, ids)
+  return [core.swapaxes(0, 1) if core.ndim == 4 else core for core in cores]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

@@ -73,7 +73,8 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   close = lambda _, slices: _close(slices, cut)
   # Twice: closing the ring transposes the halves.
   size = 2 * kept + num_cols
-  found = lookups.rows(close, (), cores, ids.reshape(-1), size)
+  tables = lookups.tables(cores)
+  found = lookups.rows(close, (), tables, ids.reshape(-1), size)
   return found.reshape(*ids.shape, -1)
 
 

@@ -99,7 +99,8 @@ def rows(
     first = first[:, :, : -(-num_cols // reach)]
     return walk([first, *others]).reshape(len(first), -1)[:, :num_cols]
 
-  found = lookups.rows(multiply, (), cores, ids.reshape(-1), size)
+  tables = lookups.tables(cores)
+  found = lookups.rows(multiply, (), tables, ids.reshape(-1), size)
   return found.reshape(*ids.shape, num_cols)
 
 
@@ -204,7 +205,7 @@ def chain(slices: list[jax.Array]) -> jax.Array:
   tokens, _, _, rank = slices[0].shape
   state = slices[0].reshape(tokens, -1, rank)  # [tokens, J so far, rank]
   for piece in slices[1:]:
-    state = _times(state, piece.reshape(tokens, rank, -1))
+    state = state @ piece.reshape(tokens, rank, -1)
     rank = piece.shape[-1]
     state = state.reshape(tokens, -1, rank)
   return state
@@ -214,15 +215,10 @@ def _rows_from_right(slices):
   tokens, rank, *_ = slices[-1].shape
   state = slices[-1].reshape(tokens, rank, -1)  # [tokens, rank, J so far]
   for piece in reversed(slices[:-1]):
-    state = _times(piece.reshape(tokens, -1, rank), state)
+    state = piece.reshape(tokens, -1, rank) @ state
     rank = piece.shape[1]
     state = state.reshape(tokens, rank, -1)
   return state
-
-
-def _times(left, right):
-  # A sum over one index is none, and no product of matrices is as slow.
-  return left * right if left.shape[-1] == 1 else left @ right
 
 
 # The walks spell out reshapes and matrix products, because XLA on CPU orders
