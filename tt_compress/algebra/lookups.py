@@ -48,7 +48,10 @@ def rows(
   Returns:
     [tokens, cols]
   """
-  return _rows(multiply, size, shared, list(tables), ids)
+  tables = list(tables)
+  if not ids.size:
+    return multiply(shared, _slices(tables, _indices(tables, ids)))
+  return _rows(multiply, size, shared, tables, ids)
 
 
 def tables(cores: Sequence[jax.Array]) -> list[jax.Array]:
@@ -64,6 +67,7 @@ def _rows(multiply, size, shared, tables, ids):
 
   def products(ids, count):
     blocks = _blocks(ids, size)
+    # Like a product: inside of `jax.shard_map` other zeros have another type.
     found = jnp.zeros_like(jax.vmap(look_up)(blocks))
     fill = lambda k, found: found.at[k].set(look_up(blocks[k]))
     found = _repeat(fill, found, blocks, count)
@@ -127,6 +131,8 @@ def _add(multiply, shared, tables, sums, ids, gradient):
 
 def _repeat(function, start, blocks, count):
   """function(k, ...) for as many blocks as hold the first `count` ids."""
+  if len(blocks) == 1:
+    return function(0, start)
   return jax.lax.fori_loop(0, -(-count // blocks.shape[1]), function, start)
 
 
@@ -166,8 +172,9 @@ def _slices(tables, indices):
   for table, index in zip(tables, indices, strict=True):
     # Indices apart from one another: the axis of rows comes first.
     piece = table.at[index].get(mode='promise_in_bounds')
-    rank, *_, last_rank = _window(table)
-    found.append(piece.reshape(len(piece), rank, -1, last_rank))
+    rank, *cols, last_rank = _window(table)
+    shape = len(piece), rank, math.prod(cols), last_rank
+    found.append(piece.reshape(shape))
   return found
 
 
