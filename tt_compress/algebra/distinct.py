@@ -48,7 +48,7 @@ def _rows(look_up, num_rows, factors, ids):
   def part(different, inverse):
     return look_up(factors, different)[inverse]
 
-  return _switch(part, lambda: look_up(factors, ids), ids, num_rows)
+  return switch(part, lambda: look_up(factors, ids), ids, num_rows)
 
 
 def _forward(look_up, num_rows, factors, ids):
@@ -67,34 +67,53 @@ def _backward(look_up, num_rows, kept, gradient):
     sums = jax.ops.segment_sum(gradient, inverse, different.size)
     return pull(different, sums)
 
-  found = _switch(part, lambda: pull(ids, gradient), ids, num_rows)
+  found = switch(part, lambda: pull(ids, gradient), ids, num_rows)
   return found, np.zeros(ids.shape, jax.dtypes.float0)
 
 
 _rows.defvjp(_forward, _backward)
 
 
-def _switch(part, whole, ids, num_rows):
-  """part(different ids, their places) at the smallest size, or whole()."""
-  is_first, place, inverse = _places(ids, num_rows)
+def switch(
+  part: Callable[[jax.Array, jax.Array], Any],
+  whole: Callable[[], Any],
+  ids: jax.Array,
+  num_rows: int,
+) -> Any:
+  """What to compute for different ids, at the smallest size that suffices.
+
+  Args:
+    part: (different ids [n], places [tokens]) -> result; places are in [0, n),
+      ids == different[places], and what is behind the different ids is 0.
+    whole: () -> result, for when there are many.
+    ids: integers [tokens] in [0, num_rows).
+    num_rows: how many ids there are.
+
+  Returns:
+    The result of one of them.
+  """
+  if ids.size < _LEAST:
+    return whole()
+  is_owner, number, places = _places(ids, num_rows)
   sizes = [ids.size * part // 16 for part in _SIXTEENTHS]
 
   def branch(size):
-    # Places beyond the size do not occur where this branch is taken.
-    places = jnp.where(is_first, place, size)
-    different = jnp.zeros(size, ids.dtype).at[places].set(ids, mode='drop')
-    return part(different, inverse)
+    # Numbers beyond the size do not occur where this branch is taken.
+    numbers = jnp.where(is_owner, number, size)
+    different = jnp.zeros(size, ids.dtype).at[numbers].set(ids, mode='drop')
+    return part(different, places)
 
   branches = [functools.partial(branch, size) for size in sizes]
-  # The last place is one below their number.
-  index = jnp.sum(place[-1] >= jnp.asarray(sizes, jnp.int32))
+  # The last number is one below how many there are.
+  index = jnp.sum(number[-1] >= jnp.asarray(sizes, jnp.int32))
   return jax.lax.switch(index, [*branches, whole])
 
 
 def _places(ids, num_rows):
-  """For every token whether its id is new, how many were before, and which."""
+  """Which tokens stand for their ids, how many before do, and every place."""
   order = jnp.arange(ids.size, dtype=jnp.int32)
-  first = jnp.full(num_rows, ids.size, jnp.int32).at[ids].min(order)[ids]
-  is_first = first == order
-  place = jnp.cumsum(is_first, dtype=jnp.int32) - 1
-  return is_first, place, place[first]
+  # Any one of the tokens with an id stands for it.
+  owner = jnp.zeros(num_rows, jnp.int32).at[ids].set(order)[ids]
+  is_owner = owner == order
+  number = jnp.cumsum(is_owner, dtype=jnp.int32) - 1
+  return is_owner, number, number[owner]

@@ -19,7 +19,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, plans, trains
+from tt_compress.algebra import blocks, lookups, plans, trains
 
 Cores = trains.Cores
 
@@ -70,9 +70,11 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   cut = _cut(cores)
   halves = cores[:cut], cores[cut:]
   kept = sum(h[0].shape[0] * _shape(h)[1] * h[-1].shape[-1] for h in halves)
-  look_up = lambda ids: _close(trains.slices(cores, ids), cut)
+  close = lambda _, slices: _close(slices, cut)
   # Twice: closing the ring transposes the halves.
-  found = trains.in_blocks(look_up, ids.reshape(-1), 2 * kept)
+  size = 2 * kept + num_cols
+  tables = lookups.tables(cores)
+  found = lookups.rows(close, (), tables, ids.reshape(-1), size)
   return found.reshape(*ids.shape, -1)
 
 

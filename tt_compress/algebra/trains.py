@@ -16,20 +16,14 @@ section 3.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, modes, plans
+from tt_compress.algebra import blocks, lookups, plans
 
 Cores = list[jax.Array]
-
-# Elements that a lookup may hold at a time, and those of a block where it would
-# hold more: 64 MiB in float32. On a CPU, what a program needs beyond 32 MiB
-# comes in new pages at every call, which cost more than the blocks.
-_LOOKUP_ROOM = {'cpu': (2**22, 2**19)}
-_OTHER_ROOM = (2**24, 2**24)
 
 
 def full(cores: Cores) -> jax.Array:
@@ -72,76 +66,42 @@ def _kronecker(left, right):
   return products.reshape(rank, m * p, n * q)
 
 
-def rows(cores: Cores, ids: jax.Array) -> jax.Array:
+def rows(
+  cores: Cores, ids: jax.Array, num_cols: int | None = None
+) -> jax.Array:
   """Rows of the matrix, W[ids], in the cores' dtype.
 
   Args:
     cores: a train of a matrix [I, J].
     ids: integers [...] in [0, I).
+    num_cols: how many entries of a row are wanted; all by default.
 
   Returns:
-    [..., J]
+    [..., num_cols]
 
-  Complexity: for each id sum_k J_1 ... J_k R_{k-1} R_k multiplications from
-    the left end, besides what merging costs once.
+  Complexity: for each different id sum_k J_1 ... J_k R_{k-1} R_k
+    multiplications from the left end, besides what merging costs once.
   """
+  num_cols = _num_cols(cores) if num_cols is None else num_cols
   if not ids.size:
-    return jnp.zeros((*ids.shape, _num_cols(cores)), cores[0].dtype)
+    return jnp.zeros((*ids.shape, num_cols), cores[0].dtype)
   plan = plans.for_rows(shapes(cores), ids.size)
-  size = plans.lookup_size(shapes(cores), plan)
+  size = plans.lookup_size(shapes(cores), plan) + num_cols
   # The full matrix has its rows in order; of less than it, rows are gathered
   # from products as they come, which transposing them would cost more than.
   product = merge if len(plan.groups) == 1 else _product
   cores = [product(cores[start:stop]) for start, stop in plan.groups]
   walk = chain if plan.from_left else _rows_from_right
-  look_up = lambda ids: walk(slices(cores, ids))
-  return in_blocks(look_up, ids.reshape(-1), size).reshape(*ids.shape, -1)
 
+  def multiply(_, slices):
+    first, *others = slices
+    reach = math.prod(piece.shape[2] for piece in others)
+    first = first[:, :, : -(-num_cols // reach)]
+    return walk([first, *others]).reshape(len(first), -1)[:, :num_cols]
 
-def slices(cores: Cores, ids: jax.Array) -> list[jax.Array]:
-  """What rows need of every core: [tokens, R, J, S] for ids [tokens].
-
-  Args:
-    cores: arrays [R, I, J, S], or products of some [R, I_1, J_1, I_2, ..., S].
-    ids: integers [tokens].
-  """
-  sizes = [size for core in cores for size in core.shape[1:-1:2]]
-  digits = iter(modes.digits(ids, sizes))
-  return [
-    _slice(core, [next(digits) for _ in core.shape[1:-1:2]]) for core in cores
-  ]
-
-
-def _slice(core, digits):
-  rank, *_, last_rank = core.shape
-  if len(digits) == 1:
-    return core.swapaxes(0, 1)[digits[0]]
-  columns = slice(None)
-  index = (part for digit in digits for part in (digit, columns))
-  # Indices apart from one another: the axis of tokens comes first.
-  found = core[(columns, *index)]
-  return found.reshape(len(found), rank, -1, last_rank)
-
-
-def in_blocks(
-  look_up: Callable[[jax.Array], jax.Array], ids: jax.Array, size: int
-) -> jax.Array:
-  """look_up(ids), in blocks of ids where it would need too much memory.
-
-  Args:
-    look_up: [tokens] -> [tokens, cols].
-    ids: integers [tokens].
-    size: elements that it keeps for one id.
-
-  A block is computed again in the backward pass.
-  """
-  room, block = _LOOKUP_ROOM.get(jax.default_backend(), _OTHER_ROOM)
-  if ids.size * size <= room:
-    return look_up(ids)
-  block = max(1, block // size)
-  parts = jnp.pad(ids, (0, -ids.size % block)).reshape(-1, block)
-  found = jax.lax.map(jax.checkpoint(look_up), parts)
-  return found.reshape(parts.size, -1)[: ids.size]
+  tables = lookups.tables(cores)
+  found = lookups.rows(multiply, (), tables, ids.reshape(-1), size)
+  return found.reshape(*ids.shape, num_cols)
 
 
 def apply(

@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
-from tt_compress.algebra import distinct
-
 Factors = Mapping[str, Any]
 
 
@@ -104,7 +102,7 @@ class Parameterization:
     """
     ids = self._row_ids(ids)
     flat = ids.reshape(-1)
-    found = distinct.rows(self._look_up, factors, flat, self.rows)
+    found = self._look_up(factors, flat)
     return found.reshape(*ids.shape, self.cols)
 
   def apply(
@@ -206,7 +204,7 @@ class Parameterization:
     return at(low)
 
   def _look_up(self, factors: Factors, ids: jax.Array) -> jax.Array:
-    """Rows [n, cols] of ids [n] in [0, rows), each by itself."""
+    """Rows [n, cols] of ids [n] in [0, rows)."""
     return self.full(factors)[ids]
 
   def _row_ids(self, ids: jax.Array) -> jax.Array:

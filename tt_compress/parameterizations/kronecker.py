@@ -79,8 +79,7 @@ class Kronecker(base.Parameterization):
     return trains.full(_train(factors))[: self.rows, : self.cols]
 
   def _look_up(self, factors, ids):
-    found = trains.rows(_train(factors), ids)
-    return found[..., : self.cols]
+    return trains.rows(_train(factors), ids, self.cols)
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)

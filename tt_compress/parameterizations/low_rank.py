@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import svd, threads
+from tt_compress.algebra import distinct, svd, threads
 from tt_compress.parameterizations import base
 
 
@@ -64,6 +64,9 @@ class LowRank(base.Parameterization):
     return self._to_middle(factors['left'], factors) @ factors['right'].T
 
   def _look_up(self, factors, ids):
+    return distinct.rows(self._rows, factors, ids, self.rows)
+
+  def _rows(self, factors, ids):
     rows = self._to_middle(factors['left'][ids], factors)
     return rows @ factors['right'].T
 

@@ -86,7 +86,7 @@ class TensorTrain(reshaped.Reshaped):
   def _look_up(self, factors, ids):
     if self.index_order == 'column_major':
       ids = modes.column_major(ids, self.row_modes)
-    return trains.rows(self._cores(factors), ids)[..., : self.cols]
+    return trains.rows(self._cores(factors), ids, self.cols)
 
   def apply(self, factors, x, *, key=None):
     x = self._rows_to_train(self._pad_rows(x))

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, modes, tree_fit, trees
+from tt_compress.algebra import blocks, lookups, modes, tree_fit, trees
 from tt_compress.parameterizations import base
 
 
@@ -106,7 +106,11 @@ class Word2Ket(base.Parameterization):
     return self._rows(factors, factors['leaves'])
 
   def _look_up(self, factors, ids):
-    return self._rows(factors, factors['leaves'][ids])
+    shared = {**factors}
+    leaves = shared.pop('leaves')
+    multiply = lambda shared, slices: self._rows(shared, *slices)
+    size = trees.row_size(leaves.shape, self.cols)
+    return lookups.rows(multiply, shared, [leaves], ids, size)
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tt_compress.algebra import blocks, cp_als, modes, trains, trees
+from tt_compress.algebra import blocks, cp_als, distinct, modes, trains, trees
 from tt_compress.parameterizations import base
 
 # Of the optimizer that fits products with norms.
@@ -117,8 +117,8 @@ class Word2KetXS(base.Parameterization):
 
   def _look_up(self, factors, ids):
     if self.norm == 'none':
-      return trains.rows(self._train(factors), ids)[..., : self.cols]
-    return self._rows(factors, ids)
+      return trains.rows(self._train(factors), ids, self.cols)
+    return distinct.rows(self._rows, factors, ids, self.rows)
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)

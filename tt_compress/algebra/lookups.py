@@ -1,0 +1,191 @@
+"""Rows by their ids, as products of slices of arrays.
+
+An array [R, I_1, J_1, I_2, J_2, ..., S] has a slice [R, J_1 J_2 ..., S] for
+every (i_1, i_2, ...). A row is a product of a slice of each array, computed
+once however often its id comes, a block of rows at a time. The backward pass
+goes by the same blocks: it sums what the tokens of a block have to say, and
+adds the gradients of slices to those of the arrays in place. The derivative of
+a gather, which is an array of zeros for every block, would cost more than the
+products.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tt_compress.algebra import distinct, modes
+
+Multiply = Callable[[Any, list[jax.Array]], jax.Array]
+
+# Elements that a block of rows may take. On a CPU, what a program needs beyond
+# 32 MiB comes in new pages at every call, which cost more than the blocks.
+_ROOM = {'cpu': 2**19}
+_OTHER_ROOM = 2**24
+
+
+def rows(
+  multiply: Multiply,
+  shared: Any,
+  tables: Sequence[jax.Array],
+  ids: jax.Array,
+  size: int,
+) -> jax.Array:
+  """Products of the slices that ids name.
+
+  Args:
+    multiply: (shared, slices [n, R, J, S] of every table) -> rows [n, cols],
+      every row by itself.
+    shared: tree of arrays that all rows have in common.
+    tables: [I, R, J, S], or with several digits [R, I_1, J_1, I_2, ..., S].
+    ids: integers [tokens], row-major in the digits of all tables.
+    size: elements that a row takes, its slices and itself.
+
+  Returns:
+    [tokens, cols]
+  """
+  tables = list(tables)
+  if not ids.size:
+    return multiply(shared, _slices(tables, _indices(tables, ids)))
+  return _rows(multiply, size, shared, tables, ids)
+
+
+def tables(cores: Sequence[jax.Array]) -> list[jax.Array]:
+  """Cores [R, I, J, S], or products of some, in the order of `rows`."""
+  # A gather along one axis is fastest along the first one.
+  return [core.swapaxes(0, 1) if core.ndim == 4 else core for core in cores]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _rows(multiply, size, shared, tables, ids):
+  def look_up(ids):
+    return multiply(shared, _slices(tables, _indices(tables, ids)))
+
+  def products(ids, count):
+    blocks = _blocks(ids, size)
+    # Like a product: inside of `jax.shard_map` other zeros have another type.
+    found = jnp.zeros_like(jax.vmap(look_up)(blocks))
+    fill = lambda k, found: found.at[k].set(look_up(blocks[k]))
+    found = _repeat(fill, found, blocks, count)
+    return found.reshape(blocks.size, -1)[: ids.size]
+
+  return distinct.switch(
+    lambda ids, places: products(ids, jnp.max(places) + 1)[places],
+    lambda: products(ids, ids.size),
+    ids,
+    _num_rows(tables),
+  )
+
+
+def _forward(multiply, size, shared, tables, ids):
+  # Nothing else is kept: branches would have to keep what any of them needs.
+  return _rows(multiply, size, shared, tables, ids), (shared, tables, ids)
+
+
+def _backward(multiply, size, kept, gradient):
+  shared, tables, ids = kept
+
+  def part(ids, places):
+    blocks = _blocks(ids, size)
+
+    def add(k, sums):
+      # Of tokens elsewhere nothing is added.
+      here = places - k * blocks.shape[1]
+      own = jax.ops.segment_sum(gradient, here, blocks.shape[1])
+      return _add(multiply, shared, tables, sums, blocks[k], own)
+
+    return _repeat(add, zeros(), blocks, jnp.max(places) + 1)
+
+  def whole():
+    blocks, own = _blocks(ids, size), _blocks(gradient, size)
+    add = lambda k, sums: _add(
+      multiply, shared, tables, sums, blocks[k], own[k]
+    )
+    return _repeat(add, zeros(), blocks, ids.size)
+
+  zeros = lambda: jax.tree.map(jnp.zeros_like, (shared, tables))
+  sums = distinct.switch(part, whole, ids, _num_rows(tables))
+  return *sums, np.zeros(ids.shape, jax.dtypes.float0)
+
+
+_rows.defvjp(_forward, _backward)
+
+
+def _add(multiply, shared, tables, sums, ids, gradient):
+  """Sums and what these rows add to them, in place."""
+  indices = _indices(tables, ids)
+  _, pull = jax.vjp(multiply, shared, _slices(tables, indices))
+  of_shared, of_slices = pull(gradient)
+  totals = [
+    total.at[index].add(
+      part.reshape(len(ids), *_window(total)), mode='promise_in_bounds'
+    )
+    for total, index, part in zip(sums[1], indices, of_slices, strict=True)
+  ]
+  return jax.tree.map(jnp.add, sums[0], of_shared), totals
+
+
+def _repeat(function, start, blocks, count):
+  """function(k, ...) for as many blocks as hold the first `count` ids."""
+  if len(blocks) == 1:
+    return function(0, start)
+  return jax.lax.fori_loop(0, -(-count // blocks.shape[1]), function, start)
+
+
+def _num_rows(tables):
+  return math.prod(size for table in tables for size in _sizes(table))
+
+
+def _indices(tables, ids):
+  """What every table is indexed with."""
+  sizes = [size for table in tables for size in _sizes(table)]
+  digits = iter(modes.digits(ids, sizes))
+  return [_index(table, digits) for table in tables]
+
+
+def _index(table, digits):
+  if table.ndim == 4:
+    return (next(digits),)
+  every = slice(None)
+  return every, *(x for _ in _sizes(table) for x in (next(digits), every))
+
+
+def _sizes(table):
+  """I of [I, R, J, S], or I_1, I_2, ... of [R, I_1, J_1, I_2, J_2, ..., S]."""
+  return table.shape[:1] if table.ndim == 4 else table.shape[1:-1:2]
+
+
+def _window(table):
+  """The shape of a slice: [R, J, S] or [R, J_1, J_2, ..., S]."""
+  if table.ndim == 4:
+    return table.shape[1:]
+  return table.shape[0], *table.shape[2:-1:2], table.shape[-1]
+
+
+def _slices(tables, indices):
+  """[n, R, J, S] of every table."""
+  found = []
+  for table, index in zip(tables, indices, strict=True):
+    # Indices apart from one another: the axis of rows comes first.
+    piece = table.at[index].get(mode='promise_in_bounds')
+    rank, *cols, last_rank = _window(table)
+    shape = len(piece), rank, math.prod(cols), last_rank
+    found.append(piece.reshape(shape))
+  return found
+
+
+def _blocks(array, size):
+  """[n, ...] as [blocks, n of a block, ...], with zeros behind it."""
+  room = _ROOM.get(jax.default_backend(), _OTHER_ROOM)
+  most = max(1, min(len(array), max(room // size, len(array) // 64)))
+  # Blocks without padding are no copy.
+  even = (n for n in range(most, most // 2, -1) if len(array) % n == 0)
+  block = next(even, most)
+  padding = [(0, -len(array) % block)] + [(0, 0)] * (array.ndim - 1)
+  if len(array) % block:
+    array = jnp.pad(array, padding)
+  return array.reshape(-1, block, *array.shape[1:])
