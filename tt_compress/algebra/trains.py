@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import modes, plans
+from tt_compress.algebra import blocks, modes, plans
 
 Cores = list[jax.Array]
 
@@ -181,6 +181,30 @@ def apply(cores: Cores, x: jax.Array) -> jax.Array:
   blocks = jnp.pad(x, ((0, -tokens % block), (0, 0))).reshape(-1, block, size)
   y = jax.lax.map(jax.checkpoint(lambda x: contract(cores, x)), blocks)
   return y.reshape(len(blocks) * block, -1)[:tokens].reshape(*batch, -1)
+
+
+def makes_full(cores: Cores, tokens: int) -> bool:
+  """Whether `apply` makes the full matrix for so many tokens."""
+  return len(plans.for_apply(_shapes(cores), max(1, tokens)).groups) == 1
+
+
+def blocks_of_rows(
+  cores: Cores, count: int, full: Callable[[Cores], jax.Array] = full
+) -> tuple[blocks.MakeBlock, jax.Array]:
+  """(function, slices) for `blocks`: rows of W that share leading digits.
+
+  Args:
+    cores: a train of a matrix [I, J], or a ring.
+    count: of blocks, about; fewer where only the last digits tell so many
+      apart.
+    full: makes the matrix of cores, of which the first has fewer rows.
+  """
+  cuts = range(1, len(cores))
+  rows = lambda cut: math.prod(core.shape[1] for core in cores[:cut])
+  cut = next((cut for cut in cuts if rows(cut) >= count), max(cuts, default=1))
+  first = merge(cores[:cut]).swapaxes(0, 1)
+  slices = blocks.split(first, min(count, len(first)))
+  return lambda piece: full([piece.swapaxes(0, 1), *cores[cut:]]), slices
 
 
 def _shapes(cores):
