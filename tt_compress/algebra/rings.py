@@ -104,7 +104,7 @@ def blocks_of_rows(
 
 
 def makes_full(cores: Cores, tokens: int) -> bool:
-  """Whether `attend` makes the matrix for so many tokens, whole or in blocks."""
+  """Whether `attend` makes the matrix, whole or in blocks, for these tokens."""
   if not _has_room(cores, tokens):
     return True
   halves = lambda: trains.transpose(train(cores, _cut(cores)))
