@@ -19,7 +19,8 @@ class Case:
   """A product with one matrix.
 
   Attributes:
-    work: 'take', 'apply' or 'logits', the cross-entropy of `attend`.
+    work: 'take', 'apply' or 'logits', the cross-entropy of an output layer;
+      for the dense matrix beside it that of `attend`, all logits at once.
     name: entry of the registry.
     shape: (rows, cols) of the matrix.
     options: of the entry.
@@ -27,6 +28,7 @@ class Case:
     ids: of 'take', 'zipf' (exponent 1.15) or 'uniform'.
     goals: {'forward', 'gradient' or 'step': time over that of dense}; a step
       is the gradient and the update of Adam.
+    blocks: of 'logits', as `nn.cross_entropy.summed` takes them.
     memory: of 'logits', goal of the temporaries over those of dense.
   """
 
@@ -37,6 +39,7 @@ class Case:
   tokens: int
   goals: Mapping[str, float]
   ids: str = 'zipf'
+  blocks: str | None = None
   memory: float | None = None
 
   @property
@@ -45,6 +48,8 @@ class Case:
     options = ', '.join(f'{k}={v}' for k, v in self.options.items())
     rows, cols = self.shape
     what = f'{self.ids} ids' if self.work == 'take' else 'tokens'
+    if self.work == 'logits':
+      what += f' in blocks of {self.blocks or "tokens"}'
     return (
       f'{self.work} {self.name}({options}) {rows} x {cols}, '
       f'{self.tokens:,} {what}'
@@ -75,6 +80,19 @@ def linear(
     options=options,
     tokens=tokens,
     goals=goals,
+  )
+
+
+def _logits(goal, memory, blocks, name='tensor_train', **options):
+  return Case(
+    work='logits',
+    name=name,
+    shape=(32768, 1024),
+    options=options,
+    tokens=4096,
+    goals=dict(gradient=goal),
+    blocks=blocks,
+    memory=memory,
   )
 
 
@@ -125,15 +143,9 @@ LINEARS = (
   linear(4096, _goals(None, 1.2), 'kronecker', (512, 2048), rank=16),
 )
 LOGITS = (
-  Case(
-    work='logits',
-    name='tensor_train',
-    shape=(32768, 1024),
-    options=train(64, EMBEDDING),
-    tokens=4096,
-    goals=_goals(None, 1.05),
-    memory=0.5,
-  ),
+  _logits(1.0, 0.25, None, 'dense'),
+  _logits(1.05, 0.5, None, **train(64, EMBEDDING)),
+  _logits(1.4, 0.12, 'rows', **train(64, EMBEDDING)),
 )
 CASES = (*LOOKUPS, *LINEARS, *LOGITS)
 TINY = tuple(

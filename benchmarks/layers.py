@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 
 from benchmarks import layer_cases, programs, records
 from tt_compress import parameterizations
+from tt_compress.nn import cross_entropy, embed
 from tt_compress.parameterizations import base
 from tt_compress.studies import timing
 
@@ -36,15 +38,14 @@ def measure(
 
 def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown."""
-  columns = ('case', 'kind', 'ratio', 'goal', 'ratio_of_minima', 'memory')
+  columns = ('case', 'kind', 'ratio', 'goal', 'ratio_of_minima')
+  columns += ('memory', 'memory_goal')
   return records.table_of(columns, found)
 
 
 def _measure(case, options):
   for kind, goal in case.goals.items():
-    pair = {
-      name: program(case, spec, kind) for name, spec in specs(case).items()
-    }
+    pair = pair_of_programs(case, kind)
     times = timing.interleaved(
       {name: made.call for name, made in pair.items()}, **options
     )
@@ -71,19 +72,23 @@ def specs(case: layer_cases.Case) -> dict[str, base.Parameterization]:
   }
 
 
-def program(
-  case: layer_cases.Case, spec: base.Parameterization, kind: str
-) -> programs.Program:
-  """The compiled 'forward', 'gradient' or 'step' of a case.
+def pair_of_programs(
+  case: layer_cases.Case, kind: str
+) -> dict[str, programs.Program]:
+  """The compiled 'forward', 'gradient' or 'step' of a case, 'ours' and 'dense'.
 
-  Args:
-    case: what to compute.
-    spec: of the matrix.
-    kind: a 'gradient' is one of loss and gradients.
+  A 'gradient' is one of loss and gradients. The dense matrix holds all logits.
   """
+  loss = {'ours': _loss_in_blocks if case.work == 'logits' else _loss}
+  return {
+    name: _program(case, spec, kind, loss.get(name, _loss)(case, spec))
+    for name, spec in specs(case).items()
+  }
+
+
+def _program(case, spec, kind, loss):
   factors = spec.init(jax.random.key(0), std=0.03)
   inputs = _inputs(case)
-  loss = _loss(case, spec)
   if kind == 'step':
     return _step(loss, factors, inputs)
   if kind == 'forward':
@@ -128,6 +133,18 @@ def _loss(case, spec):
       )
     )
   return lambda factors, x, weights: jnp.sum(forward(factors, x) * weights)
+
+
+def _loss_in_blocks(case, spec):
+  """The mean of the cross-entropy, without all logits at once."""
+
+  def loss(factors, x, labels):
+    table = embed.Embed(spec.rows, spec.cols, spec=spec, rngs=nnx.Rngs(0))
+    table.update(factors)
+    weights = jnp.full(len(x), 1 / len(x))
+    return cross_entropy.summed(table, x, labels, weights, blocks=case.blocks)
+
+  return loss
 
 
 def _inputs(case):

@@ -86,7 +86,5 @@ def _of_model(case):
 
 
 def _of_matrix(case):
-  return {
-    name: layers.program(case, spec, 'gradient').memory
-    for name, spec in layers.specs(case).items()
-  }
+  pair = layers.pair_of_programs(case, 'gradient')
+  return {name: made.memory for name, made in pair.items()}

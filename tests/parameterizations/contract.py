@@ -262,6 +262,22 @@ def check_ids(spec):
     close(take(factors, jnp.asarray(small, dtype)), matrix[small], 1e-5)
 
 
+def check_row_blocks(spec):
+  """Blocks one after the other are the matrix, whatever comes behind it."""
+  factors, matrix = start(spec)
+  counts = (1, 3, spec.rows)
+
+  def compute(factors):
+    pairs = [spec.row_blocks(factors, count) for count in counts]
+    return [jax.lax.map(*pair) for pair in pairs]
+
+  found = jax.jit(compute, compiler_options=COMPILER)(factors)
+  for blocks, count in zip(found, counts, strict=True):
+    assert len(blocks) <= count
+    close(blocks.reshape(-1, spec.cols)[: spec.rows], matrix, 1e-5)
+  assert spec.makes_full(factors, 1) in (True, False)
+
+
 def check_vmap(spec):
   """One call over several sets of factors, as in an ensemble."""
   factors, matrix = start(spec)
@@ -348,7 +364,13 @@ QUICK = (
   check_defaults,
   check_refusals,
 )
-COMPILED = (check_math, check_ids, check_vmap, check_sharded)
+COMPILED = (
+  check_math,
+  check_row_blocks,
+  check_ids,
+  check_vmap,
+  check_sharded,
+)
 
 
 def check_all(spec, fit_tolerance=1e-5):

@@ -180,6 +180,11 @@ def test_math(spec):
   contract.check_math(spec)
 
 
+@pytest.mark.parametrize('spec', CASES)
+def test_row_blocks(spec):
+  contract.check_row_blocks(spec)
+
+
 @pytest.mark.grid
 @pytest.mark.parametrize('spec', parameters(everything))
 def test_math_of_the_full_grid(spec):

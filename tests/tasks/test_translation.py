@@ -8,7 +8,7 @@ from flax import nnx
 from tt_compress import configuration
 from tt_compress.data import corpus
 from tt_compress.models import transformer
-from tt_compress.nn import functional
+from tt_compress.nn import cross_entropy, embed, functional
 from tt_compress.tasks import translation
 
 PAIRS = [
@@ -51,19 +51,27 @@ def task_and_variables(tmp_path_factory):
   return task, {'params': params, 'buffers': buffers}
 
 
+class Ones:
+  """A logit of 1 for the end of a sentence, 0 for everything else."""
+
+  def features(self, inputs, decoder_inputs, noise):
+    self.seen = np.asarray(decoder_inputs)
+    return jnp.ones((*decoder_inputs.shape, 1))
+
+  def cross_entropy(self, x, targets, weights, **options):
+    table = embed.Embed(40, 1, rngs=nnx.Rngs(0))
+    table.update({'matrix': jnp.zeros((40, 1)).at[2].set(1.0)})
+    return cross_entropy.summed(table, x, targets, weights, **options)
+
+
 def test_loss_shifts_targets_and_leaves_padding_out(task_and_variables):
   task, _ = task_and_variables
   targets = np.array([[5, 6, 2, 0], [7, 2, 0, 0], [0, 0, 0, 0]])
-  seen = []
-
-  def model(inputs, decoder_inputs, noise):
-    seen.append(np.asarray(decoder_inputs))
-    return jnp.zeros((*decoder_inputs.shape, 40)).at[..., 2].set(1.0)
-
+  model = Ones()
   batch = {'inputs': targets, 'targets': targets}
   total, weight = task.loss(model, batch, smoothing=0.0)
   np.testing.assert_array_equal(
-    seen[0], [[1, 5, 6, 2], [1, 7, 2, 0], [1, 0, 0, 0]]
+    model.seen, [[1, 5, 6, 2], [1, 7, 2, 0], [1, 0, 0, 0]]
   )
   assert weight == 5
   log_normalizer = np.log(39 + np.e)
@@ -79,10 +87,9 @@ def test_examples_are_what_the_loss_of_an_epoch_weighs(task_and_variables):
   task._config.data.batch_tokens = 8
   alone = task.num_examples
   batches = task.train_batches(batch_multiple=8)
-  model = lambda inputs, *_: jnp.zeros((*inputs.shape, 40))
   steps = range(batches.steps_per_epoch)
   assert len(steps) > 1
-  weights = [task.loss(model, batches.batch(step))[1] for step in steps]
+  weights = [task.loss(Ones(), batches.batch(step))[1] for step in steps]
   assert alone == task.num_examples == sum(weights)
   every = sum(len(task.vocabulary.encode([t])[0]) + 1 for _, t in PAIRS)
   assert 0 < alone < every

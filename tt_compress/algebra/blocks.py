@@ -89,5 +89,12 @@ def attend(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
   return logits.reshape(*x.shape[:-1], blocks * block_rows)
 
 
+def row_ids(make_block: MakeBlock, slices: Any) -> np.ndarray:
+  """The numbers [N, block_rows] of the rows that blocks have."""
+  count = jax.tree.leaves(slices)[0].shape[0]
+  block_rows = jax.eval_shape(make_block, _at(slices, 0)).shape[0]
+  return np.arange(count * block_rows).reshape(count, block_rows)
+
+
 def _at(slices, index):
   return jax.tree.map(lambda a: a[index], slices)

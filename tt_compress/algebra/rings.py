@@ -80,16 +80,37 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
 
 def apply(cores: Cores, x: jax.Array) -> jax.Array:
   """x @ W in the dtype of x, for x [..., I]; see `trains.apply`."""
-  if _has_room(cores, x):
+  if _has_room(cores, math.prod(x.shape[:-1])):
     return trains.apply(train(cores, _cut(cores)), x)
-  return blocks.apply(*_blocks_of_rows(cores), x)
+  return blocks.apply(*blocks_of_rows(cores), x)
 
 
 def attend(cores: Cores, x: jax.Array) -> jax.Array:
   """x @ W^T in the dtype of x, for x [..., J]."""
-  if _has_room(cores, x):
+  if _has_room(cores, math.prod(x.shape[:-1])):
     return trains.apply(trains.transpose(train(cores, _cut(cores))), x)
-  return blocks.attend(*_blocks_of_rows(cores), x)
+  return blocks.attend(*blocks_of_rows(cores), x)
+
+
+def blocks_of_rows(
+  cores: Cores, count: int | None = None
+) -> tuple[blocks.MakeBlock, jax.Array]:
+  """(function, slices) for `blocks`: rows of W that share leading digits.
+
+  Args:
+    cores: a ring.
+    count: of blocks, about; one for every first digit if None.
+  """
+  count = cores[0].shape[1] if count is None else count
+  return trains.blocks_of_rows(cores, count, full)
+
+
+def makes_full(cores: Cores, tokens: int) -> bool:
+  """Whether `attend` makes the matrix, whole or in blocks, for these tokens."""
+  if not _has_room(cores, tokens):
+    return True
+  halves = lambda: trains.transpose(train(cores, _cut(cores)))
+  return trains.makes_full(jax.eval_shape(halves), tokens)
 
 
 def _shape(cores):
@@ -113,20 +134,12 @@ def _train_size(cores, cut=None):
   )
 
 
-def _has_room(cores, x):
+def _has_room(cores, tokens):
   num_rows, num_cols = _shape(cores)
-  tokens = math.prod(x.shape[:-1])
   room = plans.merging_room(
     num_rows, num_cols, tokens * max(num_rows, num_cols)
   )
   return _train_size(cores) <= room
-
-
-def _blocks_of_rows(cores):
-  """(function, slices): the rows of W by their first digit."""
-  first, *others = cores
-  slices = first.swapaxes(0, 1)[:, :, None]  # [I_1, R_0, 1, J_1, R_1]
-  return lambda piece: full([piece, *others]), slices
 
 
 def _close(slices, cut):

@@ -16,7 +16,7 @@ section 3.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -140,14 +140,14 @@ def _apply_full(cores, x, plan):
     product = lambda cores, x: x @ full(cores).astype(x.dtype)
     return jax.checkpoint(product)(cores, x)
   if plan.from_left:
-    return blocks.apply(*_blocks_of_rows(cores, plan.blocks), x)
+    return blocks.apply(*_blocks_by_plan(cores, plan.blocks), x)
   num_cols = _num_cols(cores)
-  rows_of_transpose = _blocks_of_rows(transpose(cores), plan.blocks)
+  rows_of_transpose = _blocks_by_plan(transpose(cores), plan.blocks)
   return blocks.attend(*rows_of_transpose, x)[:, :num_cols]
 
 
-def _blocks_of_rows(cores, num_blocks):
-  """(function, slices): W made a block of rows at a time, see `blocks`."""
+def _blocks_by_plan(cores, num_blocks):
+  """Blocks of rows as `plans` counts them: of one product with the rest."""
   cut = plans.merge_cut(shapes(cores))
   left, right = merge(cores[:cut]), merge(cores[cut:])
   slices = blocks.split(left.swapaxes(0, 1), num_blocks)
@@ -162,6 +162,30 @@ def _walk(cores, x, plan):
   step = jax.checkpoint(lambda x: walk(merged, x))
   y = jax.lax.map(step, blocks.split(x, plan.blocks))
   return y.reshape(-1, y.shape[-1])[: len(x)]
+
+
+def makes_full(cores: Cores, tokens: int) -> bool:
+  """Whether `apply` makes the full matrix for so many tokens."""
+  return len(plans.for_apply(shapes(cores), max(1, tokens)).groups) == 1
+
+
+def blocks_of_rows(
+  cores: Cores, count: int, full: Callable[[Cores], jax.Array] = full
+) -> tuple[blocks.MakeBlock, jax.Array]:
+  """(function, slices) for `blocks`: rows of W that share leading digits.
+
+  Args:
+    cores: a train of a matrix [I, J], or a ring.
+    count: of blocks, about; fewer where only the last digits tell so many
+      apart.
+    full: makes the matrix of cores, of which the first has fewer rows.
+  """
+  cuts = range(1, len(cores))
+  rows = lambda cut: math.prod(core.shape[1] for core in cores[:cut])
+  cut = next((cut for cut in cuts if rows(cut) >= count), max(cuts, default=1))
+  first = merge(cores[:cut]).swapaxes(0, 1)
+  slices = blocks.split(first, min(count, len(first)))
+  return lambda piece: full([piece.swapaxes(0, 1), *cores[cut:]]), slices
 
 
 def shapes(cores: Cores) -> tuple[plans.Shape, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from tt_compress.nn import attention, embed, linear
+from tt_compress.nn import attention, cross_entropy, embed, linear
 from tt_compress.nn.dropout import Noise, dropout
 
 ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
@@ -284,11 +284,36 @@ class Transformer(nnx.Module):
     self, x: Float[Array, '*batch dim'], noise: Noise | None = None
   ) -> Float[Array, '*batch vocab']:
     """Logits of the decoder's features, float32."""
-    table = self._table('target') if self.config.tie_logits else self.logits
+    table, bias = self._output()
     logits = table.attend(x, noise).astype(jnp.float32)
+    return logits if bias is None else logits + bias
+
+  def cross_entropy(
+    self,
+    x: Float[Array, '*batch dim'],
+    targets: Int[Array, '*batch'],
+    weights: Float[Array, '*batch'],
+    **options,
+  ) -> Float[Array, '']:
+    """The weighted sum of the losses of `project(x)`, in less memory.
+
+    Args:
+      x: the decoder's features.
+      targets: tokens.
+      weights: of the tokens.
+      **options: `noise`, `smoothing` and `blocks` of `cross_entropy.summed`.
+    """
+    table, bias = self._output()
+    return cross_entropy.summed(
+      table, x, targets, weights, bias=bias, **options
+    )
+
+  def _output(self):
+    """The matrix whose transpose makes logits, and their bias or None."""
+    table = self._table('target') if self.config.tie_logits else self.logits
     if self.logits_bias is None:
-      return logits
-    return logits + self.logits_bias.get_value()
+      return table, None
+    return table, self.logits_bias.get_value()
 
   def encode(
     self, inputs: Int[Array, 'batch source'], noise: Noise | None = None
@@ -307,6 +332,18 @@ class Transformer(nnx.Module):
   ) -> Float[Array, 'batch length vocab']:
     """Logits of the next target token at every position, float32.
 
+    See `features`.
+    """
+    return self.project(self.features(inputs, decoder_inputs, noise), noise)
+
+  def features(
+    self,
+    inputs: Int[Array, 'batch source'],
+    decoder_inputs: Int[Array, 'batch length'],
+    noise: Noise | None = None,
+  ) -> Float[Array, 'batch length dim']:
+    """What the decoder makes of every position, of which `project` has logits.
+
     Args:
       inputs: source tokens.
       decoder_inputs: target tokens shifted right, starting with the begin
@@ -319,8 +356,7 @@ class Transformer(nnx.Module):
     causal_mask = np.tril(np.ones((1, 1, length, length), bool))
     positions = sinusoids(length, self.config.model_dim)
     x = self._embed('target', decoder_inputs, positions, noise)
-    x = self.decoder(x, memory, causal_mask, memory_mask, noise)
-    return self.project(x, noise)
+    return self.decoder(x, memory, causal_mask, memory_mask, noise)
 
   def memory_keys_values(self, memory: Float[Array, 'batch source dim']):
     """Keys and values of the memory for every decoder layer."""

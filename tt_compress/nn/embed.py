@@ -38,10 +38,10 @@ class Embed(matrix.Matrix):
     self, ids: Int[Array, '*batch'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
     """W[ids], in the dtype of the factors; `noise` is for stochastic W."""
-    return self.spec.take(self.values(), ids, key=self._key(noise))
+    return self.spec.take(self.values(), ids, key=self.key(noise))
 
   def attend(
     self, x: Float[Array, '*batch cols'], noise: Noise | None = None
   ) -> Float[Array, '*batch rows']:
     """x W^T, the logits of every id, in the dtype of `x`."""
-    return self.spec.attend(self.values(), x, key=self._key(noise))
+    return self.spec.attend(self.values(), x, key=self.key(noise))

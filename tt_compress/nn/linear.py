@@ -42,7 +42,7 @@ class Linear(matrix.Matrix):
     self, x: Float[Array, '*batch rows'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
     """Applies the layer in the dtype of `x`; `noise` is for stochastic W."""
-    y = self.spec.apply(self.values(), x, key=self._key(noise))
+    y = self.spec.apply(self.values(), x, key=self.key(noise))
     if self.bias is None:
       return y
     return y + self.bias.get_value().astype(y.dtype)

@@ -26,6 +26,16 @@ def _wrap(factors, buffers):
   return jax.tree_util.tree_map_with_path(wrap, factors)
 
 
+def join(trained: base.Factors, buffers: base.Factors) -> base.Factors:
+  """The factors whose `Matrix.parts` these are."""
+  return jax.tree.map(
+    lambda a, b: b if a is None else a,
+    trained,
+    buffers,
+    is_leaf=lambda a: a is None,
+  )
+
+
 class Matrix(nnx.Module):
   """A `rows x cols` matrix W written with the factors of a parameterization.
 
@@ -60,6 +70,18 @@ class Matrix(nnx.Module):
       is_leaf=is_variable,
     )
 
+  def parts(self) -> tuple[base.Factors, base.Factors]:
+    """The trained factors and the buffers, each with None for the others."""
+
+    def part(kind):
+      return jax.tree.map(
+        lambda v: v.get_value() if isinstance(v, Buffer) == kind else None,
+        self.factors,
+        is_leaf=is_variable,
+      )
+
+    return part(False), part(True)
+
   def update(self, values: base.Factors) -> None:
     """Replaces the arrays of the factors by `values`, a tree of the same keys.
 
@@ -76,7 +98,7 @@ class Matrix(nnx.Module):
     """W itself, [rows, cols]."""
     return self.spec.full(self.values())
 
-  def _key(self, noise: Noise | None) -> jax.Array | None:
+  def key(self, noise: Noise | None) -> jax.Array | None:
     """What the spec draws from in one call: a key, or one an example."""
     if noise is None:
       return None

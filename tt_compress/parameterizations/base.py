@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
+from tt_compress.algebra import blocks
+
 Factors = Mapping[str, Any]
 
 
@@ -119,6 +121,28 @@ class Parameterization:
     self._check_size(x, self.cols)
     return x @ self.full(factors).astype(x.dtype).T
 
+  def makes_full(self, factors: Factors, tokens: int) -> bool:
+    """Whether `attend` makes W for so many tokens, as this one does.
+
+    Then it is better made once for several calls.
+    """
+    return True
+
+  def row_blocks(
+    self, factors: Factors, count: int
+  ) -> tuple[blocks.MakeBlock, Any]:
+    """W a block of rows at a time.
+
+    Args:
+      factors: of this spec.
+      count: of blocks, about.
+
+    Returns:
+      (function, slices) for `algebra.blocks`: blocks [n, cols] of consecutive
+      rows, and any rows behind the last one.
+    """
+    return lambda block: block, blocks.split(self.full(factors), count)
+
   def penalty(self, factors: Factors) -> jax.Array:
     """A scalar that training adds to the loss, 0 by default.
 
@@ -148,6 +172,11 @@ class Parameterization:
     Earlier checkpoints are no candidates for the best one.
     """
     return 0
+
+  @property
+  def has_noise(self) -> bool:
+    """Whether a key makes a difference."""
+    return self.draws_per_example
 
   @property
   def draws_per_example(self) -> bool:

@@ -92,6 +92,14 @@ class Kronecker(base.Parameterization):
     train = trains.transpose(_train(factors))
     return trains.apply(train, x)[..., : self.rows]
 
+  def makes_full(self, factors, tokens):
+    train = trains.transpose(_train(factors))
+    return trains.makes_full(train, tokens)
+
+  def row_blocks(self, factors, count):
+    make_block, slices = trains.blocks_of_rows(_train(factors), count)
+    return lambda piece: make_block(piece)[:, : self.cols], slices
+
   def fit(self, matrix):
     """The nearest sum, by the SVD of the rearranged matrix.
 

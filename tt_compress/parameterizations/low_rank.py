@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import distinct, svd, threads
+from tt_compress.algebra import blocks, distinct, svd, threads
 from tt_compress.parameterizations import base
 
 
@@ -82,6 +82,13 @@ class LowRank(base.Parameterization):
     if self.middle:
       inner = inner @ factors['middle'].T
     return inner @ factors['left'].T
+
+  def makes_full(self, factors, tokens):
+    return False
+
+  def row_blocks(self, factors, count):
+    make_block = lambda left: self.full({**factors, 'left': left})
+    return make_block, blocks.split(factors['left'], count)
 
   def fit(self, matrix):
     """The nearest matrix of the rank (truncated SVD).

@@ -95,6 +95,13 @@ class PHM(base.Parameterization):
     self._check_size(x, self.cols)
     return trains.apply(trains.transpose(self._train(factors)), x)
 
+  def makes_full(self, factors, tokens):
+    train = trains.transpose(self._train(factors))
+    return trains.makes_full(train, tokens)
+
+  def row_blocks(self, factors, count):
+    return trains.blocks_of_rows(self._train(factors), count)
+
   def fit(self, matrix):
     """The nearest matrix of the formula, by singular value decomposition.
 

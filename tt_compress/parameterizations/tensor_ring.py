@@ -86,6 +86,13 @@ class TensorRing(reshaped.Reshaped):
     logits = rings.attend(self._cores(factors), self._pad_cols(x))
     return logits[..., : self.rows]
 
+  def makes_full(self, factors, tokens):
+    return rings.makes_full(self._cores(factors), tokens)
+
+  def row_blocks(self, factors, count):
+    make_block, slices = rings.blocks_of_rows(self._cores(factors), count)
+    return lambda piece: make_block(piece)[:, : self.cols], slices
+
   def fit(self, matrix):
     """Cores by TR-SVD and alternating least squares, the best of restarts.
 

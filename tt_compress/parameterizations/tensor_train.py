@@ -96,6 +96,22 @@ class TensorTrain(reshaped.Reshaped):
     cores = trains.transpose(self._cores(factors))
     return self._rows_from_train(trains.apply(cores, self._pad_cols(x)))
 
+  def makes_full(self, factors, tokens):
+    cores = trains.transpose(self._cores(factors))
+    return trains.makes_full(cores, tokens)
+
+  def row_blocks(self, factors, count):
+    cores = self._cores(factors)
+    if self.index_order == 'row_major':
+      make_block, slices = trains.blocks_of_rows(cores, count)
+      return lambda piece: make_block(piece)[:, : self.cols], slices
+    # Read from its end the train has the rows of ids in their order.
+    cores = [core.swapaxes(0, 3) for core in reversed(cores)]
+    make_block, slices = trains.blocks_of_rows(cores, count)
+    sizes = self.col_modes[::-1]
+    make_rows = lambda piece: _reverse_digits(make_block(piece), sizes)
+    return lambda piece: make_rows(piece)[:, : self.cols], slices
+
   def fit(self, matrix):
     """Cores by TT-SVD; see `tt_svd.tensor_train`."""
     cores = tt_svd.tensor_train(

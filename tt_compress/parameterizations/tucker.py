@@ -59,9 +59,8 @@ class Tucker(reshaped.Reshaped):
     )
 
   def full(self, factors):
-    matrix = trains.full(self._row_train(factors)) @ self._core(factors)
-    matrix = matrix @ trains.full(self._col_train(factors))
-    return matrix[: self.rows, : self.cols]
+    rows = trains.full(self._row_train(factors))
+    return self._times_core_and_cols(factors, rows)[: self.rows]
 
   def _look_up(self, factors, ids):
     return distinct.rows(self._rows, factors, ids, self.rows)
@@ -82,6 +81,13 @@ class Tucker(reshaped.Reshaped):
     rows = trains.transpose(self._row_train(factors))
     y = trains.apply(cols, self._pad_cols(x)) @ core
     return trains.apply(rows, y)[..., : self.rows]
+
+  def makes_full(self, factors, tokens):
+    return False
+
+  def row_blocks(self, factors, count):
+    make_rows, slices = trains.blocks_of_rows(self._row_train(factors), count)
+    return lambda p: self._times_core_and_cols(factors, make_rows(p)), slices
 
   def fit(self, matrix):
     """Core and factors by HOSVD and HOOI; see `hooi.tucker`."""
@@ -110,6 +116,11 @@ class Tucker(reshaped.Reshaped):
     """C as a matrix [prod q, prod p]."""
     size = math.prod(self.tucker_rank[: self.num_modes])
     return factors['core'].reshape(size, -1)
+
+  def _times_core_and_cols(self, factors, rows):
+    """Rows of W from rows of U_1 (x) ... (x) U_N."""
+    product = rows @ self._core(factors)
+    return (product @ trains.full(self._col_train(factors)))[:, : self.cols]
 
   # A Kronecker product of matrices is a train of rank 1.
 

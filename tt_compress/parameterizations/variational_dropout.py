@@ -76,6 +76,10 @@ class VariationalDropout(wrapped.Wrapped):
     return *super().buffers, 'beta'
 
   @property
+  def has_noise(self):
+    return True
+
+  @property
   def draws_per_example(self):
     return self._is_matrix
 

@@ -120,6 +120,10 @@ class Word2Ket(base.Parameterization):
     self._check_size(x, self.cols)
     return blocks.attend(*self._by_blocks(factors), x)[..., : self.rows]
 
+  def row_blocks(self, factors, count):
+    slices = blocks.split(factors['leaves'], count)
+    return functools.partial(self._rows, factors), slices
+
   def inner(
     self, factors: base.Factors, ids_a: jax.Array, ids_b: jax.Array
   ) -> jax.Array:
@@ -170,8 +174,6 @@ class Word2Ket(base.Parameterization):
     return factors['scale'] * rows
 
   def _by_blocks(self, factors):
-    """What `blocks` needs: a function from leaves of words to rows, leaves."""
-    leaves = factors['leaves']
-    row_size = trees.row_size(leaves.shape, self.cols)
-    count = blocks.num_blocks(self.rows, row_size)
-    return functools.partial(self._rows, factors), blocks.split(leaves, count)
+    """(function, slices): blocks whose rows are made in little memory."""
+    row_size = trees.row_size(factors['leaves'].shape, self.cols)
+    return self.row_blocks(factors, blocks.num_blocks(self.rows, row_size))

@@ -137,6 +137,19 @@ class Word2KetXS(base.Parameterization):
     logits = trains.apply(train, base.pad(x, q**self.order))
     return logits[..., : self.rows]
 
+  def makes_full(self, factors, tokens):
+    if self.norm != 'none':
+      return True
+    train = trains.transpose(self._train(factors))
+    return trains.makes_full(train, tokens)
+
+  def row_blocks(self, factors, count):
+    if self.norm != 'none':
+      ids = blocks.split(jnp.arange(self.rows), count)
+      return lambda ids: self._rows(factors, ids), ids
+    make_block, slices = trains.blocks_of_rows(self._train(factors), count)
+    return lambda piece: make_block(piece)[:, : self.cols], slices
+
   def fit(self, matrix):
     """The nearest sum of Kronecker products that is found.
 
@@ -192,10 +205,9 @@ class Word2KetXS(base.Parameterization):
     return factors['scale'] * rows
 
   def _blocks(self, factors):
-    """(function, slices): W made a block of rows at a time."""
+    """(function, slices): blocks whose rows are made in little memory."""
     count = blocks.num_blocks(self.rows, self.rank * self.cols)
-    ids = blocks.split(jnp.arange(self.rows), count)
-    return lambda ids: self._rows(factors, ids), ids
+    return self.row_blocks(factors, count)
 
 
 def _with_unit_size(factor):

@@ -81,6 +81,10 @@ class Wrapped(base.Parameterization):
     return self.base.settled_at
 
   @property
+  def has_noise(self):
+    return self.base.has_noise
+
+  @property
   def draws_per_example(self):
     return self.base.draws_per_example
 
@@ -102,6 +106,12 @@ class Wrapped(base.Parameterization):
 
   def attend(self, factors, x, *, key=None):
     return self.base.attend(self._effective(factors), x, key=key)
+
+  def makes_full(self, factors, tokens):
+    return self.base.makes_full(self._effective(factors), tokens)
+
+  def row_blocks(self, factors, count):
+    return self.base.row_blocks(self._effective(factors), count)
 
   def penalty(self, factors):
     return self.base.penalty(self._effective(factors))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import config_dict
 
+from tt_compress.algebra import cross_entropy
 from tt_compress.data import examples, images
 from tt_compress.nn import functional
 from tt_compress.tasks import base, losses
@@ -128,7 +129,7 @@ class Classification(base.Task):
     return model((x - data.mean) / data.std, noise)
 
   def loss(self, model, batch, noise=None):
-    found = losses.smoothed_cross_entropy(
+    found = cross_entropy.of_logits(
       self.logits(model, batch['images'], noise),
       batch['labels'],
       self._config.label_smoothing,
@@ -141,7 +142,7 @@ class Classification(base.Task):
     model = functional.merge(self._graphdef, **variables)
     logits = self.logits(model, batch['images'])
     labels, weights = batch['labels'], batch['weights']
-    found = losses.smoothed_cross_entropy(logits, labels, 0.0)
+    found = cross_entropy.of_logits(logits, labels, 0.0)
     is_right = jnp.argmax(logits, axis=-1) == labels
     return tuple(jnp.sum(x * weights) for x in (found, is_right, 1))
 

@@ -207,7 +207,7 @@ class Translation(base.Task):
     """Sum of the loss over target tokens, and their number.
 
     Args:
-      model: a model called with (inputs, decoder_inputs, noise).
+      model: has `features` and their `cross_entropy`, as a Transformer.
       batch: 'inputs' and 'targets', int32 [batch, length].
       noise: keys of the dropout; None means deterministic.
       smoothing: label smoothing; the configured one if None.
@@ -217,10 +217,18 @@ class Translation(base.Task):
     targets = batch['targets']
     begin = jnp.full_like(targets[:, :1], corpus.BOS_ID)
     decoder_inputs = jnp.concatenate([begin, targets[:, :-1]], axis=1)
-    logits = model(batch['inputs'], decoder_inputs, noise)
+    x = model.features(batch['inputs'], decoder_inputs, noise)
     weights = (targets != corpus.PAD_ID).astype(jnp.float32)
-    found = losses.smoothed_cross_entropy(logits, targets, smoothing)
-    return jnp.sum(found * weights), jnp.sum(weights)
+    total = model.cross_entropy(
+      x,
+      targets,
+      weights,
+      noise=noise,
+      smoothing=smoothing,
+      # Absent from the configurations of older runs.
+      blocks=self._config.get('logits_blocks'),
+    )
+    return total, jnp.sum(weights)
 
   def _batch_loss(self, variables, batch):
     model = functional.merge(self._graphdef, **variables)

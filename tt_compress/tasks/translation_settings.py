@@ -2,6 +2,8 @@
 
 from ml_collections import config_dict
 
+from tt_compress.nn import cross_entropy
+
 
 def defaults() -> dict:
   """See `base.Task.defaults`."""
@@ -23,6 +25,10 @@ def defaults() -> dict:
     ),
     model=dict(vocab_size=32_768),
     label_smoothing=0.1,
+    # How the loss makes logits: None, a block of tokens at a time where there
+    # are many; 'all', all at once; 'rows', for a block of the vocabulary at a
+    # time, which takes the least memory and a third more time.
+    logits_blocks=config_dict.placeholder(str),
     evaluation=dict(
       every=1000,  # steps
       batch_size=64,  # sentences decoded together
@@ -46,7 +52,8 @@ def defaults() -> dict:
 
 
 def check(config) -> None:
-  """Refuses numbers that would fail only after training."""
+  """Refuses settings that would fail late, numbers only after training."""
+  cross_entropy.check_blocks(config.get('logits_blocks'))
   least = dict(
     beam_size=1,
     length_penalty=0,

@@ -1,0 +1,249 @@
+"""Cross-entropy with label smoothing, also where logits are too many to keep.
+
+With V logits l, probabilities p = softmax(l) and a smoothing s, the loss is
+
+  -sum_v q_v log p_v  with  q_v = (1 - s) [v = target] + s / V,
+
+which is logsumexp(l) - (1 - s) l[target] - s mean(l); its gradient is p - q.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tt_compress.algebra import blocks
+
+# Logits that exist at a time, 64 MiB in float32 on a CPU: fewer cost more sums
+# of gradients of W than they save.
+_ROOM = {'cpu': 2**24}
+_OTHER_ROOM = 2**26
+# Where W comes in blocks, too, no sums of its size limit the number of blocks.
+_ROOM_BY_ROWS = {'cpu': 2**22}
+_LEAST_ROWS = 128
+
+# (shared, common, examples x, what else comes with them) -> logits.
+Project = Callable[[Any, Any, jax.Array, Any], jax.Array]
+
+
+def of_logits(
+  logits: jax.Array, targets: jax.Array, smoothing: float
+) -> jax.Array:
+  """The loss -sum_v q_v log p_v of every token, [...].
+
+  Args:
+    logits: float32 [..., V].
+    targets: int32 [...].
+    smoothing: s, in [0, 1).
+
+  Reference: "Rethinking the Inception Architecture", section 7.
+  """
+  return _loss(*_sums(logits, targets), logits.shape[-1], smoothing)
+
+
+def token_blocks(num_logits: int) -> int:
+  """How many blocks of tokens suit so many logits in all; 1 for few."""
+  room = _ROOM.get(jax.default_backend(), _OTHER_ROOM)
+  return max(1, -(-num_logits // room))
+
+
+def row_blocks(tokens: int, rows: int) -> int:
+  """How many blocks of rows of W suit so many tokens."""
+  room = _ROOM_BY_ROWS.get(jax.default_backend(), _OTHER_ROOM)
+  block = max(_LEAST_ROWS, room // max(1, tokens))
+  return -(-rows // block)
+
+
+def by_tokens(
+  project: Project,
+  shared: Any,
+  x: jax.Array,
+  targets: jax.Array,
+  weights: jax.Array,
+  *,
+  common: Any = None,
+  others: Any = None,
+  smoothing: float = 0.0,
+  num_blocks: int = 1,
+) -> jax.Array:
+  """sum_t weights[t] loss(logits[t], targets[t]), in blocks along the tokens.
+
+  The gradients of a block are made where its logits are, in the forward pass,
+  and summed in float32: as many products as where all logits are kept.
+
+  Args:
+    project: makes the logits [n, ..., V] of n entries of x; a function of its
+      arguments alone.
+    shared: floating arrays that `project` gets for every block.
+    x: [N, ..., d].
+    targets: int32 [N, ...].
+    weights: float32 [N, ...].
+    common: arrays for every block, too, without gradients.
+    others: arrays [N, ...] that come with x, without gradients.
+    smoothing: s, in [0, 1).
+    num_blocks: at most N of them are made.
+  """
+  num_blocks = max(1, min(num_blocks, len(x)))
+  # Inside of `jax.shard_map` sums over tokens vary as tokens do, and so have to
+  # arrays whose gradients they are.
+  zero = jnp.zeros_like(x, shape=())
+  shared = jax.tree.map(lambda a: a + zero.astype(a.dtype), shared)
+  fixed = common, others, targets
+  return _by_tokens(project, smoothing, num_blocks, shared, x, weights, fixed)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _by_tokens(project, smoothing, num_blocks, shared, x, weights, fixed):
+  common, others, targets = fixed
+
+  def losses(block):
+    x, others, targets = block
+    logits = project(shared, common, x, others).astype(jnp.float32)
+    return of_logits(logits, targets, smoothing)
+
+  found = jax.lax.map(losses, _split((x, others, targets), num_blocks))
+  return jnp.sum(_join(found, len(x)) * weights)
+
+
+def _forward(project, smoothing, num_blocks, shared, x, weights, fixed):
+  """The sum, and its gradients with respect to shared, x and weights."""
+  common, others, targets = fixed
+
+  def step(total, block):
+    (x, others, targets), weights = block
+    logits, pull = jax.vjp(
+      lambda shared, x: project(shared, common, x, others), shared, x
+    )
+    losses, d_logits = _loss_and_gradient(logits, targets, weights, smoothing)
+    d_shared, d_x = pull(d_logits)
+    total = jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, d_shared)
+    return total, (losses, d_x)
+
+  pieces = _split((x, others, targets), num_blocks)
+  zeros = jax.tree.map(lambda a: jnp.zeros_like(a, _wide(a)), shared)
+  # The last block is filled with tokens that weigh nothing.
+  d_shared, found = jax.lax.scan(
+    step, zeros, (pieces, blocks.split(weights, num_blocks))
+  )
+  losses, d_x = (_join(a, len(x)) for a in found)
+  d_shared = jax.tree.map(lambda d, a: d.astype(a.dtype), d_shared, shared)
+  return jnp.sum(losses * weights), (d_shared, d_x, losses)
+
+
+def _backward(project, smoothing, num_blocks, gradients, cotangent):
+  del project, smoothing, num_blocks
+  scale = lambda gradient: gradient * cotangent.astype(gradient.dtype)
+  return *jax.tree.map(scale, gradients), None
+
+
+_by_tokens.defvjp(_forward, _backward)
+
+
+def by_rows(
+  make_block: blocks.MakeBlock,
+  slices: Any,
+  bias: jax.Array | None,
+  x: jax.Array,
+  targets: jax.Array,
+  weights: jax.Array,
+  *,
+  rows: int,
+  smoothing: float = 0.0,
+) -> jax.Array:
+  """sum_t weights[t] loss(x[t] W^T + bias, targets[t]), W a block at a time.
+
+  Neither W nor its gradient is ever whole, for one product with W more: the
+  backward pass makes the logits of a block again.
+
+  Args:
+    make_block: makes a block [block_rows, d] of W of its slice; see `blocks`.
+    slices: arrays [N, ...].
+    bias: [rows], or None.
+    x: [tokens, d]; logits are products in its dtype, all else is float32.
+    targets: int32 [tokens].
+    weights: float32 [tokens].
+    rows: of W; what blocks have beyond them counts for nothing.
+    smoothing: s, in [0, 1).
+  """
+  ids = blocks.row_ids(make_block, slices)
+  if bias is not None:
+    bias = jnp.pad(bias, (0, ids.size - rows)).reshape(ids.shape)
+  # Wide, so that the gradients of all blocks are summed in float32.
+  wide = x.astype(_wide(x))
+
+  @jax.checkpoint
+  def sums(block):
+    piece, ids, bias = block
+    block = make_block(piece).astype(x.dtype)
+    logits = (wide.astype(x.dtype) @ block.T).astype(jnp.float32)
+    logits = logits if bias is None else logits + bias[None]
+    return _sums(logits, targets, ids, rows)
+
+  log_normalizers, *totals = jax.lax.map(sums, (slices, ids, bias))
+  log_normalizer = jax.nn.logsumexp(log_normalizers, axis=0)
+  totals = (jnp.sum(total, axis=0) for total in totals)
+  return jnp.sum(_loss(log_normalizer, *totals, rows, smoothing) * weights)
+
+
+def _sums(logits, targets, ids=None, rows=None):
+  """(logsumexp, logit of the target or 0, sum) of logits [..., V].
+
+  Args:
+    logits: float32 [..., V].
+    targets: int32 [...].
+    ids: [V], which logits they are; 0, 1, ... if None.
+    rows: ids from here on count for nothing.
+  """
+  ids = jnp.arange(logits.shape[-1]) if ids is None else ids
+  ids = jnp.expand_dims(ids, range(targets.ndim))
+  is_row = None if rows is None else ids < rows
+  return (
+    jax.nn.logsumexp(logits, axis=-1, where=is_row),
+    jnp.sum(logits, axis=-1, where=targets[..., None] == ids),
+    jnp.sum(logits, axis=-1, where=is_row),
+  )
+
+
+def _loss(log_normalizer, target, total, size, smoothing):
+  expected = (1 - smoothing) * target
+  if smoothing:
+    expected += smoothing / size * total
+  return log_normalizer - expected
+
+
+def _loss_and_gradient(logits, targets, weights, smoothing):
+  """The losses, and the gradient of their weighted sum in dtype of logits."""
+  dtype, size = logits.dtype, logits.shape[-1]
+  logits = logits.astype(jnp.float32)
+  log_normalizer, *totals = _sums(logits, targets)
+  target = jax.nn.one_hot(targets, size, dtype=jnp.float32)
+  expected = (1 - smoothing) * target + smoothing / size
+  gradient = jnp.exp(logits - log_normalizer[..., None]) - expected
+  losses = _loss(log_normalizer, *totals, size, smoothing)
+  return losses, (gradient * weights[..., None]).astype(dtype)
+
+
+def _wide(array):
+  return np.promote_types(array.dtype, np.float32)
+
+
+def _split(tree, num_blocks):
+  """[N, ...] to [num_blocks, n, ...], the first entries again at the end."""
+
+  def split(array):
+    size = len(array)
+    block = -(-size // num_blocks)
+    extra = num_blocks * block - size
+    if extra:  # not zeros: keys have none
+      array = jnp.concatenate([array, array[:extra]])
+    return array.reshape(num_blocks, block, *array.shape[1:])
+
+  return jax.tree.map(split, tree)
+
+
+def _join(array, size):
+  """[num_blocks, n, ...] to [size, ...]."""
+  return array.reshape(-1, *array.shape[2:])[:size]
