@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tt_compress.algebra import distinct, lookups
+from tt_compress.algebra import distinct, lookups, trains
 
 TOKENS = 16
 # One digit, and two of a product of cores: 3 * (2 * 5) rows of 4 * 6 numbers.
@@ -45,7 +45,7 @@ def multiply(shared, slices):
 
 
 def look_up(shared, cores, ids):
-  return lookups.rows(multiply, shared, lookups.tables(cores), ids, 100)
+  return lookups.rows(multiply, shared, lookups.tables(cores), ids, 76)
 
 
 def brute_force(shared, cores):
@@ -159,8 +159,9 @@ def test_inside_a_shard_map(blocks):
   close(gradients, expected_gradients(shared, cores, ids, ones))
 
 
-def test_a_row_is_computed_once():
-  """A block for every three different ids, however many tokens have them."""
+def test_blocks_are_of_different_rows(monkeypatch):
+  """One block for three different ids, two for five, of the same program."""
+  monkeypatch.setattr(lookups, '_ROOM', {'cpu': 300})
   shared, cores = make_arrays()
   calls = []
 
@@ -169,10 +170,29 @@ def test_a_row_is_computed_once():
     return multiply(shared, slices)
 
   tables = lookups.tables(cores)
-  ids = jnp.asarray(draw(5), jnp.int32)
-  look_up = lambda ids: lookups.rows(watch, shared, tables, ids, 100)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(lookups, '_ROOM', {'cpu': 300})
-    jax.block_until_ready(jax.jit(look_up)(ids))
-  jax.effects_barrier()
-  assert len(calls) == 2
+  look_up = jax.jit(lambda ids: lookups.rows(watch, shared, tables, ids, 76))
+
+  def count(number):
+    calls.clear()
+    jax.block_until_ready(look_up(jnp.asarray(draw(number))))
+    jax.effects_barrier()
+    return len(calls)
+
+  assert count(5) == count(4) == count(3) + 1
+
+
+@pytest.mark.parametrize('num_cols', [1, 5, 12])
+def test_rows_of_trains_are_cut_and_finished(num_cols):
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  cores = [normal(1, 3, 2, 4), normal(4, 2, 3, 5), normal(5, 5, 2, 1)]
+  right = normal(num_cols, 7)
+  finish = lambda right, rows: jnp.sin(rows @ right)
+  ids = jnp.asarray(draw(6).reshape(4, 4))
+  matrix = np.einsum('aix,xbjy,yckz->abcijkz', cores[0][0], *cores[1:])
+  expected = matrix.reshape(ROWS, 12)[np.asarray(ids)][..., :num_cols]
+  close(trains.rows(cores, ids, num_cols), expected)
+  rows = trains.rows(cores, ids, num_cols, finish=finish, shared=right)
+  close(rows, np.sin(expected @ np.asarray(right)))
+  none = trains.rows(cores, ids[:0], num_cols, finish=finish, shared=right)
+  assert none.shape == (0, 4, 7)

@@ -43,15 +43,17 @@ def rows(
     shared: tree of arrays that all rows have in common.
     tables: [I, R, J, S], or with several digits [R, I_1, J_1, I_2, ..., S].
     ids: integers [tokens], row-major in the digits of all tables.
-    size: elements that a row takes, its slices and itself.
+    size: elements that a row takes besides itself.
 
   Returns:
     [tokens, cols]
   """
   tables = list(tables)
+  at = lambda ids: multiply(shared, _slices(tables, _indices(tables, ids)))
   if not ids.size:
-    return multiply(shared, _slices(tables, _indices(tables, ids)))
-  return _rows(multiply, size, shared, tables, ids)
+    return at(ids)
+  cols = jax.eval_shape(at, ids).shape[1]
+  return _rows(multiply, size + cols, shared, tables, ids)
 
 
 def tables(cores: Sequence[jax.Array]) -> list[jax.Array]:

@@ -72,9 +72,8 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   kept = sum(h[0].shape[0] * _shape(h)[1] * h[-1].shape[-1] for h in halves)
   close = lambda _, slices: _close(slices, cut)
   # Twice: closing the ring transposes the halves.
-  size = 2 * kept + num_cols
   tables = lookups.tables(cores)
-  found = lookups.rows(close, (), tables, ids.reshape(-1), size)
+  found = lookups.rows(close, (), tables, ids.reshape(-1), 2 * kept)
   return found.reshape(*ids.shape, -1)
 
 

@@ -17,6 +17,7 @@ section 3.
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,12 @@ def _kronecker(left, right):
 
 
 def rows(
-  cores: Cores, ids: jax.Array, num_cols: int | None = None
+  cores: Cores,
+  ids: jax.Array,
+  num_cols: int | None = None,
+  *,
+  finish: Callable[[Any, jax.Array], jax.Array] = lambda _, rows: rows,
+  shared: Any = (),
 ) -> jax.Array:
   """Rows of the matrix, W[ids], in the cores' dtype.
 
@@ -75,33 +81,38 @@ def rows(
     cores: a train of a matrix [I, J].
     ids: integers [...] in [0, I).
     num_cols: how many entries of a row are wanted; all by default.
+    finish: (shared, rows [n, num_cols]) -> [n, cols], what to make of the
+      different rows before they are repeated.
+    shared: tree of arrays for it.
 
   Returns:
-    [..., num_cols]
+    [..., num_cols], or as many as there are after `finish`.
 
   Complexity: for each different id sum_k J_1 ... J_k R_{k-1} R_k
     multiplications from the left end, besides what merging costs once.
   """
   num_cols = _num_cols(cores) if num_cols is None else num_cols
   if not ids.size:
-    return jnp.zeros((*ids.shape, num_cols), cores[0].dtype)
+    none = finish(shared, jnp.zeros((0, num_cols), cores[0].dtype))
+    return none.reshape(*ids.shape, none.shape[1])
   plan = plans.for_rows(shapes(cores), ids.size)
-  size = plans.lookup_size(shapes(cores), plan) + num_cols
+  size = plans.lookup_size(shapes(cores), plan)
   # The full matrix has its rows in order; of less than it, rows are gathered
   # from products as they come, which transposing them would cost more than.
   product = merge if len(plan.groups) == 1 else _product
   cores = [product(cores[start:stop]) for start, stop in plan.groups]
   walk = chain if plan.from_left else _rows_from_right
 
-  def multiply(_, slices):
+  def multiply(shared, slices):
     first, *others = slices
     reach = math.prod(piece.shape[2] for piece in others)
     first = first[:, :, : -(-num_cols // reach)]
-    return walk([first, *others]).reshape(len(first), -1)[:, :num_cols]
+    found = walk([first, *others]).reshape(len(first), -1)
+    return finish(shared, found[:, :num_cols])
 
   tables = lookups.tables(cores)
-  found = lookups.rows(multiply, (), tables, ids.reshape(-1), size)
-  return found.reshape(*ids.shape, num_cols)
+  found = lookups.rows(multiply, shared, tables, ids.reshape(-1), size)
+  return found.reshape(*ids.shape, -1)
 
 
 def apply(

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import distinct, hooi, trains
+from tt_compress.algebra import hooi, trains
 from tt_compress.parameterizations import base, reshaped
 
 
@@ -63,11 +63,11 @@ class Tucker(reshaped.Reshaped):
     return self._times_core_and_cols(factors, rows)[: self.rows]
 
   def _look_up(self, factors, ids):
-    return distinct.rows(self._rows, factors, ids, self.rows)
+    train = self._row_train(factors)
+    return trains.rows(train, ids, finish=self._from_core, shared=factors)
 
-  def _rows(self, factors, ids):
-    found = trains.rows(self._row_train(factors), ids)
-    found = trains.apply(self._col_train(factors), found @ self._core(factors))
+  def _from_core(self, factors, rows):
+    found = trains.apply(self._col_train(factors), rows @ self._core(factors))
     return found[..., : self.cols]
 
   def apply(self, factors, x, *, key=None):

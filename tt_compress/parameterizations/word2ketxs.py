@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tt_compress.algebra import blocks, cp_als, distinct, modes, trains, trees
+from tt_compress.algebra import blocks, cp_als, lookups, modes, trains, trees
 from tt_compress.parameterizations import base
 
 # Of the optimizer that fits products with norms.
@@ -118,7 +118,14 @@ class Word2KetXS(base.Parameterization):
   def _look_up(self, factors, ids):
     if self.norm == 'none':
       return trains.rows(self._train(factors), ids, self.cols)
-    return distinct.rows(self._rows, factors, ids, self.rows)
+    tables = [f.swapaxes(0, 1)[..., None] for f in self._factors(factors)]
+    shared = {k: factors[k] for k in ('scale', 'norms') if k in factors}
+    _, q = self.factor_shape
+    size = trees.row_size((self.rank, self.order, q), self.cols)
+    return lookups.rows(self._join_slices, shared, tables, ids, size)
+
+  def _join_slices(self, factors, slices):
+    return self._join(factors, [piece[..., 0] for piece in slices])
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)
@@ -193,9 +200,13 @@ class Word2KetXS(base.Parameterization):
     t, _ = self.factor_shape
     digits = modes.digits(ids, (t,) * self.order)
     leaves = [
-      jnp.moveaxis(factor[:, digit], 0, -2)  # [..., rank, q]
+      factor.swapaxes(0, 1)[digit]
       for factor, digit in zip(self._factors(factors), digits, strict=True)
     ]
+    return self._join(factors, leaves)
+
+  def _join(self, factors, leaves):
+    """Normalized rows of leaves [n, rank, q], one array for each factor."""
     rows = trees.rows(
       jnp.stack(leaves, -2),
       self.cols,
