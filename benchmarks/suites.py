@@ -7,10 +7,19 @@ which returns a record for each time, and `table`, which prints them.
 import re
 from collections.abc import Sequence
 
-from benchmarks import decode, dispatch, layers, memory, model, peers
+from benchmarks import (
+  contractions,
+  decode,
+  dispatch,
+  layers,
+  memory,
+  model,
+  peers,
+)
 
 SUITES = {
   'layers': layers,
+  'contractions': contractions,
   'model': model,
   'decode': decode,
   'memory': memory,

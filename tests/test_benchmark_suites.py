@@ -15,6 +15,7 @@ import pytest
 
 from benchmarks import (
   clock,
+  contractions,
   decode,
   dispatch,
   layers,
@@ -295,9 +296,20 @@ def test_the_command(tmp_path):
 
 def test_an_unknown_suite_or_case_is_refused():
   result = run('--suite=speed')
-  assert result.returncode and 'layers|model|decode' in result.stderr
+  assert result.returncode and 'layers|contractions|model' in result.stderr
   with pytest.raises(ValueError, match='only=a song fits none of\nTT feed'):
     suites.chosen(model.CASES, 'a song')
+
+
+def test_contractions_are_compared_with_the_choice():
+  found = contractions.measure(contractions.TINY, rounds=2, seconds=0.0)
+  assert [record['kind'] for record in found] == ['forward', 'gradient']
+  for record in found:
+    medians = {name: ms for name, (_, ms) in record['ways'].items()}
+    assert len(medians) > 1 and record['loss'] >= 1
+    assert medians[record['best']] == min(medians.values())
+    assert record['chosen'] in medians
+  assert 'choices are within 20%' in contractions.table(found)
 
 
 @pytest.mark.parametrize('suite', suites.SUITES.values())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.parameterizations import contract
+from tt_compress import parameterizations
 from tt_compress.algebra import plans
 from tt_compress.parameterizations import base, tensor_train
 
@@ -239,3 +240,31 @@ def test_the_full_matrix_is_not_kept_for_the_backward_pass():
   slow = lambda f, x: base.Parameterization.apply(spec, f, x)
   assert kept(spec.apply) <= spec.num_params + math.prod(x.shape)
   assert kept(slow) >= kept(spec.apply) + spec.rows * spec.cols
+
+
+@pytest.mark.parametrize('contraction', ['auto', 'cores', 'two', 'full'])
+@pytest.mark.parametrize('name', ['tensor_train', 'kronecker'])
+def test_a_contraction_that_is_asked_for_gives_the_same(name, contraction):
+  rank = {'tensor_train': 'tt_rank', 'kronecker': 'rank'}[name]
+  options = {rank: 3, 'contraction': contraction}
+  spec = parameterizations.make(name, 24, 30, **options)
+  factors = spec.init(jax.random.key(0), std=1.0)
+  matrix = np.asarray(spec.full(factors), np.float64)
+  x = np.random.default_rng(0).normal(size=(5, 30))
+  ids = np.array([[0, 23], [5, 5]])
+  for found, expected in (
+    (spec.take(factors, ids), matrix[ids]),
+    (spec.attend(factors, jnp.asarray(x, jnp.float32)), x @ matrix.T),
+    (
+      spec.apply(factors, jnp.asarray(x[:, :24], jnp.float32)),
+      x[:, :24] @ matrix,
+    ),
+  ):
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_an_unknown_contraction_is_refused():
+  with pytest.raises(ValueError, match="contraction must be one of .*'fast'"):
+    parameterizations.make(
+      'tensor_train', 24, 30, tt_rank=3, contraction='fast'
+    )

@@ -74,6 +74,7 @@ def rows(
   *,
   finish: Callable[[Any, jax.Array], jax.Array] = lambda _, rows: rows,
   shared: Any = (),
+  contraction: plans.Contraction = 'auto',
 ) -> jax.Array:
   """Rows of the matrix, W[ids], in the cores' dtype.
 
@@ -84,6 +85,7 @@ def rows(
     finish: (shared, rows [n, num_cols]) -> [n, cols], what to make of the
       different rows before they are repeated.
     shared: tree of arrays for it.
+    contraction: a restriction of the ways to choose from, see `plans`.
 
   Returns:
     [..., num_cols], or as many as there are after `finish`.
@@ -95,7 +97,8 @@ def rows(
   if not ids.size:
     none = finish(shared, jnp.zeros((0, num_cols), cores[0].dtype))
     return none.reshape(*ids.shape, none.shape[1])
-  plan = plans.for_rows(shapes(cores), ids.size)
+  dtype = cores[0].dtype
+  plan = plans.for_rows(shapes(cores), ids.size, dtype, contraction)
   size = plans.lookup_size(shapes(cores), plan)
   # The full matrix has its rows in order; of less than it, rows are gathered
   # from products as they come, which transposing them would cost more than.
@@ -175,9 +178,13 @@ def _walk(cores, x, plan):
   return y.reshape(-1, y.shape[-1])[: len(x)]
 
 
-def makes_full(cores: Cores, tokens: int) -> bool:
+def makes_full(
+  cores: Cores, tokens: int, contraction: plans.Contraction = 'auto'
+) -> bool:
   """Whether `apply` makes the full matrix for so many tokens."""
-  return len(plans.for_apply(shapes(cores), max(1, tokens)).groups) == 1
+  tokens = max(1, tokens)
+  plan = plans.for_apply(shapes(cores), tokens, contraction=contraction)
+  return len(plan.groups) == 1
 
 
 def blocks_of_rows(

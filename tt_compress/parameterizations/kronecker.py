@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import cp_als, splits, trains
+from tt_compress.algebra import cp_als, plans, splits, trains
 from tt_compress.parameterizations import base
 
 
@@ -27,6 +27,9 @@ class Kronecker(base.Parameterization):
     split: how splits left out are chosen: 'best', with hardly more than the
       fewest parameters and without padding where possible, `splits.best`; or
       'ceil_sqrt', the square factors that the published counts have.
+    contraction: how products with x and lookups are computed: 'auto', the
+      fastest predicted; 'cores', or 'two', factor by factor;
+      'full', through the matrix. The result is the same.
 
   Complexity: a product with x is sum_k A_k^T X B_k of x as X [n_1, n_2]: a
     train of two cores, so `algebra.plans` picks the cheapest way.
@@ -40,6 +43,7 @@ class Kronecker(base.Parameterization):
   row_split: tuple[int, int] | None = None
   col_split: tuple[int, int] | None = None
   split: Literal['best', 'ceil_sqrt'] = 'best'
+  contraction: plans.Contraction = dataclasses.field(default='auto', repr=False)
 
   def __post_init__(self):
     super().__post_init__()
@@ -79,22 +83,25 @@ class Kronecker(base.Parameterization):
     return trains.full(_train(factors))[: self.rows, : self.cols]
 
   def _look_up(self, factors, ids):
-    return trains.rows(_train(factors), ids, self.cols)
+    return trains.rows(
+      _train(factors), ids, self.cols, contraction=self.contraction
+    )
 
   def apply(self, factors, x, *, key=None):
     self._check_size(x, self.rows)
     x = base.pad(x, math.prod(self.row_split))
-    return trains.apply(_train(factors), x)[..., : self.cols]
+    y = trains.apply(_train(factors), x, self.contraction)
+    return y[..., : self.cols]
 
   def attend(self, factors, x, *, key=None):
     self._check_size(x, self.cols)
     x = base.pad(x, math.prod(self.col_split))
     train = trains.transpose(_train(factors))
-    return trains.apply(train, x)[..., : self.rows]
+    return trains.apply(train, x, self.contraction)[..., : self.rows]
 
   def makes_full(self, factors, tokens):
     train = trains.transpose(_train(factors))
-    return trains.makes_full(train, tokens)
+    return trains.makes_full(train, tokens, self.contraction)
 
   def row_blocks(self, factors, count):
     make_block, slices = trains.blocks_of_rows(_train(factors), count)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import modes, trains, tt_svd
+from tt_compress.algebra import modes, plans, trains, tt_svd
 from tt_compress.parameterizations import base, reshaped
 
 
@@ -27,6 +27,9 @@ class TensorTrain(reshaped.Reshaped):
     index_order: 'row_major', or 'column_major' where the first digit of a row
       is the fastest: with ids sorted by frequency, frequent words then share
       slices of the last core instead of the first. Columns are row-major.
+    contraction: how products with x and lookups are computed: 'auto', the
+      fastest predicted; 'cores', core by core; 'two', with cores merged to two;
+      'full', through the matrix. The result is the same.
 
   Complexity: `take` sum_k J_1 ... J_k R_{k-1} R_k multiplications an id;
     `apply` and `attend` the cheapest of all groupings of cores,
@@ -40,6 +43,7 @@ class TensorTrain(reshaped.Reshaped):
 
   tt_rank: int | tuple[int, ...]
   index_order: Literal['row_major', 'column_major'] = 'row_major'
+  contraction: plans.Contraction = dataclasses.field(default='auto', repr=False)
 
   def __post_init__(self):
     super().__post_init__()
@@ -86,19 +90,23 @@ class TensorTrain(reshaped.Reshaped):
   def _look_up(self, factors, ids):
     if self.index_order == 'column_major':
       ids = modes.column_major(ids, self.row_modes)
-    return trains.rows(self._cores(factors), ids, self.cols)
+    return trains.rows(
+      self._cores(factors), ids, self.cols, contraction=self.contraction
+    )
 
   def apply(self, factors, x, *, key=None):
     x = self._rows_to_train(self._pad_rows(x))
-    return trains.apply(self._cores(factors), x)[..., : self.cols]
+    y = trains.apply(self._cores(factors), x, self.contraction)
+    return y[..., : self.cols]
 
   def attend(self, factors, x, *, key=None):
     cores = trains.transpose(self._cores(factors))
-    return self._rows_from_train(trains.apply(cores, self._pad_cols(x)))
+    logits = trains.apply(cores, self._pad_cols(x), self.contraction)
+    return self._rows_from_train(logits)
 
   def makes_full(self, factors, tokens):
     cores = trains.transpose(self._cores(factors))
-    return trains.makes_full(cores, tokens)
+    return trains.makes_full(cores, tokens, self.contraction)
 
   def row_blocks(self, factors, count):
     cores = self._cores(factors)

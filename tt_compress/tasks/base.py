@@ -50,6 +50,11 @@ class Task:
     raise NotImplementedError(f'{cls.__name__} has no defaults')
 
   @classmethod
+  def batch_rows(cls, config) -> int:
+    """Rows of x that a matrix sees in a training step, about."""
+    return config.data.batch_size
+
+  @classmethod
   def check(cls, config) -> None:
     """Refuses settings that would fail, or mislead, only after training."""
     metric = config.evaluation.metric

@@ -80,6 +80,10 @@ class Translation(base.Task):
     self._decode = jax.jit(self._search, static_argnames='beam_size')
 
   @classmethod
+  def batch_rows(cls, config) -> int:
+    return config.data.batch_tokens
+
+  @classmethod
   def check(cls, config) -> None:
     super().check(config)
     translation_settings.check(config)

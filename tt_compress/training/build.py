@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import models
-from tt_compress.nn import compress, functional
+from tt_compress.nn import compress, embed, functional
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -26,6 +26,7 @@ class Blueprint:
     buffers: shapes of the others.
     report: what was compressed.
     matrices: the spec of every matrix, by path.
+    tables: paths of those that ids are looked up in, or logits made with.
   """
 
   graphdef: nnx.GraphDef
@@ -33,6 +34,7 @@ class Blueprint:
   buffers: dict
   report: compress.Report
   matrices: dict[str, Any]
+  tables: frozenset[str]
 
   def settled_at(self, num_steps: int) -> int:
     """The step from which on checkpoints may be the best.
@@ -92,10 +94,12 @@ def blueprint(config) -> Blueprint:
     return model
 
   model = nnx.eval_shape(abstract)
-  specs = {
-    path: module.spec for path, module in functional.matrices(model).items()
-  }
-  return Blueprint(*functional.split(model), report, specs)
+  modules = functional.matrices(model)
+  specs = {path: module.spec for path, module in modules.items()}
+  tables = frozenset(
+    path for path, module in modules.items() if isinstance(module, embed.Embed)
+  )
+  return Blueprint(*functional.split(model), report, specs, tables)
 
 
 def initialize(config, sharding) -> dict:

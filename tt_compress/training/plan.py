@@ -1,10 +1,15 @@
 """What a configuration builds: every matrix, its size and its ratio."""
 
 import dataclasses
+import functools
 import json
 import os
 
-from tt_compress import configuration, parameterizations
+import jax
+import jax.numpy as jnp
+
+from tt_compress import configuration, parameterizations, tasks
+from tt_compress.algebra import plans
 from tt_compress.nn import functional
 from tt_compress.training import build
 
@@ -45,12 +50,46 @@ def choice(row: dict) -> str:
   return row['parameterization'] + (f'({options})' if options else '')
 
 
+@functools.lru_cache(maxsize=256)
+def contractions(spec, methods: tuple[str, ...], tokens: int, dtype) -> dict:
+  """How products of a matrix are computed in a training step.
+
+  Args:
+    spec: of the matrix.
+    methods: of 'take', 'apply' and 'attend'.
+    tokens: rows of x, or ids.
+    dtype: of x.
+
+  Returns:
+    {method: (way, predicted milliseconds)} of those that a plan is made for;
+    of products with their gradients, of lookups without.
+  """
+  factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  x = lambda size: jax.ShapeDtypeStruct((tokens, size), dtype)
+  arguments = {
+    'take': jax.ShapeDtypeStruct((tokens,), jnp.int32),
+    'apply': x(spec.rows),
+    'attend': x(spec.cols),
+  }
+  found = {}
+  for method in methods:
+    with plans.recorded() as made:
+      jax.eval_shape(getattr(spec, method), factors, arguments[method])
+    if made:
+      # Branches for fewer different ids plan for themselves: the last has all.
+      made = made[-1:] if method == 'take' else made
+      ways = ', '.join(map(str, made))
+      found[method] = ways, 1000 * sum(plan.cost.seconds for plan in made)
+  return found
+
+
 def make(config) -> dict:
   """The sizes of a model and of its dense twin; allocates nothing.
 
   Returns:
-    'matrices': rows of path, parameterization, rows, cols, options, params
-    and ratio (dense numbers / params); 'num_params', 'dense_num_params' and
+    'matrices': rows of path, parameterization, rows, cols, options, params,
+    ratio (dense numbers / params) and 'contractions', see there; 'tokens' of
+    a training step they are for; 'num_params', 'dense_num_params' and
     'compression_ratio' of the whole models, 'reference', the name of the
     dense one, and 'unreached', weights that no rule can reach.
   """
@@ -60,9 +99,21 @@ def make(config) -> dict:
     functional.num_params(model.params)
     for model in (blueprint, build.blueprint(twin))
   )
-  matrices = [row(path, spec) for path, spec in blueprint.matrices.items()]
+  tokens = tasks.TASKS[config.task].batch_rows(config)
+  dtype = build.activation_dtype(config.dtype)
+  methods = lambda path: (
+    ('take', 'attend') if path in blueprint.tables else ('apply',)
+  )
+  matrices = [
+    {
+      **row(path, spec),
+      'contractions': contractions(spec, methods(path), tokens, dtype),
+    }
+    for path, spec in blueprint.matrices.items()
+  ]
   return {
     'matrices': matrices,
+    'tokens': tokens,
     'other_params': total - sum(row['params'] for row in matrices),
     'num_params': total,
     'dense_num_params': dense_total,
@@ -105,6 +156,7 @@ def table(plan: dict) -> str:
     ('biases and norms', '', '', '', f'{plan["other_params"]:,}', '')
   )
   text = aligned(lines, right=(1, 4, 5))
+  text += _told_contractions(plan)
   for path in plan['unreached']:
     text.append(f'not reached by compress: {path}')
   text.append(
@@ -113,6 +165,16 @@ def table(plan: dict) -> str:
     f'{plan["compression_ratio"]:.3f}'
   )
   return '\n'.join(text)
+
+
+def _told_contractions(plan):
+  header = (f'for {plan["tokens"]:,} tokens', 'product', 'way', 'predicted ms')
+  lines = [
+    (row['path'], method, way, f'{ms:.3g}')
+    for row in _grouped(plan['matrices'])
+    for method, (way, ms) in row['contractions'].items()
+  ]
+  return ['', *aligned([header, *lines], right=(3,)), ''] if lines else []
 
 
 def measure_stored(graphdef, variables: dict, dense_num_params: int) -> dict:
