@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from tt_compress.nn import compress, embed, functional, linear
+from tt_compress.parameterizations import dense
 
 RANK_2 = dict(name='low_rank', rank=2)
 
@@ -330,3 +331,40 @@ def test_bias_is_true_or_false():
   with pytest.raises(ValueError, match="bias='no'; it is True or False"):
     model = SharedVariable(nnx.Rngs(0))
     compress.compress(model, [('third', rule)], nnx.Rngs(0))
+
+
+class Pair(nnx.Module):
+  """A matrix that is faster factorized, and one that is faster dense."""
+
+  def __init__(self, rngs):
+    self.low = linear.Linear(1024, 4096, rngs=rngs)
+    self.high = linear.Linear(64, 64, rngs=rngs)
+    modes = dict(row_modes=(8, 8, 16), col_modes=(16, 16, 16))
+    rules = [
+      ('low', dict(name='tensor_train', tt_rank=2, **modes)),
+      ('high', dict(name='tensor_train', tt_rank=64, num_modes=2)),
+    ]
+    compress.compress(self, rules, rngs)
+
+
+@pytest.mark.parametrize(
+  'options, expected',
+  [
+    (dict(), [True, True]),
+    (dict(tokens=4), [False, True]),
+    (dict(tokens=4, memory=0), [False, False]),
+    # The one that gains comes first.
+    (dict(memory=4 * 64 * 64), [False, True]),
+    (dict(memory=4 * 64 * 64 - 1), [False, False]),
+    (dict(memory=4 * (64 * 64 + 1024 * 4096)), [True, True]),
+  ],
+)
+def test_expand_what_is_faster_and_fits(options, expected):
+  def make():
+    model = Pair(nnx.Rngs(0))
+    compress.expand(model, **options)
+    return model
+
+  model = nnx.eval_shape(make)
+  layers = model.low, model.high
+  assert [isinstance(a.spec, dense.Dense) for a in layers] == expected

@@ -74,13 +74,29 @@ def recorded() -> Iterator[list[Plan]]:
     _record.reset(token)
 
 
+_has_gradients = contextvars.ContextVar('has_gradients', default=True)
+
+
+@contextlib.contextmanager
+def forward_only() -> Iterator[None]:
+  """Plans products that are traced inside of it without their gradients."""
+  token = _has_gradients.set(False)
+  try:
+    yield
+  finally:
+    _has_gradients.reset(token)
+
+
 def for_apply(
   shapes: Sequence[Shape],
   tokens: int,
   dtype=np.float32,
   contraction: Contraction = 'auto',
 ) -> Plan:
-  """The fastest way to x @ W and its gradients for x [tokens, prod I].
+  """The fastest way to x @ W for x [tokens, prod I].
+
+  With its gradients, unless inside of `forward_only`: what is traced does not
+  tell whether it will be differentiated.
 
   Args:
     shapes: of the cores.
@@ -89,7 +105,8 @@ def for_apply(
     contraction: 'auto', or a restriction: 'cores' merges none, 'two' merges
       them to two, 'full' to one.
   """
-  plans = ways(shapes, tokens, dtype, contraction)
+  gradients = _has_gradients.get()
+  plans = ways(shapes, tokens, dtype, contraction, gradients=gradients)
   return _noted(min(plans, key=lambda plan: plan.cost.seconds))
 
 

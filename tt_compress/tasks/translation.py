@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 from flax import nnx
 
+from tt_compress.algebra import plans
 from tt_compress.data import batching, corpus, filters, sources, vocabulary
 from tt_compress.nn import compress, functional
 from tt_compress.tasks import (
@@ -238,13 +239,15 @@ class Translation(base.Task):
     model = functional.merge(self._graphdef, **variables)
     return self.loss(model, batch, smoothing=0.0)
 
+  @plans.forward_only()
   def _search(self, variables, inputs, beam_size):
     """Hypotheses for a padded batch of source tokens [batch, length]."""
     evaluation = self._config.evaluation
     model = functional.merge(self._graphdef, **variables)
-    # A factorized product inside the loop would be repeated at every token.
-    compress.expand(model)
     batch, length = inputs.shape
+    # Products of factors inside the loop are repeated at every token: matrices
+    # stay factorized where that is faster than reading them whole.
+    compress.expand(model, tokens=batch * beam_size)
     max_length = int(length * evaluation.max_ratio) + evaluation.max_extra
     lengths = jnp.sum(inputs != corpus.PAD_ID, axis=1)
     limits = (lengths * evaluation.max_ratio).astype(jnp.int32)
