@@ -137,6 +137,17 @@ LINEARS = (
   linear(4096, _goals(None, 1.05), **train(16, LINEAR)),
   linear(256, _goals(None, 1.7), **train(64, LINEAR)),
   linear(4096, _goals(None, 1.05), **train(64, LINEAR)),
+  *(
+    linear(
+      tokens,
+      _goals(None, goal),
+      tt_rank=rank,
+      prefer='speed',
+      max_params=552_960,
+    )
+    for rank, goals in ((16, (0.6, 0.7)), (64, (0.8, 0.9)))
+    for tokens, goal in zip((256, 4096), goals, strict=True)
+  ),
   linear(256, _goals(0.2), 'tucker', max_params=43_000),
   linear(4096, _goals(0.35), 'tucker', max_params=43_000),
   linear(4096, _goals(None, 1.1), 'kronecker', (512, 512), rank=16),

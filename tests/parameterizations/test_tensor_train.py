@@ -268,3 +268,39 @@ def test_an_unknown_contraction_is_refused():
     parameterizations.make(
       'tensor_train', 24, 30, tt_rank=3, contraction='fast'
     )
+
+
+def test_modes_for_speed_are_fast_and_within_the_size():
+  """Faster, by what is predicted, than balanced ones of the same rank."""
+  options = dict(tt_rank=16, max_params=552_960)
+  fast = parameterizations.make(
+    'tensor_train', 1024, 4096, prefer='speed', **options
+  )
+  assert fast.num_params <= 552_960
+  assert fast.num_modes == 2 and max(fast.tt_rank) == 16
+  balanced = parameterizations.make('tensor_train', 1024, 4096, tt_rank=16)
+  seconds = lambda spec: plans.for_apply(spec.core_shapes, 256).cost.seconds
+  assert seconds(fast) < 0.5 * seconds(balanced)
+  # A generic one has full rank, unlike a low-rank matrix of this size.
+  small = parameterizations.make(
+    'tensor_train', 24, 30, tt_rank=2, prefer='speed', max_params=700
+  )
+  matrix = small.full(small.init(jax.random.key(0), std=1.0))
+  assert np.linalg.matrix_rank(np.asarray(matrix)) == 24
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (dict(tt_rank=2), 'needs tt_rank and one of compression_ratio'),
+    (dict(max_params=99), 'needs tt_rank and one of'),
+    (dict(tt_rank=2, max_params=9), 'needs at least .* than the 9 allowed'),
+    (dict(tt_rank=2, max_params=99, num_modes=2), 'leave out num_modes'),
+    (dict(tt_rank=2, max_params=99, prefer='fast'), "prefer='fast'; it is"),
+  ],
+)
+def test_modes_for_speed_say_what_they_need(options, message):
+  with pytest.raises(ValueError, match=message):
+    parameterizations.make(
+      'tensor_train', 24, 30, **{'prefer': 'speed', **options}
+    )

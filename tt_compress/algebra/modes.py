@@ -66,6 +66,13 @@ def padded(size: int, num_modes: int) -> tuple[int, ...]:
   return best
 
 
+def pairs(size: int) -> list[tuple[int, int]]:
+  """All ordered pairs of modes with the product that `padded` finds for two."""
+  _check(size, 2)
+  product = math.prod(padded(size, 2))
+  return [(m, product // m) for m in range(1, product + 1) if product % m == 0]
+
+
 @functools.cache
 def t3nsor(size: int, num_modes: int) -> tuple[int, ...]:
   """Ascending modes with product >= size, as the library t3nsor suggests them.

@@ -51,6 +51,8 @@ def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
     **options: fields of the entry. Lists become tuples; `base`, a mapping with
       its own `name`, is made first. In place of a rank, `compression_ratio`
       (dense parameters / ours) or `max_params` finds the largest that fits.
+      With prefer='speed' and a rank beside them, a tensor train gets the modes
+      that are fastest at this size; 'size' is the default.
 
   Raises:
     ValueError: an unknown name or option, a value of the wrong type, or
@@ -64,11 +66,14 @@ def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
   cls = REGISTRY[name]
   options = {key: _plain(value) for key, value in options.items()}
   sizes = {key: options.pop(key) for key in _SIZES if key in options}
+  prefer = options.pop('prefer', 'size')
   _check(name, cls, options)
   if isinstance(options.get('base'), Mapping):
     options['base'] = _make_base(name, rows, cols, options['base'])
   options.update(rows=rows, cols=cols)
   _check_complete(name, cls, options, sizes)
+  if prefer != 'size':
+    return _fastest(name, cls, options, sizes, prefer)
   return _solve(name, cls, options, sizes) if sizes else cls(**options)
 
 
@@ -96,22 +101,41 @@ def _make_base(name, rows, cols, options):
   return make(rows=rows, cols=cols, **options)
 
 
+def _fastest(name, cls, options, sizes, prefer):
+  able = [entry for entry, kind in REGISTRY.items() if hasattr(kind, 'fastest')]
+  if prefer != 'speed' or name not in able:
+    raise ValueError(
+      f"{name}: prefer={prefer!r}; it is 'size', or for {', '.join(able)} "
+      "'speed'"
+    )
+  if not sizes or cls.rank_option not in options:
+    raise ValueError(
+      f"{name}: prefer='speed' needs {cls.rank_option} and one of "
+      f'{", ".join(_SIZES)}: modes are chosen for speed at a rank and a size'
+    )
+  return cls.fastest(_max_params(name, options, sizes), **options)
+
+
 def _solve(name, cls, options, sizes):
-  if len(sizes) > 1:
-    raise ValueError(f'{name}: give only one of {" and ".join(sizes)}')
   if cls.rank_option in options:
     raise ValueError(
       f'{name}: {cls.rank_option} and {next(iter(sizes))} are both given; '
       'leave one out'
     )
+  return cls.within(_max_params(name, options, sizes), **options)
+
+
+def _max_params(name, options, sizes):
+  if len(sizes) > 1:
+    raise ValueError(f'{name}: give only one of {" and ".join(sizes)}')
   [(key, value)] = sizes.items()
   if key == 'max_params':
-    return cls.within(base.positive_int(key, value), **options)
+    return base.positive_int(key, value)
   if isinstance(value, bool) or not isinstance(value, int | float):
     raise ValueError(f'{name}: {key} must be a number, got {value!r}')
   if not 0 < value < float('inf'):
     raise ValueError(f'{name}: {key} must be positive, got {value!r}')
-  return cls.within(int(options['rows'] * options['cols'] / value), **options)
+  return int(options['rows'] * options['cols'] / value)
 
 
 def _check(name, cls, options):

@@ -11,6 +11,9 @@ import numpy as np
 from tt_compress.algebra import modes, plans, trains, tt_svd
 from tt_compress.parameterizations import base, reshaped
 
+# Rows of x that modes are chosen for.
+_SPEED_TOKENS = 256
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorTrain(reshaped.Reshaped):
@@ -56,6 +59,64 @@ class TensorTrain(reshaped.Reshaped):
       f'modes {self.row_modes} x {self.col_modes}',
     )
     self._set('tt_rank', rank)
+
+  @classmethod
+  def fastest(
+    cls, max_params: int, *, rows: int, cols: int, tt_rank: int, **options
+  ) -> 'TensorTrain':
+    """The train of two cores whose products are predicted to be fastest.
+
+    A wide first column mode and a wide last row mode make few, large products,
+    for more parameters than balanced modes have at this rank. Modes with which
+    no matrix would have full rank are left out: the fastest of all is a matrix
+    of rank tt_rank, which `low_rank` is for.
+
+    Args:
+      max_params: most parameters permitted.
+      rows, cols: of the matrix.
+      tt_rank: of the train.
+      **options: others of the spec, but no modes.
+
+    Raises:
+      ValueError: modes are given, or there are none with so few parameters.
+    """
+    given = {'row_modes', 'col_modes', 'num_modes'} & options.keys()
+    if given:
+      raise ValueError(
+        f"prefer='speed' chooses the modes; leave out {', '.join(given)}"
+      )
+    shapes = {
+      (row_modes, col_modes): (
+        (1, row_modes[0], col_modes[0], tt_rank),
+        (tt_rank, row_modes[1], col_modes[1], 1),
+      )
+      for row_modes in modes.pairs(rows)
+      for col_modes in modes.pairs(cols)
+      if tt_rank * math.prod(map(min, row_modes, col_modes)) >= min(rows, cols)
+    }
+    size = lambda found: sum(math.prod(shape) for shape in shapes[found])
+    fitting = [found for found in shapes if size(found) <= max_params]
+    if not fitting:
+      least = min(map(size, shapes))
+      raise ValueError(
+        f"tt_rank={tt_rank} with prefer='speed' needs at least {least} "
+        f'parameters for {rows} x {cols}, more than the {max_params} allowed; '
+        'ask for less compression or a lower rank'
+      )
+
+    def seconds(found):
+      plan = plans.for_apply(shapes[found], _SPEED_TOKENS)
+      return plan.cost.seconds
+
+    row_modes, col_modes = min(fitting, key=seconds)
+    return cls(
+      rows=rows,
+      cols=cols,
+      tt_rank=tt_rank,
+      row_modes=row_modes,
+      col_modes=col_modes,
+      **options,
+    )
 
   @property
   def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
