@@ -26,6 +26,9 @@ _FULL_LOOKUP_GAIN = 2
 # matrix or what x or the result hold anyway, so that nothing of the size of the
 # matrix appears where a dense layer has it as a parameter alone.
 _SMALL = 2**20
+# What may be kept for the backward pass beside x, as a part of x: a dense layer
+# keeps x alone.
+_KEPT = 1 / 4
 # The most elements that x times some cores may have at a time: 128 MiB.
 _WALK_ROOM = 2**25
 
@@ -43,12 +46,15 @@ class Plan:
       of rows.
     cost: predicted.
     blocks: of tokens, or of the matrix where there is a single group.
+    repeats: whether the backward pass computes again what lies between the
+      products, instead of keeping it.
   """
 
   groups: tuple[tuple[int, int], ...]
   from_left: bool
   cost: cost.Cost
   blocks: int = 1
+  repeats: bool = False
 
   def __str__(self):
     if len(self.groups) == 1:
@@ -180,11 +186,12 @@ def _walk_plans(groups, merged, merging, tokens, model, gradients):
       walk = blocks * _walk(shapes, -(-tokens // blocks), model)
       if blocks > 1:
         walk += model.copy(tokens * (num_rows + num_cols))
-      # The backward pass has two products for each of the forward pass, and
-      # makes blocks again.
-      times = 3 + (blocks > 1) if gradients else 1
+      kept = _inner_size(shapes)
+      repeats = blocks > 1 or kept > _KEPT * num_rows
+      # The backward pass has two products for each of the forward pass.
+      times = 3 + repeats if gradients else 1
       total = times * walk + (3 if gradients else 1) * merging
-      yield Plan(groups, from_left, total, blocks)
+      yield Plan(groups, from_left, total, blocks, repeats)
 
 
 def _token_blocks(size, tokens, model):
@@ -225,7 +232,7 @@ def _full_plans(shapes, tokens, model, room, gradients):
       )
       # The backward pass makes the matrix again.
       total = 4 * making + 3 * product if gradients else making + product
-      yield Plan(((0, len(shapes)),), by_rows, total, blocks)
+      yield Plan(((0, len(shapes)),), by_rows, total, blocks, repeats=True)
 
 
 def _making(shapes, cut, blocks, model):
@@ -284,13 +291,22 @@ def lookup_size(shapes: tuple[Shape, ...], plan: Plan) -> int:
 
 def _state_size(shapes):
   """The most elements that one token has on its way through these cores."""
+  return max(_state_sizes(shapes))
+
+
+def _inner_size(shapes):
+  """Elements that one token has between the products."""
+  return sum(_state_sizes(shapes)[1:-1])
+
+
+def _state_sizes(shapes):
   done, left = 1, math.prod(shape[1] for shape in shapes)
   sizes = [left]
   for _, rows, cols, s in shapes:
     left //= rows
     done *= cols
     sizes.append(done * s * left)
-  return max(sizes)
+  return sizes
 
 
 def merge_cut(shapes: Sequence[Shape]) -> int:

@@ -124,8 +124,8 @@ def apply(
   """x @ W in the dtype of x.
 
   Cores are merged in their own dtype, cast to the dtype of x, and multiplied
-  with x in that. The full matrix, where it is the fastest way, and what is
-  computed in blocks are made again in the backward pass instead of kept.
+  with x in that. What is larger than x, the full matrix where it is the fastest
+  way for example, is made again in the backward pass instead of kept.
 
   Args:
     cores: a train of a matrix [I, J].
@@ -171,11 +171,15 @@ def _blocks_by_plan(cores, num_blocks):
 def _walk(cores, x, plan):
   walk = _apply_from_left if plan.from_left else _apply_from_right
   merged = [core.astype(x.dtype) for core in _group(cores, plan.groups)]
-  if plan.blocks == 1:
-    return walk(merged, x)
-  step = jax.checkpoint(lambda x: walk(merged, x))
-  y = jax.lax.map(step, blocks.split(x, plan.blocks))
-  return y.reshape(-1, y.shape[-1])[: len(x)]
+
+  def in_blocks(merged, x):
+    step = jax.checkpoint(lambda x: walk(merged, x))
+    y = jax.lax.map(step, blocks.split(x, plan.blocks))
+    return y.reshape(-1, y.shape[-1])[: len(x)]
+
+  # Around the blocks, too: x is kept anyway, a padded copy need not be.
+  product = walk if plan.blocks == 1 else in_blocks
+  return (jax.checkpoint(product) if plan.repeats else product)(merged, x)
 
 
 def makes_full(
