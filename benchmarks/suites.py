@@ -12,6 +12,7 @@ from benchmarks import (
   decode,
   dispatch,
   layers,
+  machine,
   memory,
   model,
   peers,
@@ -25,6 +26,7 @@ SUITES = {
   'memory': memory,
   'dispatch': dispatch,
   'peers': peers,
+  'machine': machine,
 }
 
 
