@@ -24,5 +24,8 @@ class Dense(base.Parameterization):
   def take(self, factors, ids, *, key=None):
     return factors['matrix'][self._row_ids(ids)]
 
+  def prepared(self, factors, tokens, dtype, *, transposed=False):
+    return self, {'matrix': factors['matrix'].astype(dtype)}
+
   def fit(self, matrix):
     return {'matrix': jnp.asarray(self._check_matrix(matrix), jnp.float32)}

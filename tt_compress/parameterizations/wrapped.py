@@ -113,6 +113,13 @@ class Wrapped(base.Parameterization):
   def row_blocks(self, factors, count):
     return self.base.row_blocks(self._effective(factors), count)
 
+  def bare(self, factors):
+    return self.base.bare(self._effective(factors))
+
+  def prepared(self, factors, tokens, dtype, *, transposed=False):
+    spec, factors = self.bare(factors)
+    return spec.prepared(factors, tokens, dtype, transposed=transposed)
+
   def penalty(self, factors):
     return self.base.penalty(self._effective(factors))
 
