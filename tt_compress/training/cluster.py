@@ -1,12 +1,17 @@
 """Joining the other processes of a run, wherever it was started."""
 
+import contextlib
 import dataclasses
+import os
 import re
 import socket
+import sys
 import threading
 from collections.abc import Mapping
 
 import jax
+
+from tt_compress.training import processes
 
 # Any free port will do, as long as all processes know it.
 PORT = 8476
@@ -155,7 +160,22 @@ def join(cluster: Cluster, timeout: float = 300) -> None:
     raise TimeoutError(_explain(cluster, timeout))
   if error is not None:
     raise error
-  _check_devices()
+  with _quiet_output():
+    _check_devices()
+    processes.wait('joined')  # Only now are they connected to each other.
+
+
+@contextlib.contextmanager
+def _quiet_output():
+  """Lets nobody but us write on standard output, which holds the answers."""
+  sys.stdout.flush()
+  kept = os.dup(1)
+  os.dup2(2, 1)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 1)
+    os.close(kept)
 
 
 def _arguments(cluster):
