@@ -25,6 +25,11 @@ def mesh_of(variables) -> Mesh:
   )
 
 
+def parts(variables) -> int:
+  """How many devices share a batch."""
+  return mesh_of(variables).shape[DATA]
+
+
 def put(batch, mesh: Mesh):
   """Splits a batch over the axis 'data', filled up with rows of zeros.
 
