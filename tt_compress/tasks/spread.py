@@ -38,11 +38,13 @@ def put(batch, mesh: Mesh):
     mesh: with an axis 'data'.
   """
   split = NamedSharding(mesh, PartitionSpec(DATA))
-  parts = mesh.shape[DATA]
 
   def place(rows):
-    padding = -len(rows) % parts
-    rows = np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
+    padding = -len(rows) % mesh.shape[DATA]
+    if padding:
+      rows = np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
+    if jax.process_count() == 1:
+      return rows  # Compiled functions split it themselves, and faster.
     return jax.make_array_from_callback(
       rows.shape, split, lambda index: rows[index]
     )
