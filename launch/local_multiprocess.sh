@@ -37,9 +37,11 @@ end() {
   kill "$watchdog" 2>/dev/null || true
 }
 
+# Standard input is that of process 0; by itself it would be empty in all.
+exec 3<&0
 for ((id = 0; id < number; id++)); do
   "$PYTHON" -m tt_compress.main --coordinator="127.0.0.1:$PORT" \
-    --num_processes="$number" --process_id="$id" "$@" &
+    --num_processes="$number" --process_id="$id" "$@" <&3 &
   pids+=($!)
 done
 # Ends with an error; holds no output open once the others have ended.
