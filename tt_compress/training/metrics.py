@@ -101,6 +101,21 @@ def read(workdir):
   return records
 
 
+def check_finite(step, scalars):
+  """Refuses numbers that say that training has failed.
+
+  Raises:
+    FloatingPointError: naming the first one that is not finite, and the step.
+  """
+  for name, value in scalars.items():
+    if not math.isfinite(value):
+      raise FloatingPointError(
+        f'{name} of step {step} is {value}; nothing of it was saved. Lower '
+        'optimizer.learning_rate, set optimizer.clip_norm or raise '
+        'optimizer.warmup_steps, and start again in another --workdir'
+      )
+
+
 def _ends_with_newline(path):
   """True for an empty file too."""
   text = path.read_bytes()

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from tt_compress import configuration, tasks
 from tt_compress.training import (
   build,
   checkpoints,
+  description,
   layout,
   metrics,
   optimizers,
@@ -160,14 +160,14 @@ class Run:
       fitted = self._fit()
       facts = processes.together(self.task.prepare)
       processes.agree('data', facts)
-      description = {**self._describe(), **facts}
+      described = {**description.make(self.config, self.plan()), **facts}
       folder.compare_data(facts, self.workdir)
       folder.claim(self.config, self.workdir)
       if processes.is_first():
         self.task.save()
       state, seconds = self._train(*self._start(fitted), fitted)
       results = {
-        **description,
+        **described,
         'seconds': seconds,
         'params_sha256': folder.digest(state['params']),
         'checkpoint': self.chosen,
@@ -175,7 +175,7 @@ class Run:
         'stored': plan.measure_stored(
           self.blueprint.graphdef,
           processes.fetch(self.variables(self.chosen)),
-          description['dense_num_params'],
+          described['dense_num_params'],
         ),
         'validation': self.evaluate('validation'),
         'test': self.evaluate('test'),
@@ -294,7 +294,7 @@ class Run:
   def _log(self, done, measured, progress, writer) -> None:
     first = done - len(measured) + 1
     for number, numbers in enumerate(measured, first):
-      _check_finite(number, numbers)
+      metrics.check_finite(number, numbers)
     losses = [float(numbers['loss']) for numbers in measured]
     progress.add(sum(m['weight'] for m in measured))
     line, speeds = progress.report(done, np.mean(losses))
@@ -313,7 +313,7 @@ class Run:
     """Scores a state on the validation split and saves it."""
     scores = self.task.validate(_variables(state))
     # The losses of the steps are those before their updates.
-    _check_finite(done, {'validation loss': scores['loss']})
+    metrics.check_finite(done, {'validation loss': scores['loss']})
     logging.info('step %d  %s', done, self.task.progress(scores))
     scores = {**scores, 'seconds': time.monotonic() - start}
     # Before the checkpoint: what is resumed finds its seconds.
@@ -390,33 +390,7 @@ class Run:
       return None
     return folder.read_results(beside)
 
-  def _describe(self) -> dict:
-    sizes = self.plan()
-    return {
-      'config': self.config.to_dict(),
-      'num_params': sizes['num_params'],
-      'dense_num_params': sizes['dense_num_params'],
-      'compression_ratio': sizes['compression_ratio'],
-      'matrices': sizes['matrices'],
-      'reference': sizes['reference'],
-      'versions': build.versions(),
-      'git': folder.git_hash(),
-      'backend': jax.default_backend(),
-      'num_devices': jax.device_count(),
-      'num_processes': jax.process_count(),
-    }
-
 
 def _variables(state: Mapping) -> dict:
   """The arrays of the model in a state."""
   return {name: state[name] for name in ('params', 'buffers')}
-
-
-def _check_finite(number: int, measured: Mapping) -> None:
-  for name, value in measured.items():
-    if not math.isfinite(value):
-      raise FloatingPointError(
-        f'{name} of step {number} is {value}; nothing of it was '
-        'saved. Lower optimizer.learning_rate, set optimizer.clip_norm or '
-        'raise optimizer.warmup_steps, and start again in another --workdir'
-      )
