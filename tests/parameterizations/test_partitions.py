@@ -41,6 +41,9 @@ SPECS = {
     name='pruned', sparsity=0.5, end=1, base=dict(name='low_rank', rank=3)
   ),
   'quantized': dict(name='quantized', bits=8, base=dict(name='dense')),
+  'variational_dropout of every example': dict(
+    name='variational_dropout', every=1, base=dict(name='dense')
+  ),
   'variational_dropout': dict(
     name='variational_dropout',
     every=1,

@@ -47,7 +47,8 @@ def summed(
     smoothing: of the labels, see `algebra.cross_entropy`.
     blocks: None, a block of tokens at a time where there are many logits;
       'all', all of them at once; or 'rows', a block of W at a time, which is
-      never whole: less memory, a third more time.
+      never whole: less memory, a third more time. Where layers are split over
+      devices, each has the logits of its part of W, and 'rows' is as None.
   """
   check_blocks(blocks)
   rows = None
