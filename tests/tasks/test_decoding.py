@@ -178,8 +178,9 @@ def loops(jaxpr):
   for equation in jaxpr.eqns:
     if equation.primitive.name == 'while':
       yield equation
-    elif equation.primitive.name in ('jit', 'pjit'):
-      yield from loops(equation.params['jaxpr'].jaxpr)
+    elif equation.primitive.name in ('jit', 'pjit', 'shard_map'):
+      inner = equation.params['jaxpr']
+      yield from loops(getattr(inner, 'jaxpr', inner))
 
 
 def repeated_by_the_loop(decoder, variables):

@@ -24,6 +24,9 @@ class Dense(base.Parameterization):
   def take(self, factors, ids, *, key=None):
     return factors['matrix'][self._row_ids(ids)]
 
+  def partitions(self, side):
+    return {'matrix': 0 if side == 'rows' else 1}
+
   def prepared(self, factors, tokens, dtype, *, transposed=False):
     return self, {'matrix': factors['matrix'].astype(dtype)}
 

@@ -10,7 +10,7 @@ from flax import nnx
 from tt_compress.algebra import plans
 from tt_compress.data import corpus
 from tt_compress.nn import serving
-from tt_compress.tasks import beam
+from tt_compress.tasks import beam, spread
 
 
 class Decoder:
@@ -24,14 +24,14 @@ class Decoder:
   def __init__(self, graphdef: nnx.GraphDef, evaluation: Mapping):
     self._evaluation = evaluation
     self._serve = serving.Server(graphdef, self._prepare)
-    self._compiled = jax.jit(
-      self._search, static_argnames=('form', 'beam_size', 'num_ids')
-    )
+    self._compiled = spread.over_devices(self._search)
 
   def searcher(
     self, variables: Mapping, *, beam_size: int, num_ids: int
   ) -> Callable[[jax.Array], beam.Hypotheses]:
     """A function of source tokens [evaluation.batch_size, length].
+
+    Each device translates some of the rows; all of them get the results.
 
     Args:
       variables: {'params': ..., 'buffers': ...}.
@@ -39,7 +39,8 @@ class Decoder:
       num_ids: ids from here on are never produced.
     """
     # Of a step in the loop, which takes most of the time.
-    tokens = self._evaluation.batch_size * beam_size
+    rows = -(-self._evaluation.batch_size // spread.parts(variables))
+    tokens = rows * beam_size
     form, arrays = self._serve(variables, tokens)
     return functools.partial(
       self._compiled, arrays, form=form, beam_size=beam_size, num_ids=num_ids

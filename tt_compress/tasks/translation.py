@@ -19,6 +19,7 @@ from tt_compress.tasks import (
   bleu,
   decoding,
   losses,
+  spread,
   translation_settings,
 )
 
@@ -77,7 +78,7 @@ class Translation(base.Task):
         f'model.vocab_size={vocab_size}, but translation has one vocabulary '
         'for both languages; leave out model.source_vocab_size'
       )
-    self._loss = jax.jit(self._batch_loss)
+    self._loss = spread.over_devices(self._batch_loss)
     self._decoder = decoding.Decoder(graphdef, config.evaluation)
 
   @classmethod
@@ -237,7 +238,8 @@ class Translation(base.Task):
 
   def _batch_loss(self, variables, batch):
     model = functional.merge(self._graphdef, **variables)
-    return self.loss(model, batch, smoothing=0.0)
+    sums = self.loss(model, batch, smoothing=0.0)
+    return tuple(jnp.reshape(x, 1) for x in sums)
 
   def translate(
     self,
@@ -283,7 +285,9 @@ class Translation(base.Task):
       self._loss(variables, batches.batch(step))
       for step in range(batches.steps_per_epoch)
     ]
-    total, weight = np.sum(jax.device_get(sums), axis=0)
+    total, weight = np.sum(
+      np.asarray(jax.device_get(sums), np.float64), axis=(0, 2)
+    )
     return float(total / weight)
 
   def evaluate(

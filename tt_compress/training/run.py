@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -15,10 +14,13 @@ from tt_compress import configuration, tasks
 from tt_compress.training import (
   build,
   checkpoints,
+  description,
+  layout,
   metrics,
   optimizers,
   origin,
   plan,
+  processes,
   sharding,
   step,
 )
@@ -61,7 +63,8 @@ class Run:
 
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
-    return sharding.make_mesh()
+    # The mesh and what is split over it are no part of older configurations.
+    return sharding.make_mesh(**self.config.get('mesh', {}))
 
   @functools.cached_property
   def _checkpoints(self) -> checkpoints.Checkpoints:
@@ -72,16 +75,38 @@ class Run:
       best=(metric, self.task.metrics[metric]),
     )
 
+  @functools.cached_property
+  def _layout(self) -> layout.Layout:
+    return layout.of_run(self.config, self.blueprint, self.mesh)
+
+  @functools.cached_property
+  def _shardings(self) -> dict:
+    """Where the arrays of a state belong."""
+    return self._layout.shardings(self._shapes)
+
+  @functools.cached_property
+  def _shapes(self) -> dict:
+    return jax.eval_shape(
+      lambda variables: step.start(variables, self._optimizer),
+      self.blueprint.variables,
+    )
+
   def _fresh_state(self) -> dict:
-    whole = sharding.replicated(self.mesh)
-    variables = build.initialize(self.config, whole)
-    return step.initial_state(variables, self._optimizer, self.mesh)
+    variables = build.initialize(self.config, _variables(self._shardings))
+    return self._initial_state(variables)
+
+  def _initial_state(self, variables: Mapping) -> dict:
+    return step.initial_state(
+      variables, self._optimizer, self.mesh, self._shardings
+    )
 
   def _abstract_state(self) -> dict:
-    whole = sharding.replicated(self.mesh)
     return jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-      jax.eval_shape(self._fresh_state),
+      lambda leaf, place: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=place
+      ),
+      self._shapes,
+      self._shardings,
     )
 
   def variables(self, which: str = 'best') -> dict:
@@ -93,7 +118,7 @@ class Run:
     Raises:
       FileNotFoundError: if nothing has been trained here.
     """
-    folder.load_config(self.workdir)
+    processes.together(lambda: folder.load_config(self.workdir))
     abstract = self._abstract_state()
     abstract = {name: abstract[name] for name in ('params', 'buffers')}
     if which == 'average':
@@ -128,27 +153,31 @@ class Run:
     if finished is not None:
       return finished
     with folder.locked(self.workdir):
-      # First: a start or data that cannot be read stop a run before it has cost
-      # anything or taken the folder. And the code is described as it is now.
+      # First: a mesh that cannot be made, a start or data that cannot be read
+      # stop a run before it has cost anything or taken the folder. And the code
+      # is described as it is now.
+      logging.info('mesh %s', dict(self._layout.mesh.shape))
       fitted = self._fit()
-      facts = self.task.prepare()
-      description = {**self._describe(), **facts}
+      facts = processes.together(self.task.prepare)
+      processes.agree('data', facts)
+      described = {**description.make(self.config, self.plan()), **facts}
       folder.compare_data(facts, self.workdir)
       folder.claim(self.config, self.workdir)
-      self.task.save()
+      if processes.is_first():
+        self.task.save()
       start = self._start(fitted)
       with build.machine(self.config):
         state, seconds = self._train(*start, fitted)
       results = {
-        **description,
+        **described,
         'seconds': seconds,
         'params_sha256': folder.digest(state['params']),
         'checkpoint': self.chosen,
         'best_step': self._checkpoints.best_step(),
         'stored': plan.measure_stored(
           self.blueprint.graphdef,
-          self.variables(self.chosen),
-          description['dense_num_params'],
+          processes.fetch(self.variables(self.chosen)),
+          described['dense_num_params'],
         ),
         'validation': self.evaluate('validation'),
         'test': self.evaluate('test'),
@@ -170,7 +199,7 @@ class Run:
       )
     source = Run(origin.load_config(self.config), path)
     try:
-      trained = jax.device_get(source.variables(source.chosen))
+      trained = processes.fetch(source.variables(source.chosen))
     except FileNotFoundError as error:
       raise ValueError(f'cannot start from init_from={path}: {error}') from None
     finally:
@@ -199,9 +228,10 @@ class Run:
   def _start(self, fitted: dict | None) -> tuple[dict, float]:
     """The state to go on from, and the seconds spent so far."""
     if fitted is not None:
-      whole = sharding.replicated(self.mesh)
-      variables = jax.device_put(jax.device_get(fitted['variables']), whole)
-      return step.initial_state(variables, self._optimizer, self.mesh), 0.0
+      variables = jax.device_put(
+        jax.device_get(fitted['variables']), _variables(self._shardings)
+      )
+      return self._initial_state(variables), 0.0
     if self._checkpoints.latest_step() is None:
       return self._fresh_state(), 0.0
     state = self._checkpoints.restore(self._abstract_state())
@@ -215,9 +245,8 @@ class Run:
     """The loop; returns the last state and the seconds of all its parts."""
     config = self.config
     batches = self.task.train_batches(
-      batch_multiple=jax.device_count() * config.accumulation,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      batch_multiple=self.mesh.shape[sharding.DATA] * config.accumulation,
+      **processes.share(self.mesh, sharding.DATA),
     )
     logging.info('%s', batches.summary())
     update = step.make_step(
@@ -228,6 +257,7 @@ class Run:
       seed=config.seed,
       num_examples=self.task.num_examples,
       accumulation=config.accumulation,
+      shardings=self._shardings,
     )
     start = time.monotonic() - seconds
     first = int(state['step'])
@@ -235,7 +265,7 @@ class Run:
       self.workdir,
       use_wandb=config.logging.wandb,
       config=config.to_dict(),
-      enabled=jax.process_index() == 0,
+      enabled=processes.is_first(),
     )
     progress = metrics.Progress(
       config.num_steps, unit=self.task.unit, step=first
@@ -266,7 +296,7 @@ class Run:
   def _log(self, done, measured, progress, writer) -> None:
     first = done - len(measured) + 1
     for number, numbers in enumerate(measured, first):
-      _check_finite(number, numbers)
+      metrics.check_finite(number, numbers)
     losses = [float(numbers['loss']) for numbers in measured]
     progress.add(sum(m['weight'] for m in measured))
     line, speeds = progress.report(done, np.mean(losses))
@@ -285,7 +315,7 @@ class Run:
     """Scores a state on the validation split and saves it."""
     scores = self.task.validate(_variables(state))
     # The losses of the steps are those before their updates.
-    _check_finite(done, {'validation loss': scores['loss']})
+    metrics.check_finite(done, {'validation loss': scores['loss']})
     logging.info('step %d  %s', done, self.task.progress(scores))
     scores = {**scores, 'seconds': time.monotonic() - start}
     # Before the checkpoint: what is resumed finds its seconds.
@@ -337,12 +367,13 @@ class Run:
     Raises:
       ValueError: if the last checkpoint holds other parameters.
     """
-    results = folder.read_results(self.workdir)
+    results = processes.first(lambda: folder.read_results(self.workdir))
     if results is None:
       return None
     recorded = configuration.from_json(json.dumps(results['config']))
     changed = configuration.differences(recorded, self.config)
-    if any(not line.startswith(('logging.', 'name:')) for line in changed):
+    harmless = ('logging.', 'name:', 'mesh.', 'sharding.')
+    if any(not line.startswith(harmless) for line in changed):
       return None  # the model is still good, its evaluation is another
     params = self.variables('latest')['params']
     if folder.digest(params) != results['params_sha256']:
@@ -363,32 +394,7 @@ class Run:
       return None
     return folder.read_results(beside)
 
-  def _describe(self) -> dict:
-    sizes = self.plan()
-    return {
-      'config': self.config.to_dict(),
-      'num_params': sizes['num_params'],
-      'dense_num_params': sizes['dense_num_params'],
-      'compression_ratio': sizes['compression_ratio'],
-      'matrices': sizes['matrices'],
-      'reference': sizes['reference'],
-      'versions': build.versions(),
-      'git': folder.git_hash(),
-      'backend': jax.default_backend(),
-      'num_devices': jax.device_count(),
-    }
-
 
 def _variables(state: Mapping) -> dict:
   """The arrays of the model in a state."""
   return {name: state[name] for name in ('params', 'buffers')}
-
-
-def _check_finite(number: int, measured: Mapping) -> None:
-  for name, value in measured.items():
-    if not math.isfinite(value):
-      raise FloatingPointError(
-        f'{name} of step {number} is {value}; nothing of it was '
-        'saved. Lower optimizer.learning_rate, set optimizer.clip_norm or '
-        'raise optimizer.warmup_steps, and start again in another --workdir'
-      )
