@@ -1,0 +1,111 @@
+"""Reads the text of compiled programs: computations and operations."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+_HEADER = re.compile(r'(ENTRY )?%([\w.\-]+) .*\{$')
+_OPERATION = re.compile(r'\s+(ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(')
+_NAME = re.compile(r'%([\w.\-]+)')
+_CALLED = re.compile(r'(\w+)=\{?(%[\w.\-]+(?:, ?%[\w.\-]+)*)')
+_ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+  """One line of a computation.
+
+  Attributes:
+    name: of its result.
+    kind: e.g. 'all-reduce'.
+    shape: of the result, as text; a tuple's in parentheses.
+    inputs: what stands between the parentheses.
+    attributes: what follows.
+  """
+
+  name: str
+  kind: str
+  shape: str
+  inputs: str
+  attributes: str
+
+  @property
+  def operands(self) -> list[str]:
+    """Names of what it is given."""
+    return _NAME.findall(self.inputs)
+
+  def called(self, *attributes: str) -> list[str]:
+    """Names of the computations in some attributes; of all if none."""
+    return [
+      name
+      for attribute, names in _CALLED.findall(self.attributes)
+      if not attributes or attribute in attributes
+      for name in _NAME.findall(names)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Computation:
+  """Operations by name, in order, and the name of the last one."""
+
+  operations: Mapping[str, Operation]
+  root: str
+
+  def inputs(self, operation: Operation) -> list[Operation]:
+    """The operations whose results an operation is given."""
+    return [self.operations[name] for name in operation.operands]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """Computations by name, and the name of the one that is run."""
+
+  computations: Mapping[str, Computation]
+  entry: str
+
+
+def parse(text: str) -> Program:
+  """Reads what `Compiled.as_text` of a jitted function returns.
+
+  Raises:
+    ValueError: no computation is run.
+  """
+  computations, entry, operations, root = {}, None, {}, ''
+  for line in text.splitlines():
+    if header := _HEADER.match(line):
+      operations, root, name = {}, '', header[2]
+      entry = name if header[1] else entry
+    elif line == '}':
+      computations[name] = Computation(operations, root)
+    elif found := _OPERATION.match(line):
+      end = _end(line, found.end())
+      operations[found[2]] = Operation(
+        found[2], found[4], found[3], line[found.end() : end], line[end + 1 :]
+      )
+      root = found[2] if found[1] else root
+  if entry is None:
+    raise ValueError(f'no ENTRY in a program that begins {text[:80]!r}')
+  return Program(computations, entry)
+
+
+def _end(line, start):
+  """Where the parenthesis that was opened before `start` closes."""
+  depth = 1
+  for place in range(start, len(line)):
+    depth += {'(': 1, ')': -1}.get(line[place], 0)
+    if not depth:
+      return place
+  raise ValueError(f'unbalanced parentheses: {line.strip()[:200]}')
+
+
+def num_bytes(shape: str) -> int:
+  """Bytes of an array or of all arrays of a tuple."""
+  total = 0
+  for dtype, sizes in _ARRAY.findall(shape):
+    bits = {'pred': 8, 'token': 0}.get(dtype)
+    if bits is None:
+      bits = int(re.search(r'\d+', dtype)[0])
+    for size in filter(None, sizes.split(',')):
+      bits *= int(size)
+    total += -(-bits // 8)
+  return total
