@@ -186,6 +186,9 @@ ENTRY %main (x: f32[2,5], y: bf16[6]) -> f32[2,5] {{
     ('[2,4]<=[8]', ('data', 'model')),
     ('[2,4]<=[4,2]T(1,0)', ('data',)),
     ('{{0,2,4,6},{1,3,5,7}}', ('data',)),
+    ("mesh['a'=4,'b'=2] {'a'}", ('data',)),
+    ("mesh['a'=2,'b'=2,'c'=2] {'b','a'}", ('data',)),
+    ("mesh['a'=2,'b'=4] {'b'}", ('data', 'model')),
   ],
 )
 def test_forms_of_other_compilers(groups, axes):
@@ -202,7 +205,7 @@ def test_forms_of_other_compilers(groups, axes):
 
 def test_unknown_groups_are_refused():
   program = LINES.format(groups='replica_groups=@mesh', pairs='')
-  with pytest.raises(ValueError, match='%?s: cannot read .* @mesh'):
+  with pytest.raises(ValueError, match='s: cannot read .* @mesh'):
     traffic.transfers(program, make_mesh(4, 2))
 
 

@@ -1,14 +1,23 @@
-"""Reads the text of compiled programs: computations and operations."""
+"""Reads the text of compiled programs: operations, shapes, groups."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
+
+import numpy as np
 
 _HEADER = re.compile(r'(ENTRY )?%([\w.\-]+) .*\{$')
 _OPERATION = re.compile(r'\s+(ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(')
 _NAME = re.compile(r'%([\w.\-]+)')
 _CALLED = re.compile(r'(\w+)=\{?(%[\w.\-]+(?:, ?%[\w.\-]+)*)')
 _ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
+_GROUPS = re.compile(
+  r'(?:replica_groups|source_target_pairs)=(.*?)(?:, [a-z_]+=|$)'
+)
+_LISTED = re.compile(r'\{[{}\d, ]*\}')
+_IOTA = re.compile(r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?')
+_AXES = re.compile(r"mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)+)\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,3 +118,36 @@ def num_bytes(shape: str) -> int:
       bits *= int(size)
     total += -(-bits // 8)
   return total
+
+
+def groups(operation: Operation, size: int) -> np.ndarray:
+  """Which devices exchange something, int [groups, members].
+
+  Args:
+    operation: a collective one; of pairs, the members are source and target.
+    size: number of devices, for those that mean all by naming none.
+
+  Raises:
+    ValueError: they are told in a form that is not known.
+  """
+  text = _GROUPS.search(operation.attributes)[1]
+  integers = lambda text: [int(each) for each in re.findall(r'\d+', text or '')]
+  if _LISTED.fullmatch(text):
+    listed = [integers(each) for each in re.findall(r'\{([\d, ]+)\}', text)]
+    return np.array(listed or [range(size)])
+  if iota := _IOTA.fullmatch(text):
+    shape, sizes, order = map(integers, iota.groups())
+    return _positions(sizes, order or range(len(sizes))).reshape(shape)
+  if axes := _AXES.fullmatch(text):
+    sizes = dict(re.findall(r"'(\w+)'=(\d+)", axes[1]))
+    along = re.findall(r"'(\w+)'", axes[2])
+    order = [*(name for name in sizes if name not in along), *along]
+    places = _positions(map(int, sizes.values()), map([*sizes].index, order))
+    return places.reshape(-1, math.prod(int(sizes[name]) for name in along))
+  raise ValueError(f'{operation.name}: cannot read who takes part: {text}')
+
+
+def _positions(sizes, order):
+  """Positions in an array of some sizes, with its axes in another order."""
+  sizes = list(sizes)
+  return np.arange(math.prod(sizes)).reshape(sizes).transpose(list(order))

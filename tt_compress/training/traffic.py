@@ -1,9 +1,7 @@
 """What devices send one another in a step, read off its compiled program."""
 
 import dataclasses
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from jax.sharding import Mesh
@@ -19,11 +17,6 @@ KINDS = (
   'ragged-all-to-all',
   'reduce-scatter',
 )
-_GROUPS = re.compile(
-  r'(?:replica_groups|source_target_pairs)='
-  r'(\[[\d,]+\]<=\[[\d,]+\](?:T\([\d,]+\))?|\{[{}\d, ]*\}|[^, ]+)'
-)
-_IOTA = re.compile(r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +48,8 @@ def transfers(program: str, mesh: Mesh) -> list[Transfer]:
     mesh: of the devices that it was compiled for, in this order.
 
   Raises:
-    ValueError: a loop with such operations is run as often as data say.
+    ValueError: a loop with such operations is run as often as data say, or
+      who takes part is told in an unknown form.
   """
   parsed = hlo.parse(program)
   return _of_computation(parsed, parsed.entry, mesh)
@@ -114,26 +108,8 @@ def _of_operation(program, computation, operation, mesh):
 
 def _participants(operation, mesh) -> tuple[tuple[str, ...], int]:
   """Axes along which members of a group differ, and members of a group."""
-  groups = _groups(operation, mesh.size)
+  groups = hlo.groups(operation, mesh.size)
   places = np.stack(np.unravel_index(groups, mesh.devices.shape))
   differ = np.any(places != places[:, :, :1], axis=(1, 2))
   axes = zip(mesh.axis_names, differ, strict=True)
   return tuple(name for name, does in axes if does), groups.shape[1]
-
-
-def _groups(operation, size: int) -> np.ndarray:
-  """Positions in the mesh [groups, members]."""
-  text = _GROUPS.search(operation.attributes)[1]
-  if iota := _IOTA.fullmatch(text):
-    shape, sizes, order = (_integers(each) for each in iota.groups())
-    order = order or range(len(sizes))
-    numbers = np.arange(math.prod(sizes)).reshape(sizes)
-    return numbers.transpose(order).reshape(shape)
-  if not text.startswith('{'):
-    raise ValueError(f'{operation.name}: cannot read replica groups {text}')
-  groups = [_integers(each) for each in re.findall(r'\{([\d, ]+)\}', text)]
-  return np.array(groups or [range(size)])
-
-
-def _integers(text: str | None) -> Sequence[int]:
-  return [int(each) for each in re.findall(r'\d+', text or '')]
