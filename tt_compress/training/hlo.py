@@ -10,7 +10,10 @@ import numpy as np
 _HEADER = re.compile(r'(ENTRY )?%([\w.\-]+) .*\{$')
 _OPERATION = re.compile(r'\s+(ROOT )?%([\w.\-]+) = (.*?) ([a-z][\w\-]*)\(')
 _NAME = re.compile(r'%([\w.\-]+)')
-_CALLED = re.compile(r'(\w+)=\{?(%[\w.\-]+(?:, ?%[\w.\-]+)*)')
+_CALLED = re.compile(
+  r'(calls|to_apply|condition|body|branch_computations|true_computation|'
+  r'false_computation|called_computations)=\{?(%[\w.\-]+(?:, ?%[\w.\-]+)*)'
+)
 _ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
 _GROUPS = re.compile(
   r'(?:replica_groups|source_target_pairs)=(.*?)(?:, [a-z_]+=|$)'
