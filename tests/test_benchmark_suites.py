@@ -44,7 +44,7 @@ def fast_compilation(monkeypatch):
     whole = {'params': made.params, 'buffers': made.buffers}
     return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), whole)
 
-  one = sharding.make_mesh(jax.devices()[:1])
+  one = sharding.make_mesh(devices=jax.devices()[:1])
   monkeypatch.setattr(sharding, 'make_mesh', lambda: one)
   monkeypatch.setattr(build, 'initialize', zeros)
   jax.config.update('jax_disable_most_optimizations', True)

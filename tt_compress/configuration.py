@@ -130,6 +130,17 @@ def defaults(
   # Of the activations; 'auto' is bfloat16 on accelerators, float32 on CPU.
   config.dtype = 'auto'
 
+  # How many parts a batch and a layer have, one on each device; data None means
+  # what the devices allow.
+  config.mesh = dict(data=config_dict.placeholder(int), model=1)
+  config.sharding = dict(
+    # (pattern of paths of parameters, partition), see training/layout.py; for
+    # what no rule matches the parameterizations know.
+    rules=(),
+    # Whether what the optimizer keeps is split over the data, too.
+    moments=False,
+  )
+
   settings = tasks.TASKS[task].defaults()
   config.model = {
     'name': model,
@@ -237,6 +248,9 @@ def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config.name = config.name.removesuffix(DENSE_SUFFIX) + DENSE_SUFFIX
   config.model.update(config.dense)
   config.compress = ()
+  # Its matrices have other arrays.
+  if 'sharding' in config:
+    config.sharding.rules = ()
   if 'init_from' in config:
     config.init_from = None
   return config

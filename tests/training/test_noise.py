@@ -18,7 +18,7 @@ from tt_compress.training import sharding, step
 def start(model, loss, num_devices, accumulation):
   """The compiled step of SGD, its first state, and the mesh of both."""
   graphdef, params, buffers = functional.split(model)
-  mesh = sharding.make_mesh(jax.devices()[:num_devices])
+  mesh = sharding.make_mesh(devices=jax.devices()[:num_devices])
   optimizer = optax.sgd(0.1)
   update = step.make_step(
     graphdef,

@@ -63,7 +63,7 @@ class Trained:
 
 @functools.cache
 def initial_variables():
-  mesh = sharding.make_mesh(jax.devices()[:1])
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
   config = make_config(0.0)
   return jax.device_get(build.initialize(config, sharding.replicated(mesh)))
 
@@ -72,7 +72,7 @@ def initial_variables():
 def train(num_devices, accumulation, dropout):
   """Ten steps of SGD, and the compiled program of a step."""
   config = make_config(dropout)
-  mesh = sharding.make_mesh(jax.devices()[:num_devices])
+  mesh = sharding.make_mesh(devices=jax.devices()[:num_devices])
   blueprint = build.blueprint(config)
   task = tasks.TASKS['translation'](config, blueprint.graphdef, None)
   optimizer = optax.sgd(0.5)
@@ -167,7 +167,7 @@ def test_one_device_moves_nothing():
 
 def test_a_mesh_has_all_devices():
   assert jax.device_count() == 8
-  assert sharding.make_mesh().shape == {'data': 8}
+  assert sharding.make_mesh().shape == {'data': 8, 'model': 1}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,7 @@ def squares(model, batch, noise):
 
 def test_penalty_project_and_buffers():
   graphdef, params, buffers = functional.split(Regression(nnx.Rngs(0)))
-  mesh = sharding.make_mesh(jax.devices()[:2])
+  mesh = sharding.make_mesh(devices=jax.devices()[:2])
   # Weight decay would move everything that the optimizer gets to see.
   optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1))
   update = step.make_step(

@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from tt_compress.algebra import partition
 from tt_compress.nn import attention, cross_entropy, embed, linear
 from tt_compress.nn.dropout import Noise, dropout
 
@@ -116,6 +117,7 @@ class FeedForward(nnx.Module):
       config.ffn_dim,
       use_bias=config.use_bias,
       std=std,
+      split='cols',
       rngs=rngs,
     )
     self.down = linear.Linear(
@@ -123,11 +125,12 @@ class FeedForward(nnx.Module):
       config.model_dim,
       use_bias=config.use_bias,
       std=std,
+      split='rows',
       rngs=rngs,
     )
 
   def __call__(self, x, noise: Noise | None = None):
-    hidden = self.up(x, noise)
+    hidden = partition.constrain(self.up(x, noise), -1)
     hidden = ACTIVATIONS[self.config.activation](hidden)
     hidden = dropout(hidden, self.config.dropout, noise)
     return self.down(hidden, noise)

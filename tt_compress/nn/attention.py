@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from tt_compress.algebra import partition
 from tt_compress.nn import linear
 
 
@@ -14,7 +15,7 @@ class Attention(nnx.Module):
   """softmax(Q K^T / sqrt(head_dim)) V, projected back to model_dim.
 
   The projections are `Linear` layers of model_dim x model_dim, so every one of
-  them can take any parameterization.
+  them can take any parameterization. On a mesh each device has some heads.
 
   Args:
     model_dim: size of the feature axis of inputs and outputs.
@@ -43,24 +44,26 @@ class Attention(nnx.Module):
       )
     self.num_heads = num_heads
 
-    def projection():
+    def projection(split):
       return linear.Linear(
         model_dim,
         model_dim,
         use_bias=use_bias,
         std=model_dim**-0.5,
+        split=split,
         rngs=rngs,
       )
 
-    self.query = projection()
-    self.key = projection()
-    self.value = projection()
-    self.out = projection()
+    self.query = projection('cols')
+    self.key = projection('cols')
+    self.value = projection('cols')
+    self.out = projection('rows')
 
   def _split_heads(self, x):
-    return x.reshape(
+    heads = x.reshape(
       *x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads
     )
+    return partition.constrain(heads, -2)
 
   def keys_values(
     self, x: Float[Array, 'batch source dim'], noise=None
@@ -83,7 +86,7 @@ class Attention(nnx.Module):
     query = self._split_heads(self.query(x, noise))
     heads = jax.nn.dot_product_attention(query, keys, values, mask=mask)
     merged = heads.reshape(*x.shape[:-1], math.prod(heads.shape[-2:]))
-    return self.out(merged, noise)
+    return self.out(partition.constrain(merged, -1), noise)
 
   def __call__(self, x, source, mask, noise=None):
     """Attends from `x` to `source`, both [batch, length, dim]."""

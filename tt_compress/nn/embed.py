@@ -11,6 +11,8 @@ from tt_compress.parameterizations import base, dense
 class Embed(matrix.Matrix):
   """A vocabulary x dim matrix: rows by id, and logits by its transpose.
 
+  On a mesh each device has a part of the vocabulary.
+
   Args:
     rows: number of ids.
     cols: size of a row's vector.
@@ -31,6 +33,7 @@ class Embed(matrix.Matrix):
     super().__init__(
       spec or dense.Dense(rows=rows, cols=cols),
       std=cols**-0.5 if std is None else std,
+      split='rows',
       rngs=rngs,
     )
 

@@ -63,6 +63,11 @@ def matrices(model: nnx.Module) -> dict[str, matrix.Matrix]:
   }
 
 
+def partitions(model: nnx.Module) -> dict[str, dict[str, int]]:
+  """By path of a matrix, which axes of which arrays in it are to be split."""
+  return {path: m.partitions() for path, m in matrices(model).items()}
+
+
 def penalty(model: nnx.Module) -> jax.Array | float:
   """Sum of the penalties of all matrices, in units of the loss of an epoch."""
   return sum(

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from tt_compress.algebra import partition
 from tt_compress.nn import matrix
 from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import base, dense
@@ -18,6 +19,8 @@ class Linear(matrix.Matrix):
     spec: parameterization of W; dense if None.
     use_bias: whether b is there; it starts at zero.
     std: standard deviation of W at initialization; rows^-0.5 if None.
+    split: 'cols' or 'rows', what each device of a mesh has a part of: of y, or
+      of x, so that products are summed over the devices.
     rngs: source of the key for the factors.
   """
 
@@ -29,20 +32,28 @@ class Linear(matrix.Matrix):
     spec: base.Parameterization | None = None,
     use_bias: bool = True,
     std: float | None = None,
+    split: partition.Side | None = None,
     rngs: nnx.Rngs,
   ):
     super().__init__(
       spec or dense.Dense(rows=rows, cols=cols),
       std=rows**-0.5 if std is None else std,
+      split=split,
       rngs=rngs,
     )
     self.bias = nnx.Param(jnp.zeros(cols)) if use_bias else None
+
+  def partitions(self):
+    if self.split != 'cols' or self.bias is None:
+      return super().partitions()
+    return {**super().partitions(), 'bias': 0}
 
   def __call__(
     self, x: Float[Array, '*batch rows'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
     """Applies the layer in the dtype of `x`; `noise` is for stochastic W."""
-    y = self.spec.apply(self.values(), x, key=self.key(noise))
+    with partition.along(self.split):
+      y = self.spec.apply(self.values(), x, key=self.key(noise))
     if self.bias is None:
       return y
     return y + self.bias.get_value().astype(y.dtype)

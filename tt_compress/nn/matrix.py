@@ -3,6 +3,7 @@
 import jax
 from flax import nnx
 
+from tt_compress.algebra import partition
 from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import base
 
@@ -46,6 +47,8 @@ class Matrix(nnx.Module):
     spec: the parameterization of W.
     std: standard deviation of W at initialization, kept so that another
       parameterization can take this one's place.
+    split: 'rows' or 'cols', what each device of a mesh has a part of; None
+      keeps W whole.
     rngs: source of the key for the factors.
   """
 
@@ -54,10 +57,12 @@ class Matrix(nnx.Module):
     spec: base.Parameterization,
     *,
     std: float,
+    split: partition.Side | None = None,
     rngs: nnx.Rngs,
   ):
     self.spec = spec
     self.std = std
+    self.split = split
     self.factors = nnx.data(
       _wrap(spec.init(rngs.params(), std=std), spec.buffers)
     )
@@ -69,6 +74,13 @@ class Matrix(nnx.Module):
       self.factors,
       is_leaf=is_variable,
     )
+
+  def partitions(self) -> dict[str, int]:
+    """Which axes of its arrays to split over the devices, by their paths."""
+    if self.split is None:
+      return {}
+    axes = self.spec.partitions(self.split)
+    return {f'factors/{name}': axis for name, axis in axes.items()}
 
   def parts(self) -> tuple[base.Factors, base.Factors]:
     """The trained factors and the buffers, each with None for the others."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
-from tt_compress.algebra import blocks
+from tt_compress.algebra import blocks, partition
 
 Factors = Mapping[str, Any]
 
@@ -142,6 +142,19 @@ class Parameterization:
       rows, and any rows behind the last one.
     """
     return lambda block: block, blocks.split(self.full(factors), count)
+
+  def partitions(self, side: partition.Side) -> dict[str, int]:
+    """What to split over the devices of a mesh, so that each has a part of W.
+
+    Args:
+      side: 'rows' or 'cols', what each device has a part of.
+
+    Returns:
+      {'/'-joined path of a factor: its axis of the first digit of that side};
+      factors that are not named are whole on every device, as all of them are
+      by default.
+    """
+    return {}
 
   def penalty(self, factors: Factors) -> jax.Array:
     """A scalar that training adds to the loss, 0 by default.

@@ -24,5 +24,8 @@ class Dense(base.Parameterization):
   def take(self, factors, ids, *, key=None):
     return factors['matrix'][self._row_ids(ids)]
 
+  def partitions(self, side):
+    return {'matrix': 0 if side == 'rows' else 1}
+
   def fit(self, matrix):
     return {'matrix': jnp.asarray(self._check_matrix(matrix), jnp.float32)}

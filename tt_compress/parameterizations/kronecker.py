@@ -107,6 +107,9 @@ class Kronecker(base.Parameterization):
     make_block, slices = trains.blocks_of_rows(_train(factors), count)
     return lambda piece: make_block(piece)[:, : self.cols], slices
 
+  def partitions(self, side):
+    return {'left': 1 if side == 'rows' else 2}
+
   def fit(self, matrix):
     """The nearest sum, by the SVD of the rearranged matrix.
 

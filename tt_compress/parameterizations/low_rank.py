@@ -90,6 +90,9 @@ class LowRank(base.Parameterization):
     make_block = lambda left: self.full({**factors, 'left': left})
     return make_block, blocks.split(factors['left'], count)
 
+  def partitions(self, side):
+    return {'left' if side == 'rows' else 'right': 0}
+
   def fit(self, matrix):
     """The nearest matrix of the rank (truncated SVD).
 

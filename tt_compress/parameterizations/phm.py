@@ -102,6 +102,9 @@ class PHM(base.Parameterization):
   def row_blocks(self, factors, count):
     return trains.blocks_of_rows(self._train(factors), count)
 
+  def partitions(self, side):
+    return {'algebra': 1 if side == 'rows' else 2}
+
   def fit(self, matrix):
     """The nearest matrix of the formula, by singular value decomposition.
 

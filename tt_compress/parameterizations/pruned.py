@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +48,8 @@ class Pruned(wrapped.Wrapped):
     of pruning for model compression", section 3; "Compressed Transformer", row
     slides-M1.
   """
+
+  like_weights: ClassVar[tuple[str, ...]] = ('mask',)
 
   schedule: Literal['cubic', 'threshold'] = 'cubic'
   sparsity: float | None = None

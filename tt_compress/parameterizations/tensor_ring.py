@@ -93,6 +93,9 @@ class TensorRing(reshaped.Reshaped):
     make_block, slices = rings.blocks_of_rows(self._cores(factors), count)
     return lambda piece: make_block(piece)[:, : self.cols], slices
 
+  def partitions(self, side):
+    return {'core_0': 1 if side == 'rows' else 2}
+
   def fit(self, matrix):
     """Cores by TR-SVD and alternating least squares, the best of restarts.
 

@@ -181,6 +181,12 @@ class TensorTrain(reshaped.Reshaped):
     make_rows = lambda piece: _reverse_digits(make_block(piece), sizes)
     return lambda piece: make_rows(piece)[:, : self.cols], slices
 
+  def partitions(self, side):
+    if side == 'cols':
+      return {'core_0': 2}
+    is_first = self.index_order == 'row_major'
+    return {f'core_{0 if is_first else self.num_modes - 1}': 1}
+
   def fit(self, matrix):
     """Cores by TT-SVD; see `tt_svd.tensor_train`."""
     cores = tt_svd.tensor_train(

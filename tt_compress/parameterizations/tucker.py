@@ -89,6 +89,9 @@ class Tucker(reshaped.Reshaped):
     make_rows, slices = trains.blocks_of_rows(self._row_train(factors), count)
     return lambda p: self._times_core_and_cols(factors, make_rows(p)), slices
 
+  def partitions(self, side):
+    return {'row_0' if side == 'rows' else 'col_0': 0}
+
   def fit(self, matrix):
     """Core and factors by HOSVD and HOOI; see `hooi.tucker`."""
     core, factors = hooi.tucker(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +44,8 @@ class VariationalDropout(wrapped.Wrapped):
   Reference: Molchanov, Ashukha and Vetrov, "Variational dropout sparsifies deep
     neural networks", section 4; "Compressed Transformer", row slides-M4.
   """
+
+  like_weights: ClassVar[tuple[str, ...]] = ('log_sigma',)
 
   every: int
   log_sigma: float = -5.0

@@ -124,6 +124,9 @@ class Word2Ket(base.Parameterization):
     slices = blocks.split(factors['leaves'], count)
     return functools.partial(self._rows, factors), slices
 
+  def partitions(self, side):
+    return {'leaves': 0} if side == 'rows' else {}
+
   def inner(
     self, factors: base.Factors, ids_a: jax.Array, ids_b: jax.Array
   ) -> jax.Array:

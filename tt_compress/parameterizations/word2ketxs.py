@@ -157,6 +157,9 @@ class Word2KetXS(base.Parameterization):
     make_block, slices = trains.blocks_of_rows(self._train(factors), count)
     return lambda piece: make_block(piece)[:, : self.cols], slices
 
+  def partitions(self, side):
+    return {'factor_0': 1 if side == 'rows' else 2}
+
   def fit(self, matrix):
     """The nearest sum of Kronecker products that is found.
 

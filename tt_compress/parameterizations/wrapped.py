@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +54,10 @@ class Wrapped(base.Parameterization):
 
   Attributes:
     base: the other spec, of the same rows and cols.
+    like_weights: names of own dicts with an array like every weight.
   """
+
+  like_weights: ClassVar[tuple[str, ...]] = ()
 
   base: base.Parameterization
 
@@ -112,6 +115,15 @@ class Wrapped(base.Parameterization):
 
   def row_blocks(self, factors, count):
     return self.base.row_blocks(self._effective(factors), count)
+
+  def partitions(self, side):
+    """Those of the base, and the same of own arrays like its weights."""
+    of_base = self.base.partitions(side)
+    names = of_base.keys() & set(weights(self.base))
+    own = {
+      f'{s}/{name}': of_base[name] for s in self.like_weights for name in names
+    }
+    return {f'base/{name}': axis for name, axis in of_base.items()} | own
 
   def penalty(self, factors):
     return self.base.penalty(self._effective(factors))

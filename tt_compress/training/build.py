@@ -27,6 +27,8 @@ class Blueprint:
     report: what was compressed.
     matrices: the spec of every matrix, by path.
     tables: paths of those that ids are looked up in, or logits made with.
+    partitions: by matrix, which axes of which of its arrays are split where a
+      layer has several devices.
   """
 
   graphdef: nnx.GraphDef
@@ -35,6 +37,12 @@ class Blueprint:
   report: compress.Report
   matrices: dict[str, Any]
   tables: frozenset[str]
+  partitions: dict[str, dict[str, int]]
+
+  @property
+  def variables(self) -> dict:
+    """Shapes of all arrays, {'params', 'buffers'}."""
+    return {'params': self.params, 'buffers': self.buffers}
 
   def settled_at(self, num_steps: int) -> int:
     """The step from which on checkpoints may be the best.
@@ -99,18 +107,24 @@ def blueprint(config) -> Blueprint:
   tables = frozenset(
     path for path, module in modules.items() if isinstance(module, embed.Embed)
   )
-  return Blueprint(*functional.split(model), report, specs, tables)
+  partitions = functional.partitions(model)
+  return Blueprint(*functional.split(model), report, specs, tables, partitions)
 
 
-def initialize(config, sharding) -> dict:
-  """The model's arrays {'params', 'buffers'}, created where they belong."""
+def initialize(config, shardings) -> dict:
+  """The model's arrays {'params', 'buffers'}, created where they belong.
+
+  Args:
+    config: of the run.
+    shardings: one for all arrays, or a tree of them.
+  """
 
   def init(key):
     model, _ = build(config, nnx.Rngs(key))
     _, params, buffers = functional.split(model)
     return {'params': params, 'buffers': buffers}
 
-  return jax.jit(init, out_shardings=sharding)(jax.random.key(config.seed))
+  return jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))
 
 
 def processor() -> str:

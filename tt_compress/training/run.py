@@ -15,6 +15,7 @@ from tt_compress import configuration, tasks
 from tt_compress.training import (
   build,
   checkpoints,
+  layout,
   metrics,
   optimizers,
   origin,
@@ -61,7 +62,8 @@ class Run:
 
   @functools.cached_property
   def mesh(self) -> jax.sharding.Mesh:
-    return sharding.make_mesh()
+    # The mesh and what is split over it are no part of older configurations.
+    return sharding.make_mesh(**self.config.get('mesh', {}))
 
   @functools.cached_property
   def _checkpoints(self) -> checkpoints.Checkpoints:
@@ -72,16 +74,36 @@ class Run:
       best=(metric, self.task.metrics[metric]),
     )
 
+  @functools.cached_property
+  def _shardings(self) -> dict:
+    """Where the arrays of a state belong."""
+    return layout.of_run(self.config, self.blueprint, self.mesh).shardings(
+      self._shapes
+    )
+
+  @functools.cached_property
+  def _shapes(self) -> dict:
+    return jax.eval_shape(
+      lambda variables: step.start(variables, self._optimizer),
+      self.blueprint.variables,
+    )
+
   def _fresh_state(self) -> dict:
-    whole = sharding.replicated(self.mesh)
-    variables = build.initialize(self.config, whole)
-    return step.initial_state(variables, self._optimizer, self.mesh)
+    variables = build.initialize(self.config, _variables(self._shardings))
+    return self._initial_state(variables)
+
+  def _initial_state(self, variables: Mapping) -> dict:
+    return step.initial_state(
+      variables, self._optimizer, self.mesh, self._shardings
+    )
 
   def _abstract_state(self) -> dict:
-    whole = sharding.replicated(self.mesh)
     return jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole),
-      jax.eval_shape(self._fresh_state),
+      lambda leaf, place: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=place
+      ),
+      self._shapes,
+      self._shardings,
     )
 
   def variables(self, which: str = 'best') -> dict:
@@ -197,9 +219,10 @@ class Run:
   def _start(self, fitted: dict | None) -> tuple[dict, float]:
     """The state to go on from, and the seconds spent so far."""
     if fitted is not None:
-      whole = sharding.replicated(self.mesh)
-      variables = jax.device_put(jax.device_get(fitted['variables']), whole)
-      return step.initial_state(variables, self._optimizer, self.mesh), 0.0
+      variables = jax.device_put(
+        jax.device_get(fitted['variables']), _variables(self._shardings)
+      )
+      return self._initial_state(variables), 0.0
     if self._checkpoints.latest_step() is None:
       return self._fresh_state(), 0.0
     state = self._checkpoints.restore(self._abstract_state())
@@ -213,7 +236,7 @@ class Run:
     """The loop; returns the last state and the seconds of all its parts."""
     config = self.config
     batches = self.task.train_batches(
-      batch_multiple=jax.device_count() * config.accumulation,
+      batch_multiple=self.mesh.shape[sharding.DATA] * config.accumulation,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
@@ -226,6 +249,7 @@ class Run:
       seed=config.seed,
       num_examples=self.task.num_examples,
       accumulation=config.accumulation,
+      shardings=self._shardings,
     )
     start = time.monotonic() - seconds
     first = int(state['step'])
@@ -338,7 +362,8 @@ class Run:
       return None
     recorded = configuration.from_json(json.dumps(results['config']))
     changed = configuration.differences(recorded, self.config)
-    if any(not line.startswith(('logging.', 'name:')) for line in changed):
+    harmless = ('logging.', 'name:', 'mesh.', 'sharding.')
+    if any(not line.startswith(harmless) for line in changed):
       return None  # the model is still good, its evaluation is another
     params = self.variables('latest')['params']
     if folder.digest(params) != results['params_sha256']:

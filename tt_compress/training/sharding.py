@@ -1,4 +1,4 @@
-"""One mesh for the whole run: data parallel over all devices."""
+"""One mesh for the whole run: parts of batches, and of layers."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,47 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from tt_compress.algebra import partition
+
 DATA = 'data'
+MODEL = partition.MODEL
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """A mesh along the axis 'data' of the devices, all if None."""
+def make_mesh(
+  data: int | None = None,
+  model: int = 1,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """The mesh of the axes 'data' and 'model', which are always both there.
+
+  Args:
+    data: parts of a batch; as many as the devices allow if None.
+    model: parts of a layer; neighbors among the devices.
+    devices: all if None.
+
+  Raises:
+    ValueError: data x model are not as many as there are devices.
+  """
   devices = jax.devices() if devices is None else devices
+  count = len(devices)
+  told = f'mesh data={data}, model={model}'
+  if model < 1 or (data is not None and data < 1):
+    raise ValueError(f'{told}: sizes must be at least 1')
+  if data is None and count % model:
+    raise ValueError(
+      f'{told}: model={model} does not divide the {count} devices; choose '
+      'mesh.model among its divisors'
+    )
+  data = count // model if data is None else data
+  if data * model != count:
+    raise ValueError(
+      f'{told} are {data * model} devices, but there are {count}; leave out '
+      'mesh.data to use all of them'
+    )
   # Auto: make_mesh gives Explicit axes unless told otherwise.
+  axis_types = (AxisType.Auto, AxisType.Auto)
   return jax.make_mesh(
-    (len(devices),), (DATA,), axis_types=(AxisType.Auto,), devices=devices
+    (data, model), (DATA, MODEL), axis_types=axis_types, devices=devices
   )
 
 
@@ -24,7 +56,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def along_data(mesh: Mesh) -> NamedSharding:
-  """The first axis is split over the devices."""
+  """The first axis is split over the axis 'data'."""
   return NamedSharding(mesh, PartitionSpec(DATA))
 
 

@@ -1,6 +1,7 @@
 """The training step: one program, factor-sized traffic."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,31 +45,53 @@ def _accumulate(function, params, batch, parts: int):
   return total
 
 
+def _like_params(gradients, shardings):
+  """Splits gradients as their parameters are, where these are split at all."""
+
+  def place(sharding, gradients):
+    if sharding.is_fully_replicated:
+      return gradients
+    return jax.lax.with_sharding_constraint(gradients, sharding.spec)
+
+  return jax.tree.map(place, shardings, gradients)
+
+
 def make_gradients(
-  graphdef: nnx.GraphDef, loss: Loss, mesh: Mesh, accumulation: int = 1
+  graphdef: nnx.GraphDef,
+  loss: Loss,
+  mesh: Mesh,
+  accumulation: int = 1,
+  shardings: Any = None,
 ):
   """Makes the function of the mean loss over a global batch and its gradients.
 
   Losses, weights and gradients are summed over the whole batch before the
   division, so the mean is over all tokens or examples wherever they lie. Only
-  these sums travel between devices: as many numbers as there are parameters.
+  these sums travel over the axis 'data': as many numbers as a device has
+  parameters. The axis 'model' is left to the compiler.
 
   Args:
     graphdef: graph of the model.
     loss: (model, batch, noise) -> (sum of losses, sum of weights).
     mesh: of the run.
     accumulation: parts in which each device works through its rows.
+    shardings: of the parameters, one for all or a tree; whole if None.
 
   Returns:
     (params, buffers, batch, key) -> (mean loss, sum of weights, gradients).
   """
+
+  shardings = sharding.replicated(mesh) if shardings is None else shardings
 
   def local(params, buffers, batch, key):
     def sums(params, part):
       model = functional.merge(graphdef, params, buffers)
       return loss(model, part, Noise(key, part['positions']))
 
-    gradient = jax.value_and_grad(sums, has_aux=True)
+    def gradient(params, part):
+      found, gradients = jax.value_and_grad(sums, has_aux=True)(params, part)
+      return found, _like_params(gradients, shardings)
+
     totals = _accumulate(gradient, _varying(params), batch, accumulation)
     (total, weight), gradients = jax.lax.psum(totals, sharding.DATA)
     scaled = jax.tree.map(lambda g: g / weight, gradients)
@@ -93,6 +116,7 @@ def make_step(
   seed: int,
   num_examples: float,
   accumulation: int = 1,
+  shardings: Mapping[str, Any] | None = None,
 ):
   """Makes the compiled update of the state.
 
@@ -109,16 +133,22 @@ def make_step(
     seed: of the noise.
     num_examples: sum of the weights of the loss over an epoch.
     accumulation: parts in which each device works through its rows.
+    shardings: of a state, see `layout.Layout`; whole on every device if None.
 
   Returns:
     (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
   """
-  gradients = make_gradients(graphdef, loss, mesh, accumulation)
+  whole = sharding.replicated(mesh)
+  if shardings is None:
+    shardings = dict.fromkeys(('step', 'params', 'buffers', 'opt_state'), whole)
+  gradients = make_gradients(
+    graphdef, loss, mesh, accumulation, shardings['params']
+  )
 
   def penalty(params, buffers):
     model = functional.merge(graphdef, params, buffers)
-    whole = jnp.asarray(functional.penalty(model), jnp.float32)
-    return whole / float(num_examples)
+    total = jnp.asarray(functional.penalty(model), jnp.float32)
+    return total / float(num_examples)
 
   def update(state, batch):
     params, buffers = state['params'], state['buffers']
@@ -145,27 +175,34 @@ def make_step(
       'opt_state': opt_state,
     }, metrics
 
-  whole = sharding.replicated(mesh)
   return jax.jit(
     update,
-    in_shardings=(whole, sharding.along_data(mesh)),
-    out_shardings=whole,
+    in_shardings=(shardings, sharding.along_data(mesh)),
+    out_shardings=(shardings, whole),
     donate_argnums=0,
   )
 
 
+def start(
+  variables: Mapping, optimizer: optax.GradientTransformation
+) -> dict[str, Any]:
+  """The state before the first step; of shapes under `jax.eval_shape`."""
+  return {
+    'step': jnp.zeros((), jnp.int32),
+    'params': variables['params'],
+    'buffers': variables['buffers'],
+    'opt_state': optimizer.init(variables['params']),
+  }
+
+
 def initial_state(
-  variables: Mapping, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> dict:
-  """The state before the first step."""
-
-  def start(variables):
-    return {
-      'step': jnp.zeros((), jnp.int32),
-      'params': variables['params'],
-      'buffers': variables['buffers'],
-      'opt_state': optimizer.init(variables['params']),
-    }
-
+  variables: Mapping,
+  optimizer: optax.GradientTransformation,
+  mesh: Mesh,
+  shardings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """The state before the first step, created where it belongs."""
+  shardings = sharding.replicated(mesh) if shardings is None else shardings
+  make = lambda variables: start(variables, optimizer)
   # Under jit with shardings: made eagerly, a scalar would end on one device.
-  return jax.jit(start, out_shardings=sharding.replicated(mesh))(variables)
+  return jax.jit(make, out_shardings=shardings)(variables)

@@ -20,6 +20,8 @@ LOCK_FILE = 'lock'
 # Settings that change what is reported of a trained model, not the model; a
 # task has more of them.
 _REPORTING = ('name', 'checkpoint.average', 'checkpoint.choose', 'logging')
+# Settings of where it is computed: a run may go on upon other devices.
+_PLACES = ('mesh', 'sharding')
 
 
 def load_config(workdir: str):
@@ -48,7 +50,7 @@ def compare(config, workdir: str) -> None:
   """
   if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
     return
-  harmless = (*_REPORTING, *tasks.TASKS[config.task].reporting)
+  harmless = (*_REPORTING, *_PLACES, *tasks.TASKS[config.task].reporting)
   changed = [
     line
     for line in configuration.differences(load_config(workdir), config)

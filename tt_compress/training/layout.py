@@ -1,0 +1,171 @@
+"""Which axes of the arrays of a state are split over the mesh."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from absl import logging
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tt_compress import rules
+from tt_compress.training import build, sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """Which axes of arrays are split over a mesh.
+
+  Attributes:
+    mesh: of the run.
+    partitions: by path of a parameter or buffer, an entry for every axis;
+      arrays without one are whole on every device.
+    moments: whether what an optimizer keeps for a parameter is split over the
+      data, too.
+  """
+
+  mesh: Mesh
+  partitions: Mapping[str, PartitionSpec]
+  moments: bool = False
+
+  def shardings(self, tree: Any) -> Any:
+    """The shardings of a state or a part of it.
+
+    Args:
+      tree: arrays or their shapes. What an optimizer keeps for a parameter has
+        a path that ends in its path, and as many axes.
+    """
+
+    def place(path, leaf):
+      names = tuple(_name(entry) for entry in path)
+      found = _longest(self.partitions, names, leaf.ndim)
+      if self.moments and 'opt_state' in names:
+        found = _along_data_too(found, leaf.shape, self.mesh)
+      return NamedSharding(self.mesh, found)
+
+    return jax.tree_util.tree_map_with_path(place, tree)
+
+
+def make(
+  mesh: Mesh,
+  variables: Mapping,
+  defaults: Mapping[str, Mapping[str, int]],
+  *,
+  rule_list: Sequence[tuple[str, Sequence[str | None]]] = (),
+  moments: bool = False,
+) -> Layout:
+  """The layout that rules and defaults ask for.
+
+  A rule is a pair of a pattern, matched with `re.fullmatch` on a path such as
+  'encoder/layers/0/ffn/up/factors/core_0', and an entry 'model' or None for
+  every axis: `('.*/ffn/up/factors/core_0', (None, None, 'model'))`. The first
+  match wins. A matrix that the defaults cannot split is whole on every device.
+
+  Args:
+    mesh: of the run.
+    variables: shapes of the parameters, of the buffers, ..., each by path.
+    defaults: by matrix, which axis of which of its arrays is split.
+    rule_list: pairs of pattern and partition.
+    moments: see `Layout`.
+
+  Raises:
+    ValueError: a rule that matches nothing, or that an array does not permit.
+  """
+  shapes = {
+    '/'.join(_name(entry) for entry in path): leaf.shape
+    for part in variables.values()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(part)
+  }
+  found = {
+    path: _from_rule(path, shapes[path], entries, mesh)
+    for path, entries in rules.assign(rule_list, shapes).items()
+  }
+  for path, axes in defaults.items():
+    axes = {f'{path}/{name}': axis for name, axis in axes.items()}
+    axes = {name: axes[name] for name in axes.keys() - found.keys()}
+    found |= _from_defaults(path, shapes, axes, mesh)
+  found = {path: spec for path, spec in found.items() if spec}
+  return Layout(mesh, found, moments)
+
+
+def of_run(config: Mapping, blueprint: build.Blueprint, mesh: Mesh) -> Layout:
+  """The layout that a configuration asks for; see `make`."""
+  # Older configurations have no such settings.
+  settings = config.get('sharding', {})
+  return make(
+    mesh,
+    blueprint.variables,
+    blueprint.partitions,
+    rule_list=settings.get('rules', ()),
+    moments=settings.get('moments', False),
+  )
+
+
+def _from_rule(path, shape, entries, mesh):
+  if isinstance(entries, str) or not set(entries) <= {None, sharding.MODEL}:
+    raise ValueError(
+      f'sharding.rules: {entries!r} for {path} must be a tuple of None and '
+      f'{sharding.MODEL!r}, an entry for every axis; what an optimizer '
+      f'keeps is split over {sharding.DATA!r} by sharding.moments'
+    )
+  if len(entries) > len(shape) or list(entries).count(sharding.MODEL) > 1:
+    raise ValueError(
+      f'sharding.rules: {tuple(entries)} does not suit {path} of shape {shape}'
+    )
+  for axis, name in enumerate(entries):
+    if name and shape[axis] % mesh.shape[name]:
+      raise ValueError(
+        f'sharding.rules: axis {axis} of {path}, of shape {shape}, cannot be '
+        f'split over {mesh.shape[name]} devices ({name!r} of {dict(mesh.shape)}'
+        '); split another axis, or choose modes that they divide'
+      )
+  return _spec(len(shape), *(k for k, name in enumerate(entries) if name))
+
+
+def _from_defaults(path, shapes, axes, mesh):
+  """{path of an array: how it is split}, nothing if it cannot be."""
+  count = mesh.shape[sharding.MODEL]
+  odd = {
+    name: axis for name, axis in axes.items() if shapes[name][axis] % count
+  }
+  if odd:
+    name, axis = min(odd.items())
+    logging.warning(
+      '%s is whole on every device: axis %d of %s, of shape %s, cannot be '
+      'split over %d devices',
+      *(path, axis, name, shapes[name], count),
+    )
+    return {}
+  return {name: _spec(len(shapes[name]), axis) for name, axis in axes.items()}
+
+
+def _spec(ndim, *axes):
+  if not axes:
+    return PartitionSpec()
+  return PartitionSpec(
+    *(sharding.MODEL if k in axes else None for k in range(ndim))
+  )
+
+
+def _longest(partitions, names, ndim):
+  """The entry of the longest end of a path that has one for so many axes."""
+  for start in range(len(names)):
+    spec = partitions.get('/'.join(names[start:]))
+    if spec is not None and len(spec) == ndim:
+      return spec
+  return PartitionSpec()
+
+
+def _along_data_too(spec, shape, mesh):
+  """Splits the first axis over the data that is whole and divisible."""
+  names = [*spec, *[None] * (len(shape) - len(spec))]
+  for axis, size in enumerate(shape):
+    if names[axis] is None and size % mesh.shape[sharding.DATA] == 0:
+      names[axis] = sharding.DATA
+      return PartitionSpec(*names)
+  return spec
+
+
+def _name(entry):
+  """The name of a key of a dict, a list or a named tuple."""
+  return jax.tree_util.keystr((entry,), simple=True)
