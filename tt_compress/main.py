@@ -11,7 +11,7 @@ from ml_collections import config_flags
 
 from tt_compress.data import text
 from tt_compress.studies import plots, report, study, table
-from tt_compress.training import origin, plan, run, workdir
+from tt_compress.training import device_plan, origin, plan, run, workdir
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
@@ -31,6 +31,12 @@ _INIT_FROM = flags.DEFINE_string(
   None,
   'compress: folder of a trained run; its matrices are fitted by the rules of '
   'this configuration and trained on.',
+)
+_DEVICES = flags.DEFINE_string(
+  'devices',
+  None,
+  'plan: compile the step for so many devices, or for a topology of TPUs such '
+  'as v5e:8x8, and print memory and traffic of a device.',
 )
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',
@@ -59,6 +65,8 @@ def _load() -> tuple:
     return _from_trained(config, path), path
   if _INIT_FROM.value is not None:
     raise app.UsageError('--init_from goes with --mode=compress')
+  if _DEVICES.value is not None and _MODE.value != 'plan':
+    raise app.UsageError('--devices goes with --mode=plan')
   if _MODE.value == 'study':
     return config, path or os.path.join('runs', study.name(config))
   if 'study' in config:
@@ -104,6 +112,9 @@ def _predict(this: run.Run) -> None:
 def _plan(this: run.Run) -> None:
   sizes = this.plan()
   print(plan.table(sizes))
+  if _DEVICES.value is not None:
+    sizes['devices'] = device_plan.make(this.config, _DEVICES.value)
+    print(device_plan.table(sizes['devices']))
   print('written to', plan.write(sizes, this.workdir))
 
 

@@ -189,6 +189,9 @@ ENTRY %main (x: f32[2,5], y: bf16[6]) -> f32[2,5] {{
     ("mesh['a'=4,'b'=2] {'a'}", ('data',)),
     ("mesh['a'=2,'b'=2,'c'=2] {'b','a'}", ('data',)),
     ("mesh['a'=2,'b'=4] {'b'}", ('data', 'model')),
+    ("mesh['a'=1,'b'=4,'c'=2], device_ids=([8]) {'b'}", ('data',)),
+    ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}", ('data',)),
+    ("mesh['a'=2,'b'=4], device_ids=(0,2,4,6,1,3,5,7) {'b'}", ('data',)),
   ],
 )
 def test_forms_of_other_compilers(groups, axes):

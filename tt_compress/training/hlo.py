@@ -16,11 +16,15 @@ _CALLED = re.compile(
 )
 _ARRAY = re.compile(r'([a-z]\w*)\[([\d,]*)\]')
 _GROUPS = re.compile(
-  r'(?:replica_groups|source_target_pairs)=(.*?)(?:, [a-z_]+=|$)'
+  r'(?:replica_groups|source_target_pairs)=(.*?)'
+  r'(?:, (?!device_ids)[a-z_]+=|$)'
 )
 _LISTED = re.compile(r'\{[{}\d, ]*\}')
-_IOTA = re.compile(r'\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?')
-_AXES = re.compile(r"mesh\[((?:'\w+'=\d+,?)+)\] \{((?:'\w+',?)+)\}")
+_IOTA = re.compile(r'\[([\d,]+)\]<=(.*)')
+_AXES = re.compile(
+  r"mesh\[((?:'\w+'=\d+,?)+)\](?:, device_ids=\((.*)\))? \{((?:'\w+',?)+)\}"
+)
+_ORDER = re.compile(r'\[([\d,]+)\](?:T\(([\d,]+)\))?')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,23 +138,35 @@ def groups(operation: Operation, size: int) -> np.ndarray:
     ValueError: they are told in a form that is not known.
   """
   text = _GROUPS.search(operation.attributes)[1]
-  integers = lambda text: [int(each) for each in re.findall(r'\d+', text or '')]
   if _LISTED.fullmatch(text):
-    listed = [integers(each) for each in re.findall(r'\{([\d, ]+)\}', text)]
+    listed = [_integers(each) for each in re.findall(r'\{([\d, ]+)\}', text)]
     return np.array(listed or [range(size)])
   if iota := _IOTA.fullmatch(text):
-    shape, sizes, order = map(integers, iota.groups())
-    return _positions(sizes, order or range(len(sizes))).reshape(shape)
+    return _ordered(iota[2]).reshape(_integers(iota[1]))
   if axes := _AXES.fullmatch(text):
-    sizes = dict(re.findall(r"'(\w+)'=(\d+)", axes[1]))
-    along = re.findall(r"'(\w+)'", axes[2])
-    order = [*(name for name in sizes if name not in along), *along]
-    places = _positions(map(int, sizes.values()), map([*sizes].index, order))
-    return places.reshape(-1, math.prod(int(sizes[name]) for name in along))
+    return _along_axes(*axes.groups())
   raise ValueError(f'{operation.name}: cannot read who takes part: {text}')
 
 
-def _positions(sizes, order):
-  """Positions in an array of some sizes, with its axes in another order."""
-  sizes = list(sizes)
-  return np.arange(math.prod(sizes)).reshape(sizes).transpose(list(order))
+def _along_axes(mesh, ids, along):
+  """Groups along some axes of a mesh, e.g. of "'a'=2,'b'=4" along "'b'"."""
+  sizes = {name: int(n) for name, n in re.findall(r"'(\w+)'=(\d+)", mesh)}
+  along = re.findall(r"'(\w+)'", along)
+  whole = np.arange(math.prod(sizes.values())) if ids is None else _ordered(ids)
+  order = [*(name for name in sizes if name not in along), *along]
+  places = whole.reshape([*sizes.values()])
+  places = places.transpose([[*sizes].index(name) for name in order])
+  return places.reshape(-1, math.prod(sizes[name] for name in along))
+
+
+def _ordered(text):
+  """Numbers as they are listed, or '[4,2]T(1,0)': of an array, transposed."""
+  if not (found := _ORDER.fullmatch(text)):
+    return np.array(_integers(text))
+  sizes, order = map(_integers, found.groups())
+  numbers = np.arange(math.prod(sizes)).reshape(sizes)
+  return numbers.transpose(order or range(len(sizes))).ravel()
+
+
+def _integers(text: str | None) -> list[int]:
+  return [int(each) for each in re.findall(r'\d+', text or '')]
