@@ -175,7 +175,8 @@ ENTRY %main (x: f32[2,5], y: bf16[6]) -> f32[2,5] {{
   %d = f32[8,5]{{1,0}} all-gather-done(%s)
   %u = ((bf16[6]), bf16[6], u32[]) async-start(%y), calls=%wrapped
   %v = bf16[6]{{0}} async-done(%u), calls=%wrapped
-  ROOT %r = f32[2,5] all-reduce(%x), replica_groups={{}}, to_apply=%sum
+  %q = bf16[2,5]{{1,0}} convert(%x)
+  ROOT %r = f32[2,5] all-reduce(%q), replica_groups={{}}, to_apply=%sum
 }}
 """
 

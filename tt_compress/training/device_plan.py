@@ -76,6 +76,8 @@ def _compile(config, devices):
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': devices if is_host else '1',
     'TPU_SKIP_MDS_QUERY': '1',  # Nobody answers but on a TPU.
+    # No chip is touched: who has one, this process's parent perhaps, keeps it.
+    'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     'PYTHONPATH': os.pathsep.join(
       filter(None, (str(_ROOT), os.environ.get('PYTHONPATH')))
     ),

@@ -87,8 +87,7 @@ def _of_operation(program, computation, operation, mesh):
   kind = operation.kind.removesuffix('-start')
   if kind in KINDS:
     axes, group = _participants(operation, mesh)
-    size = sum(hlo.num_bytes(x.shape) for x in computation.inputs(operation))
-    size *= group if kind == 'all-gather' else 1
+    size = _size(kind, operation, computation.inputs(operation), group)
     return [Transfer(kind, axes, size)] if axes else []
   if operation.kind.endswith(('-done', '-update')):
     return []  # counted where it started
@@ -104,6 +103,15 @@ def _of_operation(program, computation, operation, mesh):
       dataclasses.replace(each, times=each.times * times) for each in inside
     ]
   return inside
+
+
+def _size(kind, operation, inputs, group) -> int:
+  """Bytes of the whole array."""
+  if kind == 'all-reduce':
+    # A cast may be folded into it: what it is given would be too narrow.
+    return hlo.num_bytes(operation.shape)
+  size = sum(hlo.num_bytes(each.shape) for each in inputs)
+  return size * group if kind == 'all-gather' else size
 
 
 def _participants(operation, mesh) -> tuple[tuple[str, ...], int]:
