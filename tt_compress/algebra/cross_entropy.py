@@ -30,7 +30,10 @@ Project = Callable[[Any, Any, jax.Array, Any], jax.Array]
 
 
 def of_logits(
-  logits: jax.Array, targets: jax.Array, smoothing: float
+  logits: jax.Array,
+  targets: jax.Array,
+  smoothing: float,
+  rows: int | None = None,
 ) -> jax.Array:
   """The loss -sum_v q_v log p_v of every token, [...].
 
@@ -38,10 +41,12 @@ def of_logits(
     logits: float32 [..., V].
     targets: int32 [...].
     smoothing: s, in [0, 1).
+    rows: logits from here on count for nothing.
 
   Reference: "Rethinking the Inception Architecture", section 7.
   """
-  return _loss(*_sums(logits, targets), logits.shape[-1], smoothing)
+  size = logits.shape[-1] if rows is None else rows
+  return _loss(*_sums(logits, targets, rows=rows), size, smoothing)
 
 
 def token_blocks(num_logits: int) -> int:
@@ -68,6 +73,7 @@ def by_tokens(
   others: Any = None,
   smoothing: float = 0.0,
   num_blocks: int = 1,
+  rows: int | None = None,
 ) -> jax.Array:
   """sum_t weights[t] loss(logits[t], targets[t]), in blocks along the tokens.
 
@@ -85,6 +91,7 @@ def by_tokens(
     others: arrays [N, ...] that come with x, without gradients.
     smoothing: s, in [0, 1).
     num_blocks: at most N of them are made.
+    rows: how many of the logits count, the first ones; all if None.
   """
   num_blocks = max(1, min(num_blocks, len(x)))
   # Inside of `jax.shard_map` sums over tokens vary as tokens do, and so have to
@@ -92,24 +99,27 @@ def by_tokens(
   zero = jnp.zeros_like(x, shape=())
   shared = jax.tree.map(lambda a: a + zero.astype(a.dtype), shared)
   fixed = common, others, targets
-  return _by_tokens(project, smoothing, num_blocks, shared, x, weights, fixed)
+  options = smoothing, num_blocks, rows
+  return _by_tokens(project, options, shared, x, weights, fixed)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _by_tokens(project, smoothing, num_blocks, shared, x, weights, fixed):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _by_tokens(project, options, shared, x, weights, fixed):
+  smoothing, num_blocks, rows = options
   common, others, targets = fixed
 
   def losses(block):
     x, others, targets = block
     logits = project(shared, common, x, others).astype(jnp.float32)
-    return of_logits(logits, targets, smoothing)
+    return of_logits(logits, targets, smoothing, rows)
 
   found = jax.lax.map(losses, _split((x, others, targets), num_blocks))
   return jnp.sum(_join(found, len(x)) * weights)
 
 
-def _forward(project, smoothing, num_blocks, shared, x, weights, fixed):
+def _forward(project, options, shared, x, weights, fixed):
   """The sum, and its gradients with respect to shared, x and weights."""
+  smoothing, num_blocks, rows = options
   common, others, targets = fixed
 
   def step(total, block):
@@ -117,7 +127,9 @@ def _forward(project, smoothing, num_blocks, shared, x, weights, fixed):
     logits, pull = jax.vjp(
       lambda shared, x: project(shared, common, x, others), shared, x
     )
-    losses, d_logits = _loss_and_gradient(logits, targets, weights, smoothing)
+    losses, d_logits = _loss_and_gradient(
+      logits, targets, weights, smoothing, rows
+    )
     d_shared, d_x = pull(d_logits)
     total = jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, d_shared)
     return total, (losses, d_x)
@@ -133,8 +145,8 @@ def _forward(project, smoothing, num_blocks, shared, x, weights, fixed):
   return jnp.sum(losses * weights), (d_shared, d_x, losses)
 
 
-def _backward(project, smoothing, num_blocks, gradients, cotangent):
-  del project, smoothing, num_blocks
+def _backward(project, options, gradients, cotangent):
+  del project, options
   scale = lambda gradient: gradient * cotangent.astype(gradient.dtype)
   return *jax.tree.map(scale, gradients), None
 
@@ -214,14 +226,18 @@ def _loss(log_normalizer, target, total, size, smoothing):
   return log_normalizer - expected
 
 
-def _loss_and_gradient(logits, targets, weights, smoothing):
+def _loss_and_gradient(logits, targets, weights, smoothing, rows):
   """The losses, and the gradient of their weighted sum in dtype of logits."""
-  dtype, size = logits.dtype, logits.shape[-1]
+  dtype, width = logits.dtype, logits.shape[-1]
+  size = width if rows is None else rows
   logits = logits.astype(jnp.float32)
-  log_normalizer, *totals = _sums(logits, targets)
-  target = jax.nn.one_hot(targets, size, dtype=jnp.float32)
+  log_normalizer, *totals = _sums(logits, targets, rows=rows)
+  target = jax.nn.one_hot(targets, width, dtype=jnp.float32)
   expected = (1 - smoothing) * target + smoothing / size
   gradient = jnp.exp(logits - log_normalizer[..., None]) - expected
+  if size < width:
+    is_row = jnp.expand_dims(jnp.arange(width) < size, range(targets.ndim))
+    gradient = jnp.where(is_row, gradient, 0)
   losses = _loss(log_normalizer, *totals, size, smoothing)
   return losses, (gradient * weights[..., None]).astype(dtype)
 

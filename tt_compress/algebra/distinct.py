@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tt_compress.algebra import partition
+
 # Below it, finding the ids costs what it saves.
 _LEAST = 1024
 _SIXTEENTHS = (5, 8)
@@ -38,7 +40,7 @@ def rows(
   Returns:
     [tokens, cols]
   """
-  if ids.size < _LEAST:
+  if ids.size < _LEAST or partition.size() > 1:
     return look_up(factors, ids)
   return _rows(look_up, num_rows, factors, ids)
 

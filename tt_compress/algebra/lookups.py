@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import backend, distinct, modes
+from tt_compress.algebra import backend, distinct, modes, partition
 
 Multiply = Callable[[Any, list[jax.Array]], jax.Array]
 
@@ -50,7 +50,9 @@ def rows(
   """
   tables = list(tables)
   at = lambda ids: multiply(shared, _slices(tables, _indices(tables, ids)))
-  if not ids.size:
+  if not ids.size or partition.size() > 1:
+    # Of tables that are split the compiler gathers slices without the others;
+    # from branches and loops it would gather the tables.
     return at(ids)
   cols = jax.eval_shape(at, ids).shape[1]
   return _rows(multiply, size + cols, shared, tables, ids)

@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from tt_compress.algebra import cost
+from tt_compress.algebra import cost, partition
 
 # A lookup may build the full matrix only where that is this much cheaper.
 _FULL_LOOKUP_GAIN = 2
@@ -124,6 +124,9 @@ def for_rows(
 ) -> Plan:
   """The cheapest way to W[ids] for ids [tokens], tokens >= 1."""
   model = cost.Model(cost.machine(), np.dtype(dtype).itemsize)
+  if contraction == 'auto' and partition.size() > 1:
+    # What devices exchange are slices of the core that is split.
+    contraction = 'cores'
   return _noted(_for_rows(tuple(shapes), tokens, model, contraction))
 
 
@@ -148,7 +151,8 @@ def ways(
     gradients: whether costs are of the product and its gradients.
   """
   model = cost.Model(cost.machine(), np.dtype(dtype).itemsize)
-  return _ways(tuple(shapes), tokens, model, contraction, gradients)
+  found = _ways(tuple(shapes), tokens, model, contraction, gradients)
+  return tuple(plan for plan in found if _suits_side(plan, partition.side()))
 
 
 @functools.lru_cache(maxsize=4096)
@@ -176,6 +180,20 @@ def _suits(contraction, num_groups, num_cores):
     'full': 1,
   }
   return wanted[contraction] == num_groups
+
+
+def _suits_side(plan, side):
+  """Whether a plan begins or ends with the core that is split, and cuts none.
+
+  Of columns the first core is: with it first, all that follows is split. Of
+  rows, too, but there products with it are summed over the devices: with it
+  last, these are as large as the result.
+  """
+  if side is None:
+    return True
+  if len(plan.groups) == 1:
+    return plan.blocks == 1
+  return plan.from_left == (side == 'cols')
 
 
 def _walk_plans(groups, merged, merging, tokens, model, gradients):

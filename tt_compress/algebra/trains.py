@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, lookups, plans
+from tt_compress.algebra import blocks, lookups, partition, plans
 
 Cores = list[jax.Array]
 
@@ -279,7 +279,7 @@ def _apply_from_left(cores, x):
     state = state.reshape(tokens, -1, r, m, state.shape[-1] // m)
     state = jnp.moveaxis(state, -1, 2)
     *batch, _, _ = state.shape
-    state = state.reshape(-1, r * m) @ core.reshape(r * m, n * s)
+    state = _times(state.reshape(*batch, r * m), core.reshape(r * m, n * s))
     state = jnp.moveaxis(state.reshape(*batch, n, s), 2, -1)
     state = state.reshape(tokens, -1, s, state.shape[-1])
   return state.reshape(tokens, -1)
@@ -294,7 +294,16 @@ def _apply_from_right(cores, x):
     state = jnp.moveaxis(state, -1, 2)
     *batch, _, _ = state.shape
     core = core.transpose(1, 3, 0, 2).reshape(m * s, r * n)
-    state = (state.reshape(-1, m * s) @ core).reshape(*batch, r, n)
+    state = _times(state.reshape(*batch, m * s), core).reshape(*batch, r, n)
     state = jnp.moveaxis(state, 2, -1)
     state = state.reshape(tokens, state.shape[1], r, -1)
   return state.reshape(tokens, -1)
+
+
+def _times(state, core):
+  """state [..., k] @ core [k, n]."""
+  if partition.side() is not None:
+    # Made one axis, those of which one is split would have to be whole.
+    return state @ core
+  *batch, size = state.shape
+  return (state.reshape(-1, size) @ core).reshape(*batch, -1)

@@ -1,9 +1,12 @@
 """The cross-entropy of an output layer, without all of its logits."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tt_compress.algebra import cross_entropy
+from tt_compress.algebra import cross_entropy, partition
 from tt_compress.nn import embed, matrix
 from tt_compress.nn.dropout import Noise
 
@@ -47,18 +50,27 @@ def summed(
       never whole: less memory, a third more time.
   """
   check_blocks(blocks)
+  rows = None
   key = table.key(noise) if table.spec.has_noise else None
   if key is None or not table.spec.draws_per_example:
     x, targets, weights = (
       a.reshape(targets.size, *a.shape[targets.ndim :])
       for a in (x, targets, weights)
     )
-  if blocks == 'rows' and key is None:
+  is_split = partition.size() > 1 and key is None
+  if blocks == 'rows' and key is None and not is_split:
     return _by_rows(table, bias, x, targets, weights, smoothing)
   count = 1
   if blocks != 'all':
-    count = cross_entropy.token_blocks(targets.size * table.spec.rows)
-  project, arrays, common, others = _projection(table, targets.size, key)
+    per_device = table.spec.rows // partition.size()
+    count = cross_entropy.token_blocks(targets.size * per_device)
+  if is_split:
+    project, arrays = _times_parts, _parts(table)
+    common = others = None
+    rows, width = table.spec.rows, math.prod(arrays.shape[:2])
+    bias = None if bias is None else jnp.pad(bias, (0, width - rows))
+  else:
+    project, arrays, common, others = _projection(table, targets.size, key)
   return cross_entropy.by_tokens(
     _with_bias(project),
     (arrays, bias),
@@ -69,6 +81,7 @@ def summed(
     others=others,
     smoothing=smoothing,
     num_blocks=count,
+    rows=rows,
   )
 
 
@@ -107,6 +120,22 @@ def _projection(table, tokens, key):
   if per_example:
     return project, trained, (buffers, None), key
   return project, trained, (buffers, key), None
+
+
+def _parts(table):
+  """W as parts [devices, rows, cols] of consecutive rows, one on each device.
+
+  The last one may have rows that W has not.
+  """
+  make_block, slices = table.spec.row_blocks(table.values(), partition.size())
+  slices = jax.tree.map(lambda a: partition.constrain(a, 0), slices)
+  return partition.constrain(jax.vmap(make_block)(slices), 0)
+
+
+def _times_parts(parts, common, x, others):
+  del common, others
+  logits = jnp.einsum('td,prd->tpr', x, parts.astype(x.dtype))
+  return logits.reshape(len(x), -1)
 
 
 def _times_matrix(full, common, x, others):

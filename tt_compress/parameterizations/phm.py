@@ -103,7 +103,9 @@ class PHM(base.Parameterization):
     return trains.blocks_of_rows(self._train(factors), count)
 
   def partitions(self, side):
-    return {'algebra': 1 if side == 'rows' else 2}
+    if self.formula == 'paper':
+      return {'algebra': 1 if side == 'rows' else 2}
+    return {'algebra': 0, 'weights': 0} if side == 'rows' else {'algebra': 1}
 
   def fit(self, matrix):
     """The nearest matrix of the formula, by singular value decomposition.
