@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from benchmarks import (
   contractions,
   decode,
+  devices,
   dispatch,
   layers,
   memory,
@@ -25,6 +26,7 @@ SUITES = {
   'memory': memory,
   'dispatch': dispatch,
   'peers': peers,
+  'devices': devices,
 }
 
 
