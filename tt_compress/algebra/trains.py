@@ -170,7 +170,7 @@ def _blocks_by_plan(cores, num_blocks):
 
 def _walk(cores, x, plan):
   walk = _apply_from_left if plan.from_left else _apply_from_right
-  merged = [core.astype(x.dtype) for core in _group(cores, plan.groups)]
+  merged = [core.astype(x.dtype) for core in group(cores, plan.groups)]
 
   def in_blocks(merged, x):
     step = jax.checkpoint(lambda x: walk(merged, x))
@@ -219,7 +219,8 @@ def _num_cols(cores):
   return math.prod(core.shape[2] for core in cores)
 
 
-def _group(cores, groups):
+def group(cores: Cores, groups: Sequence[tuple[int, int]]) -> Cores:
+  """A shorter train of the same matrix: of merged cores [start, stop)."""
   return [merge(cores[start:stop]) for start, stop in groups]
 
 

@@ -57,3 +57,9 @@ class Linear(matrix.Matrix):
     if self.bias is None:
       return y
     return y + self.bias.get_value().astype(y.dtype)
+
+  def prepare(self, tokens: int, dtype) -> None:
+    """Does in place what a call with x [tokens, rows] of this dtype would."""
+    self.become(*self.spec.prepared(self.values(), tokens, dtype))
+    if self.bias is not None:
+      self.bias.set_value(self.bias.get_value().astype(dtype))

@@ -36,6 +36,9 @@ def defaults() -> dict:
       every=1000,  # steps
       batch_size=64,  # sentences decoded together
       beam_size=4,
+      # Bytes that matrices may take which are made dense to decode faster; None
+      # sets no bound.
+      expand_bytes=config_dict.placeholder(int),
       length_penalty=0.6,
       # A translation of a source of n pieces ends after ratio * n + extra.
       max_ratio=1.5,

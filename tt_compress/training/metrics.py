@@ -26,7 +26,7 @@ class Writer:
         in the workdir, so that a resumed run stays one run.
       config: dict, recorded by Weights & Biases.
       enabled: False makes every call do nothing; pass
-        `jax.process_index() == 0`.
+        `processes.is_first()`.
 
     Raises:
       ImportError: use_wandb without the wandb package.

@@ -20,6 +20,7 @@ from tt_compress.training import (
   optimizers,
   origin,
   plan,
+  processes,
   sharding,
   step,
 )
@@ -115,7 +116,7 @@ class Run:
     Raises:
       FileNotFoundError: if nothing has been trained here.
     """
-    folder.load_config(self.workdir)
+    processes.together(lambda: folder.load_config(self.workdir))
     abstract = self._abstract_state()
     abstract = {name: abstract[name] for name in ('params', 'buffers')}
     if which == 'average':
@@ -153,11 +154,13 @@ class Run:
       # First: a start or data that cannot be read stop a run before it has cost
       # anything or taken the folder. And the code is described as it is now.
       fitted = self._fit()
-      facts = self.task.prepare()
+      facts = processes.together(self.task.prepare)
+      processes.agree('data', facts)
       description = {**self._describe(), **facts}
       folder.compare_data(facts, self.workdir)
       folder.claim(self.config, self.workdir)
-      self.task.save()
+      if processes.is_first():
+        self.task.save()
       state, seconds = self._train(*self._start(fitted), fitted)
       results = {
         **description,
@@ -167,7 +170,7 @@ class Run:
         'best_step': self._checkpoints.best_step(),
         'stored': plan.measure_stored(
           self.blueprint.graphdef,
-          self.variables(self.chosen),
+          processes.fetch(self.variables(self.chosen)),
           description['dense_num_params'],
         ),
         'validation': self.evaluate('validation'),
@@ -190,7 +193,7 @@ class Run:
       )
     source = Run(origin.load_config(self.config), path)
     try:
-      trained = jax.device_get(source.variables(source.chosen))
+      trained = processes.fetch(source.variables(source.chosen))
     except FileNotFoundError as error:
       raise ValueError(f'cannot start from init_from={path}: {error}') from None
     finally:
@@ -237,8 +240,7 @@ class Run:
     config = self.config
     batches = self.task.train_batches(
       batch_multiple=self.mesh.shape[sharding.DATA] * config.accumulation,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      **processes.share(self.mesh, sharding.DATA),
     )
     logging.info('%s', batches.summary())
     update = step.make_step(
@@ -257,7 +259,7 @@ class Run:
       self.workdir,
       use_wandb=config.logging.wandb,
       config=config.to_dict(),
-      enabled=jax.process_index() == 0,
+      enabled=processes.is_first(),
     )
     progress = metrics.Progress(
       config.num_steps, unit=self.task.unit, step=first
@@ -357,7 +359,7 @@ class Run:
     Raises:
       ValueError: if the last checkpoint holds other parameters.
     """
-    results = folder.read_results(self.workdir)
+    results = processes.first(lambda: folder.read_results(self.workdir))
     if results is None:
       return None
     recorded = configuration.from_json(json.dumps(results['config']))
@@ -397,6 +399,7 @@ class Run:
       'git': folder.git_hash(),
       'backend': jax.default_backend(),
       'num_devices': jax.device_count(),
+      'num_processes': jax.process_count(),
     }
 
 
