@@ -16,6 +16,7 @@ from benchmarks import (
   memory,
   model,
   peers,
+  scaling,
 )
 
 SUITES = {
@@ -26,6 +27,7 @@ SUITES = {
   'memory': memory,
   'dispatch': dispatch,
   'peers': peers,
+  'scaling': scaling,
   'devices': devices,
 }
 

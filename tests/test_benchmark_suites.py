@@ -17,7 +17,6 @@ from benchmarks import (
   clock,
   contractions,
   decode,
-  devices,
   dispatch,
   layers,
   memory,
@@ -325,28 +324,3 @@ def test_configurations_are_those_of_runs():
   paths = [case.text for case in memory.CASES if case.text.endswith('.py')]
   for path in paths:
     assert configuration.load(str(ROOT / path)).compress
-
-
-def test_devices():
-  found = devices.measure(devices.TINY)
-  assert [record['kind'] for record in found] == ['dense', 'ours']
-  dense, ours = found
-  assert (dense['num_params'], ours['num_params']) == (4_199_424, 148_480)
-  for record in found:
-    # Gradients, the loss and its weight.
-    assert record['data_bytes'] == 4 * (record['num_params'] + 2)
-    assert record['case'] == 'two blocks, host 2x1'
-  lines = devices.table(found).splitlines()
-  assert len(lines) == 4 and lines[3].endswith('| <= 1.02: met |')
-  assert devices.table([{**ours, 'most': 6}]).endswith('<= 6: missed |')
-  json.dumps(found)
-
-
-def test_names_and_goals_of_devices():
-  names = [case.text for case in devices.CASES]
-  assert len(set(names)) == len(names)
-  assert {case.goal for case in devices.CASES} == {None, 1.02, 1.05}
-  config = devices.big(('.*/ffn/.*', dict(name='tensor_train', tt_rank=16)))
-  specs = build.blueprint(config).matrices
-  for path in ('embed', 'logits', 'decoder/layers/5/ffn/down'):
-    assert type(specs[path]) is parameterizations.REGISTRY['tensor_train']
