@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import devices, scaling, worker
+from benchmarks import devices, networks, paper, scaling, worker
 from tt_compress import configuration, parameterizations
 from tt_compress.training import build, sharding
 
@@ -93,7 +93,14 @@ def test_interval_of_medians():
   assert high == pytest.approx(50 + 1.96 * 101 / 2 / np.sqrt(101), abs=2)
 
 
-def test_a_worker_takes_turns(monkeypatch, capsys):
+@pytest.fixture
+def quick_compilation():
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', False)
+
+
+def test_a_worker_takes_turns(quick_compilation, monkeypatch, capsys):
   one = sharding.make_mesh(devices=jax.devices()[:1])
   monkeypatch.setattr(sharding, 'make_mesh', lambda: one)
   config = scaling.TINY[0].config
@@ -104,3 +111,61 @@ def test_a_worker_takes_turns(monkeypatch, capsys):
   ready, *seconds = capsys.readouterr().out.split()
   assert ready == 'ready' and len(seconds) == 2
   assert all(float(each) > 0 for each in seconds)
+
+
+def ring(shares, inner, outer, size):
+  """Seconds of a sum over groups of devices, hop by hop.
+
+  Each of k parts of an array goes around the ring once to be summed and once to
+  be known; at every hop all devices send one part.
+  """
+  members, groups = shares
+  hops = 2 * (members - 1)
+  seconds = hops * (size / members) / inner
+  hops = 2 * (groups - 1)
+  return seconds + hops * (size / members / groups) / outer
+
+
+@pytest.mark.parametrize(
+  'count, shares', [(1, (1, 1)), (4, (4, 1)), (8, (8, 1)), (32, (8, 4))]
+)
+def test_seconds_of_sums(count, shares):
+  machine = paper.Machine('', 1e12, group=8, inner=4e9, outer=1e9, sources=())
+  found = paper.traffic_seconds(machine, 10**9, count)
+  assert found == pytest.approx(ring(shares, 4e9, 1e9, 1e9))
+
+
+def test_operations_are_those_of_a_compiled_step(monkeypatch):
+  one = sharding.make_mesh(devices=jax.devices()[:1])
+  monkeypatch.setattr(sharding, 'make_mesh', lambda: one)
+  config = networks.transformer((), 1, vocab_size=1000, dropout=0.0)
+  config.data.batch_tokens = 512
+  made = networks.training(config)
+  lowered = made.update.lower(jax.eval_shape(made.start), made.batch)
+  counted = lowered.compile().cost_analysis()['flops']
+  # What is no product, such as softmax and optimizer, comes on top.
+  assert 0.9 * counted < paper.operations(config) < counted
+
+
+def test_page(monkeypatch):
+  big = devices.Case(devices.BIG, devices.feed_forward(), '8')
+  [dense, ours] = devices.measure([big])
+  report = {
+    'command': 'python -m benchmarks',
+    'commit': '1234567',
+    'machine': {'cores': 2, 'processor': 'one'},
+    'versions': {'jax': '0'},
+    'records': [dense, ours],
+  }
+  text = paper.page({'bench_devices.json': report})
+  assert '## bench_devices.json (compiled)' in text
+  for words in ('TPU v5e', 'H100', '(predicted)', '| 1,024 |', 'assumed'):
+    assert words in text
+  for machine in paper.MACHINES:
+    sizes = {'dense': dense['data_bytes'], 'ours': ours['data_bytes']}
+    rows = paper.predictions(machine, 1e15, sizes)
+    assert [row['devices'] for row in rows] == list(paper.COUNTS)
+    assert float(rows[0]['dense: traffic']) == 0
+    assert float(rows[0]['ours: faster']) == 1
+    assert float(rows[-1]['ours: faster']) > 1
+  assert '(predicted)' not in paper.page({})
