@@ -138,8 +138,9 @@ def test_seconds_of_sums(count, shares):
 def test_operations_are_those_of_a_compiled_step(monkeypatch):
   one = sharding.make_mesh(devices=jax.devices()[:1])
   monkeypatch.setattr(sharding, 'make_mesh', lambda: one)
-  config = networks.transformer((), 1, vocab_size=1000, dropout=0.0)
-  config.data.batch_tokens = 512
+  sizes = dict(vocab_size=100, model_dim=64, ffn_dim=64, num_heads=1)
+  config = networks.transformer((), 1, dropout=0.0, **sizes)
+  config.data.update(bucket_lengths=(512,), batch_tokens=1024)
   made = networks.training(config)
   lowered = made.update.lower(jax.eval_shape(made.start), made.batch)
   counted = lowered.compile().cost_analysis()['flops']

@@ -16,7 +16,7 @@ TRAIN = dict(name='tensor_train', tt_rank=2, num_modes=2)
 
 def make_config(*rules, **settings):
   config = configuration.defaults('test', configuration.parse(''))
-  config.data.update(bucket_lengths=(4, 8), batch_tokens=256)
+  config.data.update(bucket_lengths=(4, 8), batch_tokens=160)
   config.model.update(
     vocab_size=64,
     model_dim=32,
@@ -49,9 +49,9 @@ def num_bytes(tree):
 
 
 @pytest.mark.parametrize(
-  'rules, accumulation', [((), 1), ((('.*', TRAIN),), 4)]
+  'rules, accumulation, rows', [((), 1, 24), ((('.*', TRAIN),), 4, 32)]
 )
-def test_eight_devices_exchange_their_gradients(rules, accumulation):
+def test_eight_devices_exchange_their_gradients(rules, accumulation, rows):
   config = make_config(*rules, accumulation=accumulation)
   found = compiled.measure(config, jax.devices())
   params = build.blueprint(config).params
@@ -62,11 +62,13 @@ def test_eight_devices_exchange_their_gradients(rules, accumulation):
   assert found['traffic'] == {'data': size + 8}
   assert found['mesh'] == {'data': 8, 'model': 1}
   assert (found['backend'], found['dtype']) == ('cpu', 'float32')
-  # Parameters, two moments, two counters; of 32 sentences each device has four.
-  assert found['batch']['inputs'] == [32, 8]
-  batch = 4 * (8 + 8 + 1) * 4
+  # Parameters, two moments, two counters, and a share of the sentences; twenty
+  # of them, until they divide.
+  assert found['batch']['inputs'] == [rows, 8]
+  batch = 4 * (8 + 8 + 1) * rows / 8
   assert found['memory']['arguments'] == pytest.approx(3 * size + batch, abs=16)
   assert found['memory']['temporaries'] > size
+  assert found['memory']['outputs'] < 4000  # the state is updated in place
 
 
 def test_layers_on_two_devices():
