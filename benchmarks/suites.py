@@ -13,6 +13,7 @@ from benchmarks import (
   devices,
   dispatch,
   layers,
+  machine,
   memory,
   model,
   peers,
@@ -29,6 +30,7 @@ SUITES = {
   'peers': peers,
   'scaling': scaling,
   'devices': devices,
+  'machine': machine,
 }
 
 

@@ -33,8 +33,9 @@ class Machine:
   start: float
 
 
-# The CPU by `python -m benchmarks --suite=machine` on two cores; the others are
-# from data sheets (H100 in bfloat16, one core of a TPU v5e) and not measured.
+# `python -m benchmarks --suite=machine` measures these. The CPU has two cores;
+# there are faster ones (results/bench_machine.json). The others are from data
+# sheets (H100 in bfloat16, one core of a TPU v5e) and not measured.
 MACHINES = {
   'cpu': Machine(9e10, 3e9, 2e10, 2**22, 5e-6),
   'gpu': Machine(2.5e14, 2e12, 5e12, 2**24, 4e-6),

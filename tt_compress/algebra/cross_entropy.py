@@ -114,7 +114,7 @@ def _by_tokens(project, options, shared, x, weights, fixed):
     return of_logits(logits, targets, smoothing, rows)
 
   found = jax.lax.map(losses, _split((x, others, targets), num_blocks))
-  return jnp.sum(_join(found, len(x)) * weights)
+  return jnp.sum(blocks.join(found, len(x)) * weights)
 
 
 def _forward(project, options, shared, x, weights, fixed):
@@ -140,7 +140,7 @@ def _forward(project, options, shared, x, weights, fixed):
   d_shared, found = jax.lax.scan(
     step, zeros, (pieces, blocks.split(weights, num_blocks))
   )
-  losses, d_x = (_join(a, len(x)) for a in found)
+  losses, d_x = (blocks.join(a, len(x)) for a in found)
   d_shared = jax.tree.map(lambda d, a: d.astype(a.dtype), d_shared, shared)
   return jnp.sum(losses * weights), (d_shared, d_x, losses)
 
@@ -258,8 +258,3 @@ def _split(tree, num_blocks):
     return array.reshape(num_blocks, block, *array.shape[1:])
 
   return jax.tree.map(split, tree)
-
-
-def _join(array, size):
-  """[num_blocks, n, ...] to [size, ...]."""
-  return array.reshape(-1, *array.shape[2:])[:size]

@@ -1,5 +1,6 @@
 """From a configuration to a model, abstract or initialized."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import models
-from tt_compress.algebra import backend
+from tt_compress.algebra import backend, cost
 from tt_compress.nn import compress, embed, functional
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -74,6 +75,17 @@ def activation_dtype(name: str):
   return DTYPES[name]
 
 
+def machine(config) -> contextlib.AbstractContextManager:
+  """Chooses contractions traced inside of it for the machine of a run."""
+  # The configuration of an older folder has no such group.
+  given = {
+    name: value
+    for name, value in config.get('machine', {}).items()
+    if value is not None
+  }
+  return cost.use(dataclasses.replace(cost.machine(), **given))
+
+
 def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:
   """Builds and compresses the model of a configuration.
 
@@ -90,7 +102,9 @@ def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:
   model = make_model(
     make_options(**options), rngs=rngs, dtype=activation_dtype(config.dtype)
   )
-  return model, compress.compress(model, config.compress, rngs)
+  # Modes that are chosen for speed are those of the machine.
+  with machine(config):
+    return model, compress.compress(model, config.compress, rngs)
 
 
 def blueprint(config) -> Blueprint:

@@ -161,7 +161,9 @@ class Run:
       folder.claim(self.config, self.workdir)
       if processes.is_first():
         self.task.save()
-      state, seconds = self._train(*self._start(fitted), fitted)
+      start = self._start(fitted)
+      with build.machine(self.config):
+        state, seconds = self._train(*start, fitted)
       results = {
         **description,
         'seconds': seconds,
@@ -342,12 +344,14 @@ class Run:
 
   def evaluate(self, split: str = 'test') -> dict:
     """Scores of the chosen checkpoint, see the task's `evaluate`."""
-    return self.task.evaluate(self.variables(self.chosen), split)
+    with build.machine(self.config):
+      return self.task.evaluate(self.variables(self.chosen), split)
 
   def predict(self, lines, *, num_best: int = 1) -> list:
     """Answers lines with the chosen checkpoint; the n best of each."""
     self.task.check_lines()
-    return self.task.predict(self.variables(self.chosen), lines, num_best)
+    with build.machine(self.config):
+      return self.task.predict(self.variables(self.chosen), lines, num_best)
 
   def plan(self) -> dict:
     """The sizes of the model, see `training.plan`."""
