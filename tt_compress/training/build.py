@@ -127,7 +127,12 @@ def blueprint(config) -> Blueprint:
 
 
 def initialize(config, shardings) -> dict:
-  """The model's arrays {'params', 'buffers'}, created where they belong.
+  """The model's arrays {'params', 'buffers'}, created where they belong."""
+  return initializer(config, shardings)(jax.random.key(config.seed))
+
+
+def initializer(config, shardings) -> jax.stages.Wrapped:
+  """The compiled function: key -> the model's arrays {'params', 'buffers'}.
 
   Args:
     config: of the run.
@@ -139,7 +144,7 @@ def initialize(config, shardings) -> dict:
     _, params, buffers = functional.split(model)
     return {'params': params, 'buffers': buffers}
 
-  return jax.jit(init, out_shardings=shardings)(jax.random.key(config.seed))
+  return jax.jit(init, out_shardings=shardings)
 
 
 def processor() -> str:

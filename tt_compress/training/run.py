@@ -76,11 +76,13 @@ class Run:
     )
 
   @functools.cached_property
+  def _layout(self) -> layout.Layout:
+    return layout.of_run(self.config, self.blueprint, self.mesh)
+
+  @functools.cached_property
   def _shardings(self) -> dict:
     """Where the arrays of a state belong."""
-    return layout.of_run(self.config, self.blueprint, self.mesh).shardings(
-      self._shapes
-    )
+    return self._layout.shardings(self._shapes)
 
   @functools.cached_property
   def _shapes(self) -> dict:
@@ -151,8 +153,10 @@ class Run:
     if finished is not None:
       return finished
     with folder.locked(self.workdir):
-      # First: a start or data that cannot be read stop a run before it has cost
-      # anything or taken the folder. And the code is described as it is now.
+      # First: a mesh that cannot be made, a start or data that cannot be read
+      # stop a run before it has cost anything or taken the folder. And the code
+      # is described as it is now.
+      logging.info('mesh %s', dict(self._layout.mesh.shape))
       fitted = self._fit()
       facts = processes.together(self.task.prepare)
       processes.agree('data', facts)

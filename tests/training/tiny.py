@@ -1,0 +1,170 @@
+"""Tiny Transformers, trained on a mesh; what their steps send over it."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import numpy as np
+import optax
+
+from tests.parameterizations import contract
+from tt_compress import configuration, tasks
+from tt_compress.nn import functional
+from tt_compress.training import build, layout, sharding, step
+
+NUM_STEPS = 10
+ROWS, LENGTH, DIM = 32, 6, 32
+VOCAB = 50
+PADDED_STEP = 3  # only 10 rows hold text: five of eight shards have none
+
+TRAIN = dict(name='tensor_train', tt_rank=2, num_modes=2)
+RULES = {
+  'dense': (),
+  # Of the embedding rows of padding, on the last device.
+  'train': (('embed', dict(TRAIN, row_modes=(8, 7))), ('.*', TRAIN)),
+  'kronecker': (
+    ('embed', dict(name='kronecker', rank=2, row_split=(8, 7))),
+    ('.*', dict(name='kronecker', rank=2)),
+  ),
+  'word2ketxs': (('embed', dict(name='word2ketxs', order=2, rank=2)),),
+}
+
+
+def make_config(kind='train', dropout=0.0):
+  config = configuration.defaults('test', configuration.parse(''))
+  config.model.update(
+    vocab_size=VOCAB,
+    model_dim=DIM,
+    ffn_dim=64,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dropout=dropout,
+  )
+  config.compress = RULES[kind]
+  config.dtype = 'float32'
+  return config
+
+
+def make_batch(number):
+  random = np.random.default_rng(number)
+  filled = 10 if number == PADDED_STEP else ROWS
+  tokens = random.integers(3, VOCAB, size=(2, ROWS, LENGTH), dtype=np.int32)
+  tokens[:, filled:] = 0
+  # Sentences of different length, so shards differ in their weights.
+  lengths = random.integers(2, LENGTH + 1, size=ROWS)
+  tokens[:, np.arange(LENGTH)[None] >= lengths[:, None]] = 0
+  return {
+    'inputs': tokens[0],
+    'targets': tokens[1],
+    'positions': np.arange(ROWS, dtype=np.int32),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """What is left of a run.
+
+  Attributes:
+    losses: of the steps.
+    params: after the last one.
+    program: of a step, as text.
+    num_params: of the model.
+    local_params: of one device.
+  """
+
+  losses: np.ndarray
+  params: dict
+  program: str
+  num_params: int
+  local_params: int
+
+
+@functools.cache
+def initial_variables(kind):
+  one = sharding.make_mesh(devices=jax.devices()[:1])
+  config = make_config(kind)
+  return jax.device_get(build.initialize(config, sharding.replicated(one)))
+
+
+@functools.cache
+def train(kind='train', data=1, model=1, *, accumulation=1, dropout=0.0):
+  """Ten steps of SGD, and the compiled program of a step."""
+  config = make_config(kind, dropout)
+  mesh = sharding.make_mesh(data, model, jax.devices()[: data * model])
+  blueprint = build.blueprint(config)
+  optimizer = optax.sgd(0.5)
+  shapes = jax.eval_shape(
+    lambda variables: step.start(variables, optimizer), blueprint.variables
+  )
+  places = layout.of_run(config, blueprint, mesh).shardings(shapes)
+  update = step.make_step(
+    blueprint.graphdef,
+    tasks.TASKS['translation'](config, blueprint.graphdef, None).loss,
+    optimizer,
+    mesh,
+    seed=0,
+    num_examples=1,
+    accumulation=accumulation,
+    shardings=places,
+  )
+  state = step.initial_state(initial_variables(kind), optimizer, mesh, places)
+  lowered = update.lower(state, sharding.put(make_batch(0), mesh))
+  program = lowered.compile(contract.COMPILER)
+  parts = [
+    leaf.addressable_data(0) for leaf in jax.tree.leaves(state['params'])
+  ]
+  losses = []
+  for number in range(NUM_STEPS):
+    state, metrics = program(state, sharding.put(make_batch(number), mesh))
+    losses.append(float(metrics['loss']))
+  return Trained(
+    np.array(losses),
+    jax.device_get(state['params']),
+    program.as_text(),
+    functional.num_params(blueprint.params),
+    functional.num_params(parts),
+  )
+
+
+def difference(first, second):
+  """Largest distance of two parameters."""
+  distances = jax.tree.map(
+    lambda a, b: np.max(np.abs(a - b)), first.params, second.params
+  )
+  return max(jax.tree.leaves(distances))
+
+
+SIZES = {'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2, 'pred': 1}
+OPERATIONS = (
+  'all-reduce',
+  'all-gather',
+  'all-to-all',
+  'reduce-scatter',
+  'collective-permute',
+  'collective-broadcast',
+)
+
+
+def collectives(program):
+  """(operation, bytes of each result, line) of those in a program as text."""
+  pattern = rf'= (.*?) ({"|".join(OPERATIONS)})(?:-start)?\('
+  found = []
+  for line in program.splitlines():
+    match = re.search(pattern, line)
+    if match:
+      results = re.findall(r'(\w+)\[([\d,]*)\]', match[1])
+      sizes = [
+        SIZES[dtype] * int(np.prod([int(n) for n in shape.split(',') if n]))
+        for dtype, shape in results
+      ]
+      found.append((match[2], sizes, line))
+  return found
+
+
+def moved(program, operation='all-reduce'):
+  """Bytes of the results of all operations of a kind in a program."""
+  return sum(
+    sum(sizes) for name, sizes, _ in collectives(program) if name == operation
+  )
