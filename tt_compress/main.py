@@ -228,8 +228,8 @@ def print_results(results: dict, this: run.Run) -> None:
 def _study(this: study.Study) -> None:
   if jax.process_count() > 1:
     raise ValueError(
-      f'--mode=study runs in one process, not in {jax.process_count()}; use '
-      '--cluster=none'
+      f'--mode=study runs in one process, not in {jax.process_count()}; start '
+      'it alone'
     )
   plots.library()  # before anything has run
   command = f'python -m tt_compress.main {shlex.join(sys.argv[1:])}'
