@@ -53,7 +53,7 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     'seconds' of the compiler.
   """
   mesh = sharding.make_mesh(**config.get('mesh', {}), devices=devices)
-  with backend.use(devices[0].platform):
+  with backend.use(devices[0].platform), build.machine(config):
     lowered, facts = _lower(config, mesh)
     dtype = build.activation_dtype(config.dtype)
   start = time.monotonic()
