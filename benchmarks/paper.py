@@ -62,7 +62,7 @@ MACHINES = (
     outer=2 * 100e9 / 8 / 8,
     sources=(
       'https://docs.cloud.google.com/tpu/docs/v5e: 197 TFLOP/s a chip in '
-      'bfloat16; pods of 256 chips; 51.2 TB/s of all-reduce bandwidth a pod, '
+      'bfloat16; 16 GB of memory; pods of 256 chips; 51.2 TB/s of all-reduce bandwidth a pod, '
       'which are 200 GB/s a chip; 2 x 100 Gbit/s a host of 8 chips, which are '
       '3.125 GB/s a chip',
     ),

@@ -21,7 +21,7 @@ from benchmarks import networks, records
 from tt_compress import configuration
 
 _CORES = {'one': (0,), 'two': (0, 1)}
-_STEPS = 2  # of a turn
+_STEPS = 1  # of a turn
 _TOKENS = 512  # of a process
 _DRAWS = 2000
 CASES = networks.cases(dict(efficiency=1.0), layers=(1,))

@@ -69,7 +69,7 @@ def fake_workers(monkeypatch):
 
 def test_scaling(fake_workers):
   [found] = scaling.measure(scaling.TINY, rounds=2)
-  assert (found['ours_one'], found['ours_two']) == (2.0, 5.0)
+  assert (found['ours_one'], found['ours_two']) == (1.0, 2.5)
   assert (found['efficiency'], found['dense_efficiency']) == (0.4, 0.4)
   assert (found['ratio'], found['goal'], found['rounds']) == (1.0, 1.0, 2)
   assert found['interval'] == '1.000 to 1.000'
