@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from benchmarks import (
   contractions,
   decode,
+  devices,
   dispatch,
   layers,
   machine,
   memory,
   model,
   peers,
+  scaling,
 )
 
 SUITES = {
@@ -26,6 +28,8 @@ SUITES = {
   'memory': memory,
   'dispatch': dispatch,
   'peers': peers,
+  'scaling': scaling,
+  'devices': devices,
   'machine': machine,
 }
 

@@ -12,7 +12,15 @@ from ml_collections import config_flags
 from tt_compress import configuration
 from tt_compress.data import text
 from tt_compress.studies import plots, report, study, table
-from tt_compress.training import cluster, origin, plan, processes, run, workdir
+from tt_compress.training import (
+  cluster,
+  device_plan,
+  origin,
+  plan,
+  processes,
+  run,
+  workdir,
+)
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
@@ -32,6 +40,12 @@ _INIT_FROM = flags.DEFINE_string(
   None,
   'compress: folder of a trained run; its matrices are fitted by the rules of '
   'this configuration and trained on.',
+)
+_DEVICES = flags.DEFINE_string(
+  'devices',
+  None,
+  'plan: compile the step for so many devices, or for a topology of TPUs such '
+  'as v5e:8x8, and print memory and traffic of a device.',
 )
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',
@@ -118,6 +132,8 @@ def _load() -> tuple:
     return _from_trained(config, path), path
   if _INIT_FROM.value is not None:
     raise app.UsageError('--init_from goes with --mode=compress')
+  if _DEVICES.value is not None and _MODE.value != 'plan':
+    raise app.UsageError('--devices goes with --mode=plan')
   if _MODE.value == 'study':
     return config, path or os.path.join('runs', study.name(config))
   if 'study' in config:
@@ -172,6 +188,9 @@ def _plan(this: run.Run) -> None:
   if not processes.is_first():
     return
   print(plan.table(sizes))
+  if _DEVICES.value is not None:
+    sizes['devices'] = device_plan.make(this.config, _DEVICES.value)
+    print(device_plan.table(sizes['devices']))
   print('written to', plan.write(sizes, this.workdir))
 
 

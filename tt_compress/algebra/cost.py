@@ -11,7 +11,7 @@ import contextvars
 import dataclasses
 from collections.abc import Iterator
 
-import jax
+from tt_compress.algebra import backend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,7 @@ _override = contextvars.ContextVar('machine', default=None)
 
 def machine() -> Machine:
   """The machine that contractions are chosen for."""
-  backend = jax.default_backend()
-  kind = backend if backend in MACHINES else 'gpu'
+  kind = backend.name() if backend.name() in MACHINES else 'gpu'
   return _override.get() or MACHINES[kind]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from tt_compress.algebra import cross_entropy
-from tt_compress.data import examples, images
+from tt_compress.data import batching, examples, images
 from tt_compress.nn import functional
 from tt_compress.tasks import base, losses, spread
 
@@ -64,6 +64,17 @@ class Classification(base.Task):
         metric='accuracy',
       ),
     )
+
+  @classmethod
+  def batch_shapes(cls, config, batch_multiple):
+    rows = batching.filled(config.data.batch_size, batch_multiple)
+    pixels = config.model.sizes[0]
+    return {
+      'images': jax.ShapeDtypeStruct((rows, pixels), jnp.uint8),
+      'labels': jax.ShapeDtypeStruct((rows,), jnp.int32),
+      'weights': jax.ShapeDtypeStruct((rows,), jnp.float32),
+      'positions': jax.ShapeDtypeStruct((rows,), jnp.int32),
+    }
 
   @classmethod
   def shrink(cls, config):

@@ -61,6 +61,7 @@ class Translation(base.Task):
   reads_lines = True
   defaults = staticmethod(translation_settings.defaults)
   shrink = staticmethod(translation_settings.shrink)
+  batch_shapes = staticmethod(translation_settings.batch_shapes)
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     super().__init__(config, graphdef, workdir)
