@@ -62,9 +62,9 @@ MACHINES = (
     outer=2 * 100e9 / 8 / 8,
     sources=(
       'https://docs.cloud.google.com/tpu/docs/v5e: 197 TFLOP/s a chip in '
-      'bfloat16; 16 GB of memory; pods of 256 chips; 51.2 TB/s of all-reduce bandwidth a pod, '
-      'which are 200 GB/s a chip; 2 x 100 Gbit/s a host of 8 chips, which are '
-      '3.125 GB/s a chip',
+      'bfloat16 and 16 GB of memory; pods of 256 chips; 51.2 TB/s of '
+      'all-reduce bandwidth a pod, which are 200 GB/s a chip; 2 x 100 Gbit/s a '
+      'host of 8 chips, which are 3.125 GB/s a chip',
     ),
   ),
   Machine(
@@ -188,7 +188,8 @@ a vendor) or **assumed**. No run on several accelerators has been timed.
 Bytes are those of the arrays that devices sum, gather or exchange in a step, on
 each device; a ring sends up to twice as much. Parameters are float32, and so
 are the sums. Batches are those of the longest sentences of the configuration,
-as large on all devices together whatever their number. Memory is what the
+as large on all devices together whatever their number, but for rows of padding
+where 16 parts on each of 256 devices have to have as many. Memory is what the
 compiler of the named backend asks for; the one for CPUs schedules for speed,
 so that its temporaries say little of an accelerator's."""
 
@@ -198,7 +199,7 @@ def _measured(name, report, suite):
   machine = report['machine']
   return '\n\n'.join(
     (
-      f'## {name} ({kind})',
+      f'## results/{name} ({kind})',
       f'`{report["command"]}`, commit {report["commit"]}, '
       f'{machine["cores"]} cores, {machine["processor"]}; jax '
       f'{report["versions"]["jax"]}.',
@@ -211,8 +212,8 @@ def _sizes(reports):
   """Bytes that Transformer-big sums, by what is in factors."""
   wanted = {
     'dense': (devices.BIG, 'dense'),
-    'TT embedding and logits': (devices.BIG, 'ours'),
-    'and feed-forward': (devices.BIG_TOO, 'ours'),
+    'TT tables': (devices.BIG, 'ours'),
+    'TT tables and feed-forward': (devices.BIG_TOO, 'ours'),
   }
   found = {
     (record['run'], record['kind']): record['data_bytes']
@@ -255,7 +256,9 @@ _ASSUMED = """Assumed: layers in factors take as long as dense ones; traffic and
 compute do not overlap; no latencies, which are what is left of small sums on
 many devices; links carry what their sheet says; and a device with few tokens
 reaches the same share of its peak, which it will not: with 1,024 devices each
-has three sentences. Ratios of the last columns are over dense."""
+has three sentences. Accumulation is as low as it takes for rows to divide
+without padding; the 16 parts of the configuration suit 8 to 64 devices. Tables
+are embedding and logits. Ratios of the last columns are over dense."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -159,7 +159,7 @@ def test_page(monkeypatch):
     'records': [dense, ours],
   }
   text = paper.page({'bench_devices.json': report})
-  assert '## bench_devices.json (compiled)' in text
+  assert '## results/bench_devices.json (compiled)' in text
   for words in ('TPU v5e', 'H100', '(predicted)', '| 1,024 |', 'assumed'):
     assert words in text
   for machine in paper.MACHINES:

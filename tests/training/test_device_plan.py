@@ -65,6 +65,7 @@ def test_eight_devices_exchange_their_gradients(rules, accumulation, rows):
   # Parameters, two moments, two counters, and a share of the sentences; twenty
   # of them, until they divide.
   assert found['batch']['inputs'] == [rows, 8]
+  assert found['padding'] == rows - 20
   batch = 4 * (8 + 8 + 1) * rows / 8
   assert found['memory']['arguments'] == pytest.approx(3 * size + batch, abs=16)
   assert found['memory']['temporaries'] > size
@@ -92,7 +93,7 @@ def test_a_plan_in_another_process():
     assert each['data_bytes'] == 4 * (each['num_params'] + 2)
   told = device_plan.table(found)
   assert 'a step on data 16, model 1, compiled for cpu in float32' in told
-  assert 'batches of 32 x 784' in told
+  assert 'batches of 32 x 784, 12 rows of it padding' in told
   for each in found:
     assert f'{each["data_bytes"]:,}' in told
 

@@ -47,10 +47,11 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
 
   Returns:
     'name', 'backend' and 'dtype' it is compiled for, 'mesh', 'batch' (shapes),
-    'examples' of it that are no padding if all are as long, 'num_params',
-    'device_params', those on each device, 'memory' of a device in bytes, see
-    `memory`, 'traffic', bytes that a device exchanges in a step, by axes, and
-    'seconds' of the compiler.
+    'padding', rows of it that are there because they have to divide,
+    'num_params', 'device_params', those on each device, 'memory' of a device in
+    bytes, see `memory`, 'traffic', bytes that a device exchanges in a step, by
+    axes, 'data_bytes', all along the axis 'data', and 'seconds' of the
+    compiler.
   """
   mesh = sharding.make_mesh(**config.get('mesh', {}), devices=devices)
   with backend.use(devices[0].platform), build.machine(config):
@@ -106,8 +107,10 @@ def _lower(config, mesh):
   )
   parts = mesh.shape[sharding.DATA] * config.accumulation
   batch = task.batch_shapes(config, parts)
+  rows = lambda batch: batch['positions'].shape[0]
   facts = {
     'batch': {name: list(each.shape) for name, each in batch.items()},
+    'padding': rows(batch) - rows(task.batch_shapes(config, 1)),
     'num_params': functional.num_params(blueprint.params),
     'device_params': _on_device(blueprint.params, shardings['params']),
   }

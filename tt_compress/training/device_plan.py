@@ -104,13 +104,22 @@ def table(found: list[Mapping[str, Any]]) -> str:
   """What `make` returned, as text."""
   first = found[0]
   sizes = ', '.join(f'{name} {size}' for name, size in first['mesh'].items())
-  rows = next(iter(first['batch'].values()))
+  shape = ' x '.join(map(str, next(iter(first['batch'].values()))))
   lines = [
     f'a step on {sizes}, compiled for {first["backend"]} in {first["dtype"]}, '
-    f'batches of {" x ".join(map(str, rows))}; on each device:',
+    f'batches of {shape}{_padding(first)}; on each device:',
     *plan.aligned([_HEADER, *map(_cells, found)], right=range(1, 8)),
   ]
   return '\n'.join(lines)
+
+
+def _padding(record):
+  if not record['padding']:
+    return ''
+  return (
+    f', {record["padding"]:,} rows of it padding so that they divide (fewer '
+    'with a lower accumulation)'
+  )
 
 
 _HEADER = (
