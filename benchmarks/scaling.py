@@ -1,8 +1,10 @@
 """A step of two processes on two cores beside one process on one core.
 
 Every process has a batch of the same size, so that one that had nobody to wait
-for would take as long: the efficiency is the time of one over that of two. The
-processes are pinned to cores and wait for their turn without using them.
+for would take as long: the efficiency is the time of one over that of two. What
+is lost because both use the memory and the caches of one host, two processes
+lose as well that do not know of each other; they are timed, too. All are pinned
+to cores and wait for their turn without using them.
 """
 
 import contextlib
@@ -20,7 +22,7 @@ import numpy as np
 from benchmarks import networks, records
 from tt_compress import configuration
 
-_CORES = {'one': (0,), 'two': (0, 1)}
+_CORES = (0, 1)
 _STEPS = 1  # of a turn
 _TOKENS = 512  # of a process
 _DRAWS = 2000
@@ -41,25 +43,27 @@ def measure(
   Returns:
     A record for each case: 'case', 'ratio', the efficiency of ours over that of
     the dense twin, median of the rounds, 'interval', the middle 95 % of medians
-    of rounds drawn again, 'goal', 'efficiency' and 'dense_efficiency', and the
-    medians of seconds of a step by kind and number of processes.
+    of rounds drawn again, 'goal', 'efficiency' and 'dense_efficiency',
+    'apart' and 'dense_apart', those of two processes that train apart, and the
+    medians of seconds of a step by kind and processes.
   """
   return [_record(case, _times(case, rounds)) for case in cases]
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown."""
-  columns = ('case', 'ratio', 'interval', 'goal', 'efficiency')
+  columns = ('case', 'ratio', 'interval', 'goal', 'efficiency', 'apart')
+  columns += ('dense_efficiency', 'dense_apart')
   seconds = ('ours_one', 'ours_two', 'dense_one', 'dense_two')
-  return records.table_of((*columns, 'dense_efficiency', *seconds), found)
+  return records.table_of(columns + seconds, found)
 
 
 def _record(case, times):
   rounded = records.rounded
-  ours, dense = (
-    np.array(times[kind, 'one']) / np.array(times[kind, 'two'])
-    for kind in ('ours', 'dense')
+  efficiency = lambda kind, which: (
+    np.array(times[kind, 'one']) / np.array(times[kind, which])
   )
+  ours, dense = efficiency('ours', 'two'), efficiency('dense', 'two')
   low, high = interval(ours / dense)
   return {
     'case': case.text,
@@ -69,6 +73,8 @@ def _record(case, times):
     'goal': case.goals['efficiency'],
     'efficiency': rounded(np.median(ours)),
     'dense_efficiency': rounded(np.median(dense)),
+    'apart': rounded(np.median(efficiency('ours', 'apart'))),
+    'dense_apart': rounded(np.median(efficiency('dense', 'apart'))),
     **{
       f'{kind}_{number}': rounded(statistics.median(seconds))
       for (kind, number), seconds in times.items()
@@ -87,13 +93,17 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _times(case, rounds):
-  """Seconds of a step, a number a round, by kind and number of processes."""
+  """Seconds of a step, a number a round, by kind and processes."""
   with contextlib.ExitStack() as stack:
-    groups = {
-      (kind, number): stack.enter_context(_started(config, cores))
-      for kind, config in case.pair().items()
-      for number, cores in _CORES.items()
-    }
+    start = lambda *arguments: stack.enter_context(_started(*arguments))
+    groups = {}
+    for kind, config in case.pair().items():
+      apart = [worker for core in _CORES for worker in start(config, (core,))]
+      groups |= {
+        (kind, 'one'): apart[:1],
+        (kind, 'two'): start(config, _CORES),
+        (kind, 'apart'): apart,
+      }
     times = {key: [] for key in groups}
     for _ in range(rounds):
       for key, workers in groups.items():

@@ -73,7 +73,8 @@ def test_scaling(fake_workers):
   assert (found['efficiency'], found['dense_efficiency']) == (0.4, 0.4)
   assert (found['ratio'], found['goal'], found['rounds']) == (1.0, 1.0, 2)
   assert found['interval'] == '1.000 to 1.000'
-  assert len(fake_workers) == 6
+  assert (found['apart'], found['dense_apart']) == (1.0, 1.0)
+  assert len(fake_workers) == 8
   assert all(worker.returncode is not None for worker in fake_workers)
   assert len(scaling.table([found]).splitlines()) == 3
   json.dumps(found)
