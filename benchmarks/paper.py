@@ -27,7 +27,7 @@ _INPUTS = flags.DEFINE_list(
   ],
   'JSON of the suites; what is not there is left out.',
 )
-_OUTPUT = flags.DEFINE_string('output', 'results/scaling.md', 'Page to write.')
+_PAGE = flags.DEFINE_string('page', 'results/scaling.md', 'Page to write.')
 COUNTS = (1, 8, 64, 256, 512, 1024)
 SHARE = 0.4  # of the peak that products reach
 
@@ -268,7 +268,7 @@ def main(argv: Sequence[str]) -> None:
   reports = {
     path.name: json.loads(path.read_text()) for path in paths if path.exists()
   }
-  pathlib.Path(_OUTPUT.value).write_text(page(reports))
+  pathlib.Path(_PAGE.value).write_text(page(reports))
 
 
 if __name__ == '__main__':
