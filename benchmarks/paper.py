@@ -201,7 +201,8 @@ def _measured(name, report, suite):
     (
       f'## results/{name} ({kind})',
       f'`{report["command"]}`, commit {report["commit"]}, '
-      f'{machine["cores"]} cores, {machine["processor"]}; jax '
+      f'{machine["cores"]} cores, {machine["processor"]}, load '
+      f'{machine["load_average_before"][0]} before; jax '
       f'{report["versions"]["jax"]}.',
       suite.table(report['records']),
     )

@@ -156,7 +156,11 @@ def test_page(monkeypatch):
   report = {
     'command': 'python -m benchmarks',
     'commit': '1234567',
-    'machine': {'cores': 2, 'processor': 'one'},
+    'machine': {
+      'cores': 2,
+      'processor': 'one',
+      'load_average_before': [0.5, 0.5, 0.5],
+    },
     'versions': {'jax': '0'},
     'records': [dense, ours],
   }
