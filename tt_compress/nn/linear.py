@@ -55,5 +55,9 @@ class Linear(matrix.Matrix):
     with partition.along(self.split):
       y = self.spec.apply(self.values(), x, key=self.key(noise))
     if self.bias is None:
-      return y
-    return y + self.bias.get_value().astype(y.dtype)
+      return self._whole(y)
+    return self._whole(y) + self._whole(self.bias.get_value().astype(y.dtype))
+
+  def _whole(self, y):
+    """Ends what is split with a product that is summed over the devices."""
+    return partition.whole(y) if self.split == 'rows' else y

@@ -45,23 +45,8 @@ def _accumulate(function, params, batch, parts: int):
   return total
 
 
-def _like_params(gradients, shardings):
-  """Splits gradients as their parameters are, where these are split at all."""
-
-  def place(sharding, gradients):
-    if sharding.is_fully_replicated:
-      return gradients
-    return jax.lax.with_sharding_constraint(gradients, sharding.spec)
-
-  return jax.tree.map(place, shardings, gradients)
-
-
 def make_gradients(
-  graphdef: nnx.GraphDef,
-  loss: Loss,
-  mesh: Mesh,
-  accumulation: int = 1,
-  shardings: Any = None,
+  graphdef: nnx.GraphDef, loss: Loss, mesh: Mesh, accumulation: int = 1
 ):
   """Makes the function of the mean loss over a global batch and its gradients.
 
@@ -75,23 +60,17 @@ def make_gradients(
     loss: (model, batch, noise) -> (sum of losses, sum of weights).
     mesh: of the run.
     accumulation: parts in which each device works through its rows.
-    shardings: of the parameters, one for all or a tree; whole if None.
 
   Returns:
     (params, buffers, batch, key) -> (mean loss, sum of weights, gradients).
   """
-
-  shardings = sharding.replicated(mesh) if shardings is None else shardings
 
   def local(params, buffers, batch, key):
     def sums(params, part):
       model = functional.merge(graphdef, params, buffers)
       return loss(model, part, Noise(key, part['positions']))
 
-    def gradient(params, part):
-      found, gradients = jax.value_and_grad(sums, has_aux=True)(params, part)
-      return found, _like_params(gradients, shardings)
-
+    gradient = jax.value_and_grad(sums, has_aux=True)
     totals = _accumulate(gradient, _varying(params), batch, accumulation)
     (total, weight), gradients = jax.lax.psum(totals, sharding.DATA)
     scaled = jax.tree.map(lambda g: g / weight, gradients)
@@ -139,11 +118,8 @@ def make_step(
     (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
   """
   whole = sharding.replicated(mesh)
-  if shardings is None:
-    shardings = dict.fromkeys(('step', 'params', 'buffers', 'opt_state'), whole)
-  gradients = make_gradients(
-    graphdef, loss, mesh, accumulation, shardings['params']
-  )
+  shardings = whole if shardings is None else shardings
+  gradients = make_gradients(graphdef, loss, mesh, accumulation)
 
   def penalty(params, buffers):
     model = functional.merge(graphdef, params, buffers)
