@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from benchmarks import (
   contractions,
   decode,
+  devices,
   dispatch,
   layers,
+  machine,
   memory,
   model,
   peers,
+  scaling,
 )
 
 SUITES = {
@@ -25,6 +28,9 @@ SUITES = {
   'memory': memory,
   'dispatch': dispatch,
   'peers': peers,
+  'scaling': scaling,
+  'devices': devices,
+  'machine': machine,
 }
 
 

@@ -308,6 +308,14 @@ MISTAKES = {
     (STUDY, '--mode=study', '--config.data.path=nowhere', '--workdir=NEW'),
     ['no train-images-idx3-ubyte and no', 'in nowhere'],
   ),
+  'devices of a run': (
+    (CONFIG, '--devices=8', '--workdir=NEW'),
+    ['--devices goes with --mode=plan'],
+  ),
+  'number of devices': (
+    (CONFIG, '--mode=plan', '--devices=1000', '--workdir=NEW'),
+    ["error: --devices='1000' must be a number from 1 to 256"],
+  ),
   'another configuration': (
     (*SMALL, '--config.seed=7', '--workdir=OLD'),
     ['another configuration', 'seed: 0 -> 7', '--workdir'],
@@ -355,6 +363,19 @@ def test_a_mistake_is_explained(answers, name):
   assert code != 0
   for words in MISTAKES[name][1]:
     assert words in output + errors
+
+
+def test_plan_for_devices(environment, tmp_path):
+  arguments = ('--mode=plan', '--devices=4', f'--workdir={tmp_path}')
+  output = call(environment, '--config=configs/mnist.py', *arguments)
+  plan = read_json(tmp_path / 'plan.json')
+  dense, ours = plan['devices']
+  assert dense['name'] == plan['reference']
+  assert dense['num_params'] == plan['dense_num_params']
+  for found, num_params in ((ours, plan['num_params']), (dense, 203_530)):
+    assert found['num_params'] == num_params
+    assert found['data_bytes'] <= 1.02 * 4 * num_params
+    assert f'{found["data_bytes"]:,}' in output
 
 
 def test_plan_of_the_full_size_allocates_nothing(answers):

@@ -21,6 +21,7 @@ import ml_collections
 from ml_collections import config_dict
 
 from tt_compress import models, tasks
+from tt_compress.algebra import cost
 
 DENSE_SUFFIX = '-dense'
 
@@ -129,6 +130,12 @@ def defaults(
   config.accumulation = 1
   # Of the activations; 'auto' is bfloat16 on accelerators, float32 on CPU.
   config.dtype = 'auto'
+  # Constants of `algebra.cost.Machine`, which the contractions are chosen by;
+  # None: those of the backend. `python -m benchmarks --suite=machine` measures.
+  config.machine = {
+    field.name: config_dict.placeholder(field.type)
+    for field in dataclasses.fields(cost.Machine)
+  }
 
   # How many parts a batch and a layer have, one on each device; data None means
   # what the devices allow.
@@ -208,6 +215,11 @@ def check(config: ml_collections.ConfigDict) -> None:
     'evaluation.batch_size': (evaluation.batch_size, 1),
     'checkpoint.keep_latest': (config.checkpoint.keep_latest, 1),
     'checkpoint.average': (config.checkpoint.average, 1),
+    **{
+      f'machine.{name}': (value, 0 if name == 'start' else 1)
+      for name, value in config.get('machine', {}).items()
+      if value is not None
+    },
   }
   for name, (value, bound) in least.items():
     if not value >= bound:  # a NaN is not, either

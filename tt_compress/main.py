@@ -9,9 +9,18 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from tt_compress import configuration
 from tt_compress.data import text
 from tt_compress.studies import plots, report, study, table
-from tt_compress.training import origin, plan, run, workdir
+from tt_compress.training import (
+  cluster,
+  device_plan,
+  origin,
+  plan,
+  processes,
+  run,
+  workdir,
+)
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
@@ -32,12 +41,76 @@ _INIT_FROM = flags.DEFINE_string(
   'compress: folder of a trained run; its matrices are fitted by the rules of '
   'this configuration and trained on.',
 )
+_DEVICES = flags.DEFINE_string(
+  'devices',
+  None,
+  'plan: compile the step for so many devices, or for a topology of TPUs such '
+  'as v5e:8x8, and print memory and traffic of a device.',
+)
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',
   1,
   'predict: answers to each line, with scores if more than one.',
   lower_bound=1,
 )
+_CLUSTER = flags.DEFINE_enum(
+  'cluster',
+  'auto',
+  ('auto', 'none', 'tpu'),
+  'Where the other processes of this run are: auto, as the environment tells '
+  '(SLURM, Kubernetes); tpu, on the other workers of this TPU; none.',
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'HOST:PORT of process 0, in place of --cluster.'
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'With --coordinator: how many there are.'
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'With --coordinator: which one this is, from 0.'
+)
+_JOIN_TIMEOUT = flags.DEFINE_integer(
+  'join_timeout',
+  300,
+  'Seconds that the processes may take to come together.',
+  lower_bound=1,
+)
+
+
+def _join() -> None:
+  """Joins the other processes of the run, if there are any."""
+  given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+  found = None
+  if any(value is not None for value in given):
+    if None in given:
+      raise app.UsageError(
+        '--coordinator, --num_processes and --process_id go together'
+      )
+    found = cluster.Cluster(*given)
+  elif _CLUSTER.value == 'tpu':
+    found = cluster.Cluster()
+  elif _CLUSTER.value == 'auto':
+    found = cluster.detect(os.environ)
+  if found is None or found.num_processes == 1:
+    return
+  cluster.join(found, _JOIN_TIMEOUT.value)
+  if not processes.is_first():
+    logging.set_verbosity(logging.WARNING)
+
+
+def _start() -> tuple:
+  """The configuration and the folder, the same on all processes."""
+  config, path = processes.together(_load)
+  processes.agree(
+    'configuration',
+    {
+      **configuration.flatten(config.to_dict()),
+      '--mode': _MODE.value,
+      '--workdir': os.path.abspath(path),
+    },
+  )
+  logging.info('%s in %s on %s', _MODE.value, path, jax.devices())
+  return config, path
 
 
 def _load() -> tuple:
@@ -59,6 +132,8 @@ def _load() -> tuple:
     return _from_trained(config, path), path
   if _INIT_FROM.value is not None:
     raise app.UsageError('--init_from goes with --mode=compress')
+  if _DEVICES.value is not None and _MODE.value != 'plan':
+    raise app.UsageError('--devices goes with --mode=plan')
   if _MODE.value == 'study':
     return config, path or os.path.join('runs', study.name(config))
   if 'study' in config:
@@ -81,19 +156,26 @@ def _from_trained(config, path):
 
 
 def _train(this: run.Run) -> None:
-  print_results(this.train(), this)
+  results = this.train()
+  if processes.is_first():
+    print_results(results, this)
 
 
 def _evaluate(this: run.Run) -> None:
-  print(this.task.report('test', this.evaluate('test')))
+  scores = this.evaluate('test')
+  if processes.is_first():
+    print(this.task.report('test', scores))
 
 
 def _predict(this: run.Run) -> None:
   this.task.check_lines()  # before anything is read
   # Text is UTF-8 whatever the locale says.
   sys.stdout.reconfigure(encoding='utf-8')
-  lines = text.decode_lines(sys.stdin.buffer, 'standard input')
-  for best in this.predict(lines, num_best=_NUM_BEST.value):
+  lines = processes.first(
+    lambda: text.decode_lines(sys.stdin.buffer, 'standard input')
+  )
+  found = this.predict(lines, num_best=_NUM_BEST.value)
+  for best in found if processes.is_first() else ():
     if _NUM_BEST.value == 1:
       print(best[0].text)
       continue
@@ -103,7 +185,12 @@ def _predict(this: run.Run) -> None:
 
 def _plan(this: run.Run) -> None:
   sizes = this.plan()
+  if not processes.is_first():
+    return
   print(plan.table(sizes))
+  if _DEVICES.value is not None:
+    sizes['devices'] = device_plan.make(this.config, _DEVICES.value)
+    print(device_plan.table(sizes['devices']))
   print('written to', plan.write(sizes, this.workdir))
 
 
@@ -139,6 +226,11 @@ def print_results(results: dict, this: run.Run) -> None:
 
 
 def _study(this: study.Study) -> None:
+  if jax.process_count() > 1:
+    raise ValueError(
+      f'--mode=study runs in one process, not in {jax.process_count()}; start '
+      'it alone'
+    )
   plots.library()  # before anything has run
   command = f'python -m tt_compress.main {shlex.join(sys.argv[1:])}'
   folder = this.config.study.output
@@ -154,8 +246,8 @@ def main(argv) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
   try:
-    config, path = _load()
-    logging.info('%s in %s on %s', _MODE.value, path, jax.devices())
+    _join()
+    config, path = _start()
     if _MODE.value == 'study':
       _study(study.Study(config, path))
       return
@@ -165,7 +257,8 @@ def main(argv) -> None:
       'evaluate': _evaluate,
       'predict': _predict,
       'plan': _plan,
-    }[_MODE.value](run.Run(config, path))
+    }[_MODE.value](processes.together(lambda: run.Run(config, path)))
+    processes.wait('end')  # Who is early would not wait for long.
   except (
     ArithmeticError,
     ImportError,

@@ -93,6 +93,80 @@ def test_blocks_inside_a_shard_map():
   np.testing.assert_allclose(gradient, expected[1], rtol=1e-4, atol=1e-3)
 
 
+def rows_of_tanh(shared, x):
+  """Every row by itself: tanh(x A) + b."""
+  return jnp.tanh(x @ shared['a']) + shared['b'][None]
+
+
+def shared_and_x(size, dtype=jnp.float32):
+  keys = jax.random.split(jax.random.key(0), 3)
+  shared = {
+    'a': jax.random.normal(keys[0], (ROWS, COLS), dtype),
+    'b': jax.random.normal(keys[1], (COLS,), dtype),
+  }
+  return shared, jax.random.normal(keys[2], (size, ROWS), dtype)
+
+
+@pytest.mark.parametrize('count', [1, 3, 4, 7])
+def test_rows_by_blocks_are_those_of_the_function(count):
+  shared, x = shared_and_x(7)
+  weights = np.arange(7 * COLS, dtype=np.float32).reshape(7, COLS)
+
+  def loss(function, shared, x):
+    y = function(shared, x)
+    return jnp.sum(y * weights), y
+
+  in_blocks = lambda shared, x: blocks.map_rows(rows_of_tanh, shared, x, count)
+  gradients, y = jax.grad(loss, (1, 2), has_aux=True)(in_blocks, shared, x)
+  expected, z = jax.grad(loss, (1, 2), has_aux=True)(rows_of_tanh, shared, x)
+  np.testing.assert_allclose(y, z, rtol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+    gradients,
+    expected,
+  )
+
+
+def test_gradients_of_many_blocks_are_not_rounded_to_bfloat16():
+  """256 + 1 + ... + 1 stays 256 where every sum is rounded to it."""
+  shared, x = shared_and_x(257, jnp.bfloat16)
+  weights = jnp.ones((257, COLS), jnp.bfloat16).at[0].set(256)
+
+  def loss(shared):
+    return jnp.sum(blocks.map_rows(rows_of_tanh, shared, x, 257) * weights)
+
+  assert jnp.all(jax.grad(loss)(shared)['b'] == 512)
+
+
+def test_rows_by_blocks_inside_a_shard_map():
+  mesh = jax.make_mesh(
+    (2,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  spec = jax.sharding.PartitionSpec
+  shared, x = shared_and_x(8)
+
+  def loss(function, shared, x):
+    return jnp.sum(function(shared, x) ** 2)
+
+  def local(shared, x):
+    shared = jax.lax.pcast(shared, 'data', to='varying')
+    in_blocks = lambda s, x: blocks.map_rows(rows_of_tanh, s, x, 3)
+    return jax.lax.psum(jax.grad(loss, 1)(in_blocks, shared, x), 'data')
+
+  sharded = jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(spec(), spec('data')),
+    out_specs=spec(),
+    axis_names={'data'},
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+    jax.jit(sharded)(shared, x),
+    jax.grad(loss, 1)(rows_of_tanh, shared, x),
+  )
+
+
 def test_number_of_blocks():
   assert blocks.num_blocks(1000, 64) == 1
   assert blocks.num_blocks(32768, 1024) == 32

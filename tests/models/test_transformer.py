@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tt_compress.models import transformer
-from tt_compress.nn import functional
+from tt_compress.nn import functional, sinusoids
 from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import dense
 
@@ -270,7 +270,7 @@ def test_bfloat16_activations(norm):
 
 
 def test_sinusoids_are_the_definition():
-  found = transformer.sinusoids(40, 6)
+  found = sinusoids.features(40, 6)
   for t in (0, 1, 7, 39):
     rates = [10_000 ** (-2 * k / 6) for k in range(3)]
     expected = [np.sin(t * r) for r in rates] + [np.cos(t * r) for r in rates]

@@ -45,6 +45,17 @@ def expected_log_probabilities(pixels, mean=0.0, std=1.0):
   return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
+def test_shapes_of_a_batch_are_those_of_its_data():
+  config = make_config()
+  batch = make_task(config).train_batches(batch_multiple=3).batch(0)
+  shapes = tasks.TASKS[config.task].batch_shapes(config, 3)
+  assert shapes.keys() == batch.keys()
+  for name, array in batch.items():
+    assert shapes[name].dtype == array.dtype
+    assert len(array) == 9
+    assert shapes[name].size == array.size
+
+
 def test_evaluate_counts_every_image_once():
   task = make_task(make_config())
   found = task.evaluate(known_variables(), 'test')

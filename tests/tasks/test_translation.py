@@ -1,12 +1,13 @@
 """The loss against its definition; translation of awkward lines."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from tt_compress import configuration
-from tt_compress.data import corpus
+from tt_compress.data import batching, corpus
 from tt_compress.models import transformer
 from tt_compress.nn import cross_entropy, embed, functional
 from tt_compress.tasks import translation
@@ -49,6 +50,22 @@ def task_and_variables(tmp_path_factory):
   graphdef, params, buffers = functional.split(model)
   task = translation.Translation(config, graphdef, str(folder / 'run'))
   return task, {'params': params, 'buffers': buffers}
+
+
+def test_shapes_of_a_batch_are_those_of_the_longest():
+  config = configuration.defaults('test', configuration.parse(''))
+  sizes = dict(bucket_lengths=(8, 12), batch_tokens=50)
+  config.data.update(sizes)
+  shapes = translation.Translation.batch_shapes(config, 3)
+  pairs = [[5] * 4, [5] * 11]
+  batches = batching.Batches(pairs, pairs, batch_multiple=3, **sizes)
+  longest = max(
+    (batches.batch(step) for step in range(2)),
+    key=lambda batch: batch['inputs'].shape[1],
+  )
+  abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+  assert shapes == jax.tree.map(abstract, longest)
+  assert shapes['inputs'].shape == (6, 12)
 
 
 class Ones:

@@ -1,9 +1,11 @@
+import dataclasses
+
 import jax.numpy as jnp
 import pytest
 
 from tt_compress import configuration, parameterizations
-from tt_compress.algebra import plans
-from tt_compress.training import plan
+from tt_compress.algebra import cost, plans
+from tt_compress.training import build, plan
 
 
 def test_the_way_of_a_matrix_is_the_one_its_products_take():
@@ -29,3 +31,44 @@ def test_a_plan_tells_ways_for_the_tokens_of_a_batch():
   [embed] = [row for row in found['matrices'] if row['path'] == 'embed']
   assert set(embed['contractions']) == {'take', 'attend'}
   assert f'for {found["tokens"]:,} tokens' in plan.table(found)
+
+
+# Free traffic: the fewest multiplications are the fastest.
+SLOW = cost.Machine(1e6, 1e15, 1e15, cache=2**30, start=0.0)
+
+
+def configured(choice, machine=None):
+  config = configuration.load('configs/quickstart.py:tiny')
+  config.compress = (('embed', dict(name='tensor_train', **choice)),)
+  config.machine.update(dataclasses.asdict(machine) if machine else {})
+  return config
+
+
+def test_a_plan_is_for_the_machine_of_the_configuration():
+  choice = dict(tt_rank=4, num_modes=3)
+  told = []
+  for machine in (None, SLOW, None):
+    [row] = [
+      row
+      for row in plan.make(configured(choice, machine))['matrices']
+      if row['path'] == 'embed'
+    ]
+    told.append(row['contractions'])
+  with cost.use(SLOW):
+    wanted = plan.make(configured(choice))['matrices']
+  assert told[1] in [row['contractions'] for row in wanted]
+  assert told[0] == told[2] and told[0]['attend'][0] != told[1]['attend'][0]
+
+
+def test_modes_for_speed_are_those_of_the_machine():
+  choice = dict(tt_rank=4, prefer='speed', max_params=6000)
+  first, second = (
+    build.blueprint(configured(choice, machine)).matrices['embed']
+    for machine in (None, cost.MACHINES['gpu'])
+  )
+  make = lambda: parameterizations.make(
+    'tensor_train', first.rows, first.cols, **choice
+  )
+  with cost.use(cost.MACHINES['gpu']):
+    assert second == make()
+  assert first == make() != second

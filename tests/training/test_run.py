@@ -1,5 +1,6 @@
 """The loop and its folder. Runs end to end are in tests/test_main.py."""
 
+import dataclasses
 import json
 import math
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration
+from tt_compress.algebra import cost
 from tt_compress.tasks import base
 from tt_compress.training import build, run, step, workdir
 
@@ -141,6 +143,23 @@ def test_the_loop_and_what_it_leaves(start):
   again = start(corrupt=lambda *_: pytest.fail('trained again'))
   assert again.train() == json.loads(json.dumps(results))
   assert again.task.evaluated == []
+
+
+def test_programs_are_made_for_the_machine_of_the_run(start):
+  seen = []
+  note = lambda *_: seen.append(cost.machine())
+  config = make_config(**{'machine.rate': 1.5e9})
+  made = start(config, corrupt=note)
+  evaluate = made.task.evaluate
+  made.task.evaluate = lambda *given: note() or evaluate(*given)
+  made.task.check_lines, made.task.predict = (lambda: None), note
+  made.train()
+  made.predict([])
+  # Steps, validations, both splits in the end, and a prediction.
+  assert len(seen) == NUM_STEPS + NUM_STEPS // 2 + 2 + 1
+  ours = cost.MACHINES['cpu']
+  assert set(seen) == {dataclasses.replace(ours, rate=1.5e9)}
+  assert cost.machine() is ours
 
 
 def pruned(end):
@@ -357,6 +376,8 @@ def test_one_process_trains_in_a_folder(start, tmp_path):
     ('evaluation.max_extra', 0, 'max_extra=0'),
     ('logging.profile', (5,), r'logging.profile=\(5,\)'),
     ('logging.profile', (5, 4), r'logging.profile=\(5, 4\)'),
+    ('machine.rate', 0.0, 'machine.rate=0.0 must be at least 1'),
+    ('machine.start', -1.0, 'machine.start=-1.0 must be at least 0'),
     ('dtype', 'float16', "dtype='float16' must be auto"),
     ('model.name', 'transfomer', "'transfomer' is unknown.*'transformer'"),
     ('label_smoothing', 1.0, r'label_smoothing=1.0 must be in \[0, 1\)'),

@@ -1,119 +1,233 @@
-"""Gradients of every parameterization on meshes, and what they send."""
+"""Bytes that programs send, against programs whose bytes are known."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from flax import nnx
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 
-from tests.parameterizations import contract, test_partitions
-from tests.training import tiny
-from tt_compress import parameterizations
-from tt_compress.nn import cross_entropy, embed, functional, linear
-from tt_compress.training import layout, sharding, step
+from tt_compress.training import hlo, traffic
 
-ROWS, COLS = test_partitions.ROWS, test_partitions.COLS
-BATCH = 32
+ROWS, COLS = 3, 16
+SIZE = 4 * ROWS * COLS  # bytes on every device
 
 
-class Network(nnx.Module):
-  """Every way to use a matrix, and to split it."""
-
-  def __init__(self, spec, rngs):
-    make = functools.partial(linear.Linear, ROWS, COLS, spec=spec, rngs=rngs)
-    self.wide = make(split='cols')
-    self.deep = make(split='rows')
-    self.embed = embed.Embed(ROWS, COLS, spec=spec, rngs=rngs)
-    self.logits = embed.Embed(ROWS, COLS, spec=spec, rngs=rngs)
+def make_mesh(*shape):
+  names = ('data', 'model')[: len(shape)]
+  return jax.make_mesh(shape, names, axis_types=(AxisType.Auto,) * len(shape))
 
 
-def loss(model, batch, noise):
-  found = model.embed(batch['ids'], noise) + model.deep(batch['x'], noise)
-  # Otherwise the gradients of both layers are one sum.
-  found = found + jax.nn.relu(model.wide(batch['x'], noise))
-  weights = (batch['positions'] >= 0).astype(jnp.float32)
-  total = cross_entropy.summed(
-    model.logits, found, batch['targets'], weights, noise=noise, smoothing=0.1
+def compiled(function, mesh):
+  """A program that gives every device its own [ROWS, COLS]."""
+  spec = PartitionSpec(mesh.axis_names)
+  sharded = jax.shard_map(
+    function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
   )
-  return total, jnp.sum(weights)
+  x = jax.ShapeDtypeStruct((ROWS * mesh.size, COLS), jnp.float32)
+  return jax.jit(sharded).lower(x).compile().as_text()
 
 
-def gradients(spec, data, model):
-  """The result, the compiled program, and numbers of parameters."""
-  mesh = sharding.make_mesh(data, model, jax.devices()[: data * model])
-  network = Network(spec, nnx.Rngs(0))
-  graphdef, params, buffers = functional.split(network)
-  variables = {'params': params, 'buffers': buffers}
-  defaults = functional.partitions(network)
-  places = layout.make(mesh, variables, defaults).shardings(variables)
-  function = step.make_gradients(graphdef, loss, mesh)
-  random = np.random.default_rng(0)
-  batch = {
-    'x': random.normal(size=(BATCH, ROWS)).astype(np.float32),
-    'ids': random.integers(0, ROWS, size=BATCH),
-    'targets': random.integers(0, ROWS, size=BATCH),
-    'positions': np.arange(BATCH, dtype=np.int32),
-  }
-  placed = jax.device_put(variables, places)
-  batch = sharding.put(batch, mesh)
-  arguments = placed['params'], placed['buffers'], batch, jax.random.key(0)
-  out = sharding.replicated(mesh)
-  compiled = jax.jit(
-    function, out_shardings=(out, out, places['params'])
-  ).lower(*arguments)
-  program = compiled.compile(contract.COMPILER)
-  parts = [a.addressable_data(0) for a in jax.tree.leaves(placed['params'])]
-  return program(*arguments), program.as_text(), functional.num_params(parts)
+def found(function, *shape):
+  mesh = make_mesh(*shape)
+  return traffic.transfers(compiled(function, mesh), mesh)
 
 
-@pytest.mark.parametrize('name', test_partitions.SPECS)
-def test_gradients_on_meshes(name):
-  spec = parameterizations.make(
-    rows=ROWS, cols=COLS, **test_partitions.SPECS[name]
+def shift(x, axis):
+  size = lax.axis_size(axis)
+  return lax.ppermute(x, axis, [(i, (i + 1) % size) for i in range(size)])
+
+
+def exchange(x, axis):
+  parts = jnp.stack([x + i for i in range(lax.axis_size(axis))])
+  return jnp.sum(lax.all_to_all(parts, axis, 0, 0), 0)
+
+
+def gather(x, axis):
+  return jnp.sum(lax.all_gather(x, axis) ** 2, 0)
+
+
+def scatter(x, axis):
+  parts = jnp.stack([x + i for i in range(lax.axis_size(axis))])
+  return lax.psum_scatter(parts, axis)
+
+
+@pytest.mark.parametrize('axis, members', [('data', 4), ('model', 2)])
+@pytest.mark.parametrize(
+  'function, kind, parts',
+  [
+    (lax.psum, 'all-reduce', lambda members: 1),
+    (gather, 'all-gather', lambda members: members),
+    (scatter, 'reduce-scatter', lambda members: members),
+    (exchange, 'all-to-all', lambda members: members),
+    (shift, 'collective-permute', lambda members: 1),
+  ],
+)
+def test_one_operation(function, kind, parts, axis, members):
+  [only] = found(lambda x: function(x, axis), 4, 2)
+  assert only == traffic.Transfer(kind, (axis,), SIZE * parts(members))
+
+
+def test_a_sum_over_both_axes():
+  [only] = found(lambda x: lax.psum(x, ('data', 'model')), 4, 2)
+  assert (only.axes, only.bytes) == (('data', 'model'), SIZE)
+
+
+def test_one_axis():
+  [only] = found(lambda x: lax.psum(x, 'data'), 8)
+  assert (only.axes, only.bytes) == (('data',), SIZE)
+
+
+def test_groups_of_one_send_nothing():
+  assert found(lambda x: lax.psum(x, 'data'), 1) == []
+  assert found(lambda x: lax.psum(x, 'model'), 8, 1) == []
+
+
+def test_sums_of_several_arrays():
+  def function(x):
+    a, b = lax.psum((x, x[:1].astype(jnp.int32)), 'data')
+    return a + b
+
+  assert traffic.total(found(function, 8)) == SIZE + SIZE // ROWS
+
+
+def looped(x):
+  """15 sums over 'model' and 5 over both axes."""
+
+  def inner(x, _):
+    return lax.psum(x, 'model') * 0.3, None
+
+  def outer(x, _):
+    x, _ = lax.scan(inner, x, None, length=3)
+    return lax.psum(x, ('data', 'model')) * 0.1, None
+
+  return lax.scan(outer, x, None, length=5)[0]
+
+
+def counted(x):
+  """A loop that does not begin with zero: 4 sums over 'data'."""
+  step = lambda state: (state[0] - 3, lax.psum(state[1], 'data'))
+  return lax.while_loop(lambda state: state[0] > 2, step, (14, x))[1]
+
+
+@pytest.mark.parametrize(
+  'function, sums',
+  [
+    (looped, {'model': 15 * SIZE, 'data+model': 5 * SIZE}),
+    (counted, {'data': 4 * SIZE}),
+  ],
+)
+@pytest.mark.parametrize('is_told', [True, False])
+def test_loops_count_as_often_as_they_run(function, sums, is_told):
+  mesh = make_mesh(4, 2)
+  program = compiled(function, mesh)
+  if not is_told:  # compilers for TPUs do not
+    program, changes = re.subn('"known_trip_count"', '"unknown"', program)
+    assert changes
+  transfers = traffic.transfers(program, mesh)
+  assert traffic.by_axes(transfers) == sums
+  assert traffic.total(transfers) == sum(sums.values())
+  assert traffic.total(transfers, 'data') == sum(
+    size for name, size in sums.items() if 'data' in name
   )
-  expected, program, num_params = gradients(spec, 8, 1)
-  # Data parallel: as many numbers as there are factors, a loss and a weight.
-  assert tiny.moved(program) == 4 * (num_params + 2)
-  assert {operation for operation, *_ in tiny.collectives(program)} == {
-    'all-reduce'
-  }
-  # Over twice as few parts of the batch; see `test_step.py` for one device.
-  found, _, local = gradients(spec, 4, 2)
-  # Some are zero but for rounding, as logits may be shifted.
-  scales = jax.tree.map(lambda _: 0.1, expected)
-  contract.close(*jax.device_get((found, expected)), 1e-5, scales)
-  assert local < num_params
 
 
-def test_a_feed_forward_block_sends_its_factors():
-  # At full size, from shapes alone.
-  train = dict(name='tensor_train', tt_rank=16)
+def test_a_loop_that_data_end_is_refused():
+  def function(x):
+    step = lambda x: lax.psum(x, 'data') + 1
+    return lax.while_loop(lambda x: jnp.sum(x) < 100, step, x)
 
-  def make():
-    up = parameterizations.make(rows=512, cols=2048, **train)
-    down = parameterizations.make(rows=2048, cols=512, **train)
-    return nnx.List(
-      [
-        linear.Linear(s.rows, s.cols, spec=s, use_bias=False, rngs=nnx.Rngs(0))
-        for s in (up, down)
-      ]
+  with pytest.raises(ValueError, match='cannot tell how often .* depends on'):
+    found(function, 8)
+
+
+def test_of_branches_the_largest():
+  def function(x):
+    sums = lambda parts: (
+      lambda x: functools.reduce(
+        lambda x, _: lax.psum(x, 'data') * 0.5, range(parts), x
+      )
     )
+    return lax.switch(jnp.int32(x[0, 0]), [sums(1), sums(3), sums(2)], x)
 
-  def squares(model, batch, noise):
-    del noise
-    up, down = model
-    return jnp.sum(down(jax.nn.relu(up(batch['x']))) ** 2), jnp.float32(1)
+  assert traffic.total(found(function, 8)) == 3 * SIZE
 
-  graphdef, params, buffers = functional.split(nnx.eval_shape(make))
-  mesh = sharding.make_mesh()
-  shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-  batch = {'x': shape((128, 512)), 'positions': shape((128,))}
-  function = step.make_gradients(graphdef, squares, mesh)
-  lowered = jax.jit(function).lower(params, buffers, batch, jax.random.key(0))
-  program = lowered.compile(contract.COMPILER).as_text()
-  num_params = functional.num_params(params)
-  assert tiny.moved(program) <= 4 * (num_params + 2)
-  # A dense one sends 8 MiB.
-  assert 4 * num_params < 600_000 < 2 * 4 * 512 * 2048
+
+LINES = """HloModule made_up
+
+%sum (a: f32[], b: f32[]) -> f32[] {{
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %c = f32[] add(%a, %b)
+}}
+
+%wrapped (p: bf16[6]) -> bf16[6] {{
+  %p = bf16[6]{{0:T(8,128)(2,1)}} parameter(0)
+  ROOT %shifted = bf16[6]{{0}} collective-permute(%p), {pairs}
+}}
+
+ENTRY %main (x: f32[2,5], y: bf16[6]) -> f32[2,5] {{
+  %x = f32[2,5]{{1,0:T(8,128)}} parameter(0)
+  %y = bf16[6]{{0}} parameter(1)
+  %s = (f32[2,5]{{1,0}}, f32[8,5]{{1,0}}) all-gather-start(%x), {groups}
+  %d = f32[8,5]{{1,0}} all-gather-done(%s)
+  %u = ((bf16[6]), bf16[6], u32[]) async-start(%y), calls=%wrapped
+  %v = bf16[6]{{0}} async-done(%u), calls=%wrapped
+  %q = bf16[2,5]{{1,0}} convert(%x)
+  ROOT %r = f32[2,5] all-reduce(%q), replica_groups={{}}, to_apply=%sum
+}}
+"""
+
+
+@pytest.mark.parametrize(
+  'groups, axes',
+  [
+    ('[2,4]<=[8]', ('data', 'model')),
+    ('[2,4]<=[4,2]T(1,0)', ('data',)),
+    ('{{0,2,4,6},{1,3,5,7}}', ('data',)),
+    ("mesh['a'=4,'b'=2] {'a'}", ('data',)),
+    ("mesh['a'=2,'b'=2,'c'=2] {'b','a'}", ('data',)),
+    ("mesh['a'=2,'b'=4] {'b'}", ('data', 'model')),
+    ("mesh['a'=1,'b'=4,'c'=2], device_ids=([8]) {'b'}", ('data',)),
+    ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'b'}", ('data',)),
+    ("mesh['a'=2,'b'=4], device_ids=(0,2,4,6,1,3,5,7) {'b'}", ('data',)),
+  ],
+)
+def test_forms_of_other_compilers(groups, axes):
+  program = LINES.format(
+    groups=f'replica_groups={groups}, dimensions={{0}}',
+    pairs='source_target_pairs={{0,1},{1,0}}',
+  )
+  assert traffic.transfers(program, make_mesh(4, 2)) == [
+    traffic.Transfer('all-gather', axes, 4 * 4 * 10),
+    traffic.Transfer('collective-permute', ('model',), 2 * 6),
+    traffic.Transfer('all-reduce', ('data', 'model'), 4 * 10),
+  ]
+
+
+def test_unknown_groups_are_refused():
+  program = LINES.format(groups='replica_groups=@mesh', pairs='')
+  with pytest.raises(ValueError, match='s: cannot read .* @mesh'):
+    traffic.transfers(program, make_mesh(4, 2))
+
+
+@pytest.mark.parametrize(
+  'shape, size',
+  [
+    ('f32[]', 4),
+    ('pred[3]{0:T(512)}', 3),
+    ('f8e4m3fn[3,2]{1,0}', 6),
+    ('s4[3]', 2),
+    ('(bf16[4]{0}, u64[2]{0}, token[])', 24),
+    ('f32[0,4]', 0),
+  ],
+)
+def test_bytes_of_shapes(shape, size):
+  assert hlo.num_bytes(shape) == size
+
+
+def test_what_is_no_program_is_refused():
+  with pytest.raises(ValueError, match='no ENTRY'):
+    hlo.parse('module @jit_f {}')

@@ -6,6 +6,7 @@ made one after another, and again for the backward pass, so that no two of them
 need memory at once.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,11 @@ def split(array: jax.Array, num_blocks: int) -> jax.Array:
   widths = [(0, num_blocks * block_rows - rows)] + [(0, 0)] * (array.ndim - 1)
   array = jnp.pad(array, widths)
   return array.reshape(num_blocks, block_rows, *array.shape[1:])
+
+
+def join(array: jax.Array, size: int) -> jax.Array:
+  """[num_blocks, block_rows, ...] -> [size, ...]: undoes `split`."""
+  return array.reshape(-1, *array.shape[2:])[:size]
 
 
 def apply(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
@@ -87,6 +93,81 @@ def attend(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
   logits = jnp.moveaxis(jax.lax.map(product, slices), 0, -2)
   blocks, block_rows = logits.shape[-2:]
   return logits.reshape(*x.shape[:-1], blocks * block_rows)
+
+
+def map_rows(
+  function: Callable[[Any, jax.Array], jax.Array],
+  shared: Any,
+  x: jax.Array,
+  num_blocks: int,
+) -> jax.Array:
+  """function(shared, x), a block of rows of x at a time.
+
+  The backward pass computes a block again before it differentiates it, so that
+  x is all that is kept.
+
+  Args:
+    function: (shared, x [n, rows]) -> [n, cols], every row by itself; a
+      function of its arguments alone.
+    shared: floating arrays that all blocks have in common; their gradients are
+      summed in float32 at least.
+    x: [N, rows], N > 0.
+    num_blocks: at most N.
+
+  Returns:
+    [N, cols]
+  """
+  # Inside of `jax.shard_map` sums over rows of x vary as x does, and so have to
+  # arrays whose gradients they are.
+  zero = jnp.zeros_like(x, shape=())
+  shared = jax.tree.map(lambda a: a + zero.astype(a.dtype), shared)
+  return _map_rows(function, num_blocks, shared, x)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _map_rows(function, num_blocks, shared, x):
+  pieces = split(x, num_blocks)
+  made = jax.eval_shape(function, shared, _at(pieces, 0))
+  fill = lambda k, y: y.at[k].set(function(shared, pieces[k]))
+  y = _unwritten((num_blocks, *made.shape), x.astype(made.dtype))
+  return join(jax.lax.fori_loop(0, num_blocks, fill, y), len(x))
+
+
+def _forward(function, num_blocks, shared, x):
+  return _map_rows(function, num_blocks, shared, x), (shared, x)
+
+
+def _backward(function, num_blocks, kept, gradient):
+  shared, x = kept
+  pieces, gradients = split(x, num_blocks), split(gradient, num_blocks)
+
+  def add(k, sums):
+    of_shared, of_x = sums
+    _, pull = jax.vjp(function, shared, pieces[k])
+    part, of_x_k = pull(gradients[k])
+    add_to = lambda total, a: total + a.astype(total.dtype)
+    return jax.tree.map(add_to, of_shared, part), of_x.at[k].set(of_x_k)
+
+  wide = lambda a: jnp.zeros_like(a, np.promote_types(a.dtype, np.float32))
+  sums = (
+    jax.tree.map(wide, shared),
+    _unwritten(pieces.shape, gradient.astype(x.dtype)),
+  )
+  of_shared, of_x = jax.lax.fori_loop(0, num_blocks, add, sums)
+  of_shared = jax.tree.map(lambda d, a: d.astype(a.dtype), of_shared, shared)
+  return of_shared, join(of_x, len(x))
+
+
+_map_rows.defvjp(_forward, _backward)
+
+
+def _unwritten(shape, source):
+  """An array for a loop to fill, in the dtype of `source`.
+
+  XLA makes what depends on nothing, such as zeros, when a program starts, for
+  the loops of all layers; this it makes when it has `source`.
+  """
+  return jnp.broadcast_to(0 * source.reshape(-1)[0], shape)
 
 
 def row_ids(make_block: MakeBlock, slices: Any) -> np.ndarray:

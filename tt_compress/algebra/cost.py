@@ -11,7 +11,7 @@ import contextvars
 import dataclasses
 from collections.abc import Iterator
 
-import jax
+from tt_compress.algebra import backend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,9 @@ class Machine:
   start: float
 
 
-# The CPU by `python -m benchmarks --suite=machine` on two cores; the others are
-# from data sheets (H100 in bfloat16, one core of a TPU v5e) and not measured.
+# `python -m benchmarks --suite=machine` measures these. The CPU has two cores;
+# there are faster ones (results/bench_machine.json). The others are from data
+# sheets (H100 in bfloat16, one core of a TPU v5e) and not measured.
 MACHINES = {
   'cpu': Machine(9e10, 3e9, 2e10, 2**22, 5e-6),
   'gpu': Machine(2.5e14, 2e12, 5e12, 2**24, 4e-6),
@@ -46,8 +47,7 @@ _override = contextvars.ContextVar('machine', default=None)
 
 def machine() -> Machine:
   """The machine that contractions are chosen for."""
-  backend = jax.default_backend()
-  kind = backend if backend in MACHINES else 'gpu'
+  kind = backend.name() if backend.name() in MACHINES else 'gpu'
   return _override.get() or MACHINES[kind]
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import blocks
+from tt_compress.algebra import backend, blocks
 
 # Logits that exist at a time, 64 MiB in float32 on a CPU: fewer cost more sums
 # of gradients of W than they save.
@@ -51,13 +51,13 @@ def of_logits(
 
 def token_blocks(num_logits: int) -> int:
   """How many blocks of tokens suit so many logits in all; 1 for few."""
-  room = _ROOM.get(jax.default_backend(), _OTHER_ROOM)
+  room = _ROOM.get(backend.name(), _OTHER_ROOM)
   return max(1, -(-num_logits // room))
 
 
 def row_blocks(tokens: int, rows: int) -> int:
   """How many blocks of rows of W suit so many tokens."""
-  room = _ROOM_BY_ROWS.get(jax.default_backend(), _OTHER_ROOM)
+  room = _ROOM_BY_ROWS.get(backend.name(), _OTHER_ROOM)
   block = max(_LEAST_ROWS, room // max(1, tokens))
   return -(-rows // block)
 
@@ -114,7 +114,7 @@ def _by_tokens(project, options, shared, x, weights, fixed):
     return of_logits(logits, targets, smoothing, rows)
 
   found = jax.lax.map(losses, _split((x, others, targets), num_blocks))
-  return jnp.sum(_join(found, len(x)) * weights)
+  return jnp.sum(blocks.join(found, len(x)) * weights)
 
 
 def _forward(project, options, shared, x, weights, fixed):
@@ -140,7 +140,7 @@ def _forward(project, options, shared, x, weights, fixed):
   d_shared, found = jax.lax.scan(
     step, zeros, (pieces, blocks.split(weights, num_blocks))
   )
-  losses, d_x = (_join(a, len(x)) for a in found)
+  losses, d_x = (blocks.join(a, len(x)) for a in found)
   d_shared = jax.tree.map(lambda d, a: d.astype(a.dtype), d_shared, shared)
   return jnp.sum(losses * weights), (d_shared, d_x, losses)
 
@@ -258,8 +258,3 @@ def _split(tree, num_blocks):
     return array.reshape(num_blocks, block, *array.shape[1:])
 
   return jax.tree.map(split, tree)
-
-
-def _join(array, size):
-  """[num_blocks, n, ...] to [size, ...]."""
-  return array.reshape(-1, *array.shape[2:])[:size]

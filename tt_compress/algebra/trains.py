@@ -163,23 +163,16 @@ def _apply_full(cores, x, plan):
 def _blocks_by_plan(cores, num_blocks):
   """Blocks of rows as `plans` counts them: of one product with the rest."""
   cut = plans.merge_cut(shapes(cores))
-  left, right = merge(cores[:cut]), merge(cores[cut:])
-  slices = blocks.split(left.swapaxes(0, 1), num_blocks)
-  return lambda rows: full([rows.swapaxes(0, 1), right]), slices
+  return _blocks_at(cut, [*cores[:cut], merge(cores[cut:])], num_blocks)
 
 
 def _walk(cores, x, plan):
   walk = _apply_from_left if plan.from_left else _apply_from_right
-  merged = [core.astype(x.dtype) for core in _group(cores, plan.groups)]
+  merged = [core.astype(x.dtype) for core in group(cores, plan.groups)]
 
-  def in_blocks(merged, x):
-    step = jax.checkpoint(lambda x: walk(merged, x))
-    y = jax.lax.map(step, blocks.split(x, plan.blocks))
-    return y.reshape(-1, y.shape[-1])[: len(x)]
-
-  # Around the blocks, too: x is kept anyway, a padded copy need not be.
-  product = walk if plan.blocks == 1 else in_blocks
-  return (jax.checkpoint(product) if plan.repeats else product)(merged, x)
+  if plan.blocks > 1:
+    return blocks.map_rows(walk, merged, x, plan.blocks)
+  return (jax.checkpoint(walk) if plan.repeats else walk)(merged, x)
 
 
 def makes_full(
@@ -205,6 +198,11 @@ def blocks_of_rows(
   cuts = range(1, len(cores))
   rows = lambda cut: math.prod(core.shape[1] for core in cores[:cut])
   cut = next((cut for cut in cuts if rows(cut) >= count), max(cuts, default=1))
+  return _blocks_at(cut, cores, count, full)
+
+
+def _blocks_at(cut, cores, count, full=full):
+  """(function, slices) of blocks of rows that the first `cut` cores tell."""
   first = merge(cores[:cut]).swapaxes(0, 1)
   slices = blocks.split(first, min(count, len(first)))
   return lambda piece: full([piece.swapaxes(0, 1), *cores[cut:]]), slices
@@ -219,7 +217,8 @@ def _num_cols(cores):
   return math.prod(core.shape[2] for core in cores)
 
 
-def _group(cores, groups):
+def group(cores: Cores, groups: Sequence[tuple[int, int]]) -> Cores:
+  """A shorter train of the same matrix: of merged cores [start, stop)."""
   return [merge(cores[start:stop]) for start, stop in groups]
 
 

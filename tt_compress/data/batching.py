@@ -56,7 +56,7 @@ class Batches:
       np.flatnonzero(bucket == i) for i in range(len(self.bucket_lengths))
     ]
     self.batch_sizes = [
-      _batch_size(length, batch_tokens) for length in self.bucket_lengths
+      batch_size(length, batch_tokens) for length in self.bucket_lengths
     ]
     self._multiple = check_multiple(batch_multiple, process_count)
     self.steps_per_epoch = sum(
@@ -81,7 +81,7 @@ class Batches:
       raise ValueError(f'step {step} is negative')
     epoch, place = divmod(int(step), self.steps_per_epoch)
     length, size, rows = self._plan(epoch)[place]
-    share = -(-size // self._multiple) * self._multiple // self._count
+    share = filled(size, self._multiple) // self._count
     positions = np.arange(share, dtype=np.int32) + share * self._index
     rows = rows[positions[0] : positions[0] + share]
     return {
@@ -206,7 +206,13 @@ def _sorted_lengths(bucket_lengths):
   return lengths
 
 
-def _batch_size(length, batch_tokens):
+def filled(size, multiple):
+  """The next multiple from a number of rows on."""
+  return -(-size // multiple) * multiple
+
+
+def batch_size(length, batch_tokens):
+  """Pairs in a batch of padded target tokens, without rows of padding."""
   if batch_tokens < 1:
     raise ValueError(f'batch_tokens={batch_tokens} must be at least 1')
   return max(1, batch_tokens // length)

@@ -47,7 +47,7 @@ class Batches:
     multiple = batching.check_multiple(batch_multiple, process_count)
     self._arrays, self._size = arrays, batch_size
     self._number = min(lengths.values())
-    self._share = -(-batch_size // multiple) * multiple // process_count
+    self._share = batching.filled(batch_size, multiple) // process_count
     self._first = self._share * process_index
     self.steps_per_epoch = -(-self._number // batch_size)
     self._seed, self._shuffle = seed, shuffle

@@ -1,5 +1,6 @@
 """The encoder-decoder Transformer."""
 
+import copy
 import dataclasses
 
 import jax
@@ -9,7 +10,14 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.algebra import partition
-from tt_compress.nn import attention, cross_entropy, embed, linear
+from tt_compress.nn import (
+  attention,
+  cross_entropy,
+  embed,
+  linear,
+  serving,
+  sinusoids,
+)
 from tt_compress.nn.dropout import Noise, dropout
 
 ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
@@ -54,14 +62,7 @@ class TransformerConfig:
   dropout: float = 0.1
 
   def __post_init__(self):
-    sizes = [
-      'vocab_size',
-      'model_dim',
-      'ffn_dim',
-      'num_heads',
-      'num_encoder_layers',
-      'num_decoder_layers',
-    ]
+    sizes = [f.name for f in dataclasses.fields(self) if f.type is int]
     if self.source_vocab_size is not None:
       sizes.append('source_vocab_size')
     for name in sizes:
@@ -89,21 +90,6 @@ class TransformerConfig:
         f'model.model_dim={self.model_dim} must be even: half of the position '
         'features are sines, half cosines'
       )
-
-
-def sinusoids(length: int, dim: int) -> np.ndarray:
-  """Position features [length, dim]: sines, then cosines, of dim/2 rates.
-
-  PE[t, k] = sin(t / 10000^(k / (dim/2))), PE[t, dim/2 + k] = cos(same).
-
-  Reference: "Attention Is All You Need", section 3.5; there sines and cosines
-  alternate, which is the same up to a permutation of the features.
-  """
-  rates = 10000.0 ** -(np.arange(dim // 2) / (dim // 2))
-  angles = np.arange(length)[:, None] * rates
-  return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(
-    np.float32
-  )
 
 
 class FeedForward(nnx.Module):
@@ -323,7 +309,7 @@ class Transformer(nnx.Module):
   ) -> tuple[Float[Array, 'batch source dim'], Bool[Array, 'batch 1 1 source']]:
     """The memory of the source sentences, and the mask of its positions."""
     mask = (inputs != 0)[:, None, None, :]
-    positions = sinusoids(inputs.shape[1], self.config.model_dim)
+    positions = sinusoids.features(inputs.shape[1], self.config.model_dim)
     x = self._embed('source', inputs, positions, noise)
     return self.encoder(x, mask, noise), mask
 
@@ -357,7 +343,7 @@ class Transformer(nnx.Module):
     memory, memory_mask = self.encode(inputs, noise)
     length = decoder_inputs.shape[1]
     causal_mask = np.tril(np.ones((1, 1, length, length), bool))
-    positions = sinusoids(length, self.config.model_dim)
+    positions = sinusoids.features(length, self.config.model_dim)
     x = self._embed('target', decoder_inputs, positions, noise)
     return self.decoder(x, memory, causal_mask, memory_mask, noise)
 
@@ -366,6 +352,20 @@ class Transformer(nnx.Module):
     return tuple(
       layer.cross_attention.keys_values(memory) for layer in self.decoder.layers
     )
+
+  def prepare(self, *, tokens: int, memory: int | None = None) -> None:
+    """Makes `step` faster for arrays that stay as they are, in place.
+
+    Args:
+      tokens: of a step.
+      memory: bytes that the matrices made dense may take; None: no bound.
+    """
+    serving.prepare(self, self.dtype, tokens=tokens, memory=memory)
+    # Rows are looked up in the dtype of the table, which is another one.
+    table, _ = self._output()
+    self.logits = copy.copy(table)
+    self.logits.prepare(tokens, self.dtype)
+    self.config = dataclasses.replace(self.config, tie_logits=False)
 
   def empty_cache(self, batch: int, max_length: int):
     """The cache of `step` before the first token."""
@@ -391,8 +391,9 @@ class Transformer(nnx.Module):
       Logits [batch, vocab] in float32, and the new cache.
     """
     max_length = cache[0][0].shape[1]
-    positions = jnp.asarray(sinusoids(max_length, self.config.model_dim))
-    x = self._embed('target', tokens[:, None], positions[index], None)
+    positions = sinusoids.features(max_length, self.config.model_dim)
+    position = jnp.asarray(positions)[index]
+    x = self._embed('target', tokens[:, None], position, None)
     new_cache = []
     for layer, past, keys_values in zip(
       self.decoder.layers, cache, memory_keys_values, strict=True

@@ -48,3 +48,8 @@ class Embed(matrix.Matrix):
   ) -> Float[Array, '*batch rows']:
     """x W^T, the logits of every id, in the dtype of `x`."""
     return self.spec.attend(self.values(), x, key=self.key(noise))
+
+  def prepare(self, tokens: int, dtype) -> None:
+    """Does in place what `attend` to x [tokens, cols] of this dtype would."""
+    values = self.values()
+    self.become(*self.spec.prepared(values, tokens, dtype, transposed=True))

@@ -106,6 +106,11 @@ class Matrix(nnx.Module):
       is_leaf=is_variable,
     )
 
+  def become(self, spec: base.Parameterization, factors: base.Factors) -> None:
+    """Writes the matrix by another spec with these factors."""
+    self.spec = spec
+    self.factors = nnx.data(_wrap(factors, spec.buffers))
+
   def full(self) -> jax.Array:
     """W itself, [rows, cols]."""
     return self.spec.full(self.values())

@@ -156,6 +156,26 @@ class Parameterization:
     """
     return {}
 
+  def bare(self, factors: Factors) -> tuple['Parameterization', Factors]:
+    """The same matrix without what only training needs: a spec and factors."""
+    return self, factors
+
+  def prepared(
+    self, factors: Factors, tokens: int, dtype: Any, *, transposed: bool = False
+  ) -> tuple['Parameterization', Factors]:
+    """The same matrix with less left to do in a call of `apply` or `attend`.
+
+    Args:
+      factors: of this spec, constant.
+      tokens: rows of x in a call.
+      dtype: of x.
+      transposed: whether it is for `attend` instead of `apply`.
+
+    Returns:
+      A spec and its factors, of the same products with x.
+    """
+    return self, factors
+
   def penalty(self, factors: Factors) -> jax.Array:
     """A scalar that training adds to the loss, 0 by default.
 

@@ -27,5 +27,8 @@ class Dense(base.Parameterization):
   def partitions(self, side):
     return {'matrix': 0 if side == 'rows' else 1}
 
+  def prepared(self, factors, tokens, dtype, *, transposed=False):
+    return self, {'matrix': factors['matrix'].astype(dtype)}
+
   def fit(self, matrix):
     return {'matrix': jnp.asarray(self._check_matrix(matrix), jnp.float32)}

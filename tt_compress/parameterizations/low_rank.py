@@ -93,6 +93,9 @@ class LowRank(base.Parameterization):
   def partitions(self, side):
     return {'left' if side == 'rows' else 'right': 0}
 
+  def prepared(self, factors, tokens, dtype, *, transposed=False):
+    return self, {name: a.astype(dtype) for name, a in factors.items()}
+
   def fit(self, matrix):
     """The nearest matrix of the rank (truncated SVD).
 

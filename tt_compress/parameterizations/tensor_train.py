@@ -165,6 +165,31 @@ class TensorTrain(reshaped.Reshaped):
     logits = trains.apply(cores, self._pad_cols(x), self.contraction)
     return self._rows_from_train(logits)
 
+  def prepared(self, factors, tokens, dtype, *, transposed=False):
+    """A train with the cores merged that a call would merge."""
+    cores = self._cores(factors)
+    shapes = trains.shapes(trains.transpose(cores) if transposed else cores)
+    plan = plans.for_apply(shapes, tokens, dtype, self.contraction)
+    # The digits of merged cores are row-major; and all merged are the matrix,
+    # which may be too large to keep.
+    if self.index_order == 'column_major' or len(plan.groups) == 1:
+      return self, factors
+    merged = trains.group(cores, plan.groups)
+    shapes = trains.shapes(merged)
+    _, row_modes, col_modes, rank = zip(*shapes, strict=True)
+    try:
+      spec = dataclasses.replace(
+        self,
+        tt_rank=(1, *rank),
+        row_modes=row_modes,
+        col_modes=col_modes,
+        num_modes=len(merged),
+      )
+    except base.RankError:
+      # Single ranks may exceed what their unfolding can use, not all that are.
+      return self, factors
+    return spec, _name(merged)
+
   def makes_full(self, factors, tokens):
     cores = trains.transpose(self._cores(factors))
     return trains.makes_full(cores, tokens, self.contraction)

@@ -125,6 +125,13 @@ class Wrapped(base.Parameterization):
     }
     return {f'base/{name}': axis for name, axis in of_base.items()} | own
 
+  def bare(self, factors):
+    return self.base.bare(self._effective(factors))
+
+  def prepared(self, factors, tokens, dtype, *, transposed=False):
+    spec, factors = self.bare(factors)
+    return spec.prepared(factors, tokens, dtype, transposed=transposed)
+
   def penalty(self, factors):
     return self.base.penalty(self._effective(factors))
 

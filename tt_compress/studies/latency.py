@@ -7,7 +7,7 @@ import jax
 
 from tt_compress.nn import functional
 from tt_compress.studies import timing
-from tt_compress.training import run
+from tt_compress.training import build, run
 
 _ROUNDS = 15
 _SECONDS = 0.02  # of one measurement
@@ -64,7 +64,8 @@ def _calls(made: run.Run) -> dict:
   @jax.jit
   def loss(variables, batch):
     model = functional.merge(made.blueprint.graphdef, **variables)
-    return made.task.loss(model, batch)
+    with build.machine(made.config):
+      return made.task.loss(model, batch)
 
   def call(batch):
     batch = jax.device_put(batch)

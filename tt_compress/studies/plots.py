@@ -70,10 +70,13 @@ def write(result: dict, folder: str | os.PathLike) -> str:
   path = os.path.join(folder, f'{result["name"]}.png')
   with _axes(result) as axes:
     scatter.draw(axes, result, 'ratio')
-    axes.figure.savefig(
-      path, dpi=160, bbox_inches='tight', metadata={'Software': None}
-    )
+    save(axes.figure, path)
   return path
+
+
+def save(drawn, path: str | os.PathLike, dpi: int = 160):
+  """Writes a figure as PNG."""
+  drawn.savefig(path, dpi=dpi, bbox_inches='tight', metadata={'Software': None})
 
 
 def library():
@@ -94,14 +97,23 @@ def library():
 
 
 @contextlib.contextmanager
-def _axes(result):
-  """Axes of a new figure, under settings that hold until they are saved."""
+def figure(width: float, height: float):
+  """A new figure of so many inches; settings hold until it is saved.
+
+  Raises:
+    ImportError: as `drawings`.
+  """
   matplotlib = library()
   with matplotlib.rc_context():
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(_SETTINGS)
     # With 72 dots an inch a pixel is a point: labels are placed in either.
-    drawn = matplotlib.figure.Figure((9, 6.2), dpi=72)
+    yield matplotlib.figure.Figure((width, height), dpi=72)
+
+
+@contextlib.contextmanager
+def _axes(result):
+  with figure(9, 6.2) as drawn:
     if about.stand_in(result):
       style = dict(color=palette.WARNING, weight='bold', ha='right', size=13)
       drawn.text(0.98, 0.955, 'STAND-IN DATA', **style)

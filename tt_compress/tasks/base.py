@@ -55,6 +55,18 @@ class Task:
     return config.data.batch_size
 
   @classmethod
+  def batch_shapes(
+    cls, config, batch_multiple: int
+  ) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the largest global batch of training; reads no data.
+
+    Args:
+      config: of the run.
+      batch_multiple: see `train_batches`.
+    """
+    raise NotImplementedError(f'{cls.__name__} has no batch_shapes')
+
+  @classmethod
   def check(cls, config) -> None:
     """Refuses settings that would fail, or mislead, only after training."""
     metric = config.evaluation.metric

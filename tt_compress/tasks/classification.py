@@ -9,9 +9,9 @@ import numpy as np
 from ml_collections import config_dict
 
 from tt_compress.algebra import cross_entropy
-from tt_compress.data import examples, images
+from tt_compress.data import batching, examples, images
 from tt_compress.nn import functional
-from tt_compress.tasks import base, losses
+from tt_compress.tasks import base, losses, spread
 
 
 class Classification(base.Task):
@@ -41,7 +41,7 @@ class Classification(base.Task):
         f'task=classification needs a model of features, such as mlp; '
         f'model.name={config.model.name!r}'
       )
-    self._sums = jax.jit(self._batch_sums)
+    self._sums = spread.over_devices(self._batch_sums)
 
   @classmethod
   def defaults(cls):
@@ -64,6 +64,17 @@ class Classification(base.Task):
         metric='accuracy',
       ),
     )
+
+  @classmethod
+  def batch_shapes(cls, config, batch_multiple):
+    rows = batching.filled(config.data.batch_size, batch_multiple)
+    pixels = config.model.sizes[0]
+    return {
+      'images': jax.ShapeDtypeStruct((rows, pixels), jnp.uint8),
+      'labels': jax.ShapeDtypeStruct((rows,), jnp.int32),
+      'weights': jax.ShapeDtypeStruct((rows,), jnp.float32),
+      'positions': jax.ShapeDtypeStruct((rows,), jnp.int32),
+    }
 
   @classmethod
   def shrink(cls, config):
@@ -138,13 +149,15 @@ class Classification(base.Task):
     return jnp.sum(found * weights), jnp.sum(weights)
 
   def _batch_sums(self, variables, batch):
-    """Sums over a batch: cross-entropy, right answers, images."""
+    """Sums over a batch, each [1]: cross-entropy, right answers, images."""
     model = functional.merge(self._graphdef, **variables)
     logits = self.logits(model, batch['images'])
     labels, weights = batch['labels'], batch['weights']
     found = cross_entropy.of_logits(logits, labels, 0.0)
     is_right = jnp.argmax(logits, axis=-1) == labels
-    return tuple(jnp.sum(x * weights) for x in (found, is_right, 1))
+    return tuple(
+      jnp.sum(x * weights, keepdims=True) for x in (found, is_right, 1)
+    )
 
   def validate(self, variables):
     scores = self.evaluate(variables, 'validation')
@@ -165,7 +178,7 @@ class Classification(base.Task):
       for step in range(batches.steps_per_epoch)
     ]
     loss, right, number = np.sum(
-      np.asarray(jax.device_get(sums), np.float64), axis=0
+      np.asarray(jax.device_get(sums), np.float64), axis=(0, 2)
     )
     return {
       'loss': float(loss / number),

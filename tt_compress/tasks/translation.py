@@ -11,15 +11,15 @@ import numpy as np
 from absl import logging
 from flax import nnx
 
-from tt_compress.algebra import plans
 from tt_compress.data import batching, corpus, filters, sources, vocabulary
-from tt_compress.nn import compress, functional
+from tt_compress.nn import functional
 from tt_compress.tasks import (
   base,
   baseline,
-  beam,
   bleu,
+  decoding,
   losses,
+  spread,
   translation_settings,
 )
 
@@ -53,6 +53,7 @@ class Translation(base.Task):
     'evaluation.baseline',
     'evaluation.batch_size',
     'evaluation.beam_size',
+    'evaluation.expand_bytes',
     'evaluation.length_penalty',
     'evaluation.nltk_bleu',
     'evaluation.num_samples',
@@ -60,6 +61,7 @@ class Translation(base.Task):
   reads_lines = True
   defaults = staticmethod(translation_settings.defaults)
   shrink = staticmethod(translation_settings.shrink)
+  batch_shapes = staticmethod(translation_settings.batch_shapes)
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     super().__init__(config, graphdef, workdir)
@@ -77,8 +79,8 @@ class Translation(base.Task):
         f'model.vocab_size={vocab_size}, but translation has one vocabulary '
         'for both languages; leave out model.source_vocab_size'
       )
-    self._loss = jax.jit(self._batch_loss)
-    self._decode = jax.jit(self._search, static_argnames='beam_size')
+    self._loss = spread.over_devices(self._batch_loss)
+    self._decoder = decoding.Decoder(graphdef, config.evaluation)
 
   @classmethod
   def batch_rows(cls, config) -> int:
@@ -237,39 +239,8 @@ class Translation(base.Task):
 
   def _batch_loss(self, variables, batch):
     model = functional.merge(self._graphdef, **variables)
-    return self.loss(model, batch, smoothing=0.0)
-
-  @plans.forward_only()
-  def _search(self, variables, inputs, beam_size):
-    """Hypotheses for a padded batch of source tokens [batch, length]."""
-    evaluation = self._config.evaluation
-    model = functional.merge(self._graphdef, **variables)
-    batch, length = inputs.shape
-    # Products of factors inside the loop are repeated at every token: matrices
-    # stay factorized where that is faster than reading them whole.
-    compress.expand(model, tokens=batch * beam_size)
-    max_length = int(length * evaluation.max_ratio) + evaluation.max_extra
-    lengths = jnp.sum(inputs != corpus.PAD_ID, axis=1)
-    limits = (lengths * evaluation.max_ratio).astype(jnp.int32)
-    limits = jnp.where(lengths > 0, limits + evaluation.max_extra, 0)
-    memory, mask = model.encode(inputs)
-    keys_values, mask = beam.repeat(
-      (model.memory_keys_values(memory), mask), beam_size
-    )
-    return beam.search(
-      lambda cache, tokens, index: model.step(
-        cache, tokens, index, keys_values, mask
-      ),
-      model.empty_cache(batch * beam_size, max_length),
-      batch_size=batch,
-      beam_size=beam_size,
-      max_length=max_length,
-      bos_id=corpus.BOS_ID,
-      eos_id=corpus.EOS_ID,
-      length_penalty=evaluation.length_penalty,
-      num_ids=len(self.vocabulary),
-      limits=limits,
-    )
+    sums = self.loss(model, batch, smoothing=0.0)
+    return tuple(jnp.reshape(x, 1) for x in sums)
 
   def translate(
     self,
@@ -290,12 +261,15 @@ class Translation(base.Task):
     results = [[Translated('', 0.0)] for _ in lines]
     filled = [i for i, line in enumerate(lines) if line.strip()]
     encoded = self.vocabulary.encode([lines[i] for i in filled])
+    search = self._decoder.searcher(
+      variables, beam_size=beam_size, num_ids=len(self.vocabulary)
+    )
     for indices, inputs in batching.sentence_batches(
       encoded,
       bucket_lengths=config.data.bucket_lengths,
       batch_size=config.evaluation.batch_size,
     ):
-      found = self._decode(variables, inputs, beam_size=beam_size)
+      found = search(inputs)
       tokens, scores = np.asarray(found.tokens), np.asarray(found.scores)
       for row, index in enumerate(indices):
         results[filled[index]] = [
@@ -312,7 +286,9 @@ class Translation(base.Task):
       self._loss(variables, batches.batch(step))
       for step in range(batches.steps_per_epoch)
     ]
-    total, weight = np.sum(jax.device_get(sums), axis=0)
+    total, weight = np.sum(
+      np.asarray(jax.device_get(sums), np.float64), axis=(0, 2)
+    )
     return float(total / weight)
 
   def evaluate(

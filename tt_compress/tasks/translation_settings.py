@@ -1,7 +1,10 @@
 """The settings of translation: defaults, limits, and the tiny variant."""
 
+import jax
+import jax.numpy as jnp
 from ml_collections import config_dict
 
+from tt_compress.data import batching
 from tt_compress.nn import cross_entropy
 
 
@@ -33,6 +36,9 @@ def defaults() -> dict:
       every=1000,  # steps
       batch_size=64,  # sentences decoded together
       beam_size=4,
+      # Bytes that matrices may take which are made dense to decode faster; None
+      # sets no bound.
+      expand_bytes=config_dict.placeholder(int),
       length_penalty=0.6,
       # A translation of a source of n pieces ends after ratio * n + extra.
       max_ratio=1.5,
@@ -49,6 +55,19 @@ def defaults() -> dict:
       num_samples=3,
     ),
   )
+
+
+def batch_shapes(
+  config, batch_multiple: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """See `base.Task.batch_shapes`; the longest sentences."""
+  length = max(config.data.bucket_lengths)
+  rows = batching.filled(
+    batching.batch_size(length, config.data.batch_tokens), batch_multiple
+  )
+  tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
+  positions = jax.ShapeDtypeStruct((rows,), jnp.int32)
+  return {'inputs': tokens, 'targets': tokens, 'positions': positions}
 
 
 def check(config) -> None:

@@ -1,5 +1,6 @@
 """From a configuration to a model, abstract or initialized."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import models
+from tt_compress.algebra import backend, cost
 from tt_compress.nn import compress, embed, functional
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -67,10 +69,21 @@ def activation_dtype(name: str):
     ValueError: for a name that is none of auto, float32, bfloat16.
   """
   if name == 'auto':
-    name = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    name = 'float32' if backend.name() == 'cpu' else 'bfloat16'
   if name not in DTYPES:
     raise ValueError(f'dtype={name!r} must be auto or one of {sorted(DTYPES)}')
   return DTYPES[name]
+
+
+def machine(config) -> contextlib.AbstractContextManager:
+  """Chooses contractions traced inside of it for the machine of a run."""
+  # The configuration of an older folder has no such group.
+  given = {
+    name: value
+    for name, value in config.get('machine', {}).items()
+    if value is not None
+  }
+  return cost.use(dataclasses.replace(cost.machine(), **given))
 
 
 def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:
@@ -89,7 +102,9 @@ def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:
   model = make_model(
     make_options(**options), rngs=rngs, dtype=activation_dtype(config.dtype)
   )
-  return model, compress.compress(model, config.compress, rngs)
+  # Modes that are chosen for speed are those of the machine.
+  with machine(config):
+    return model, compress.compress(model, config.compress, rngs)
 
 
 def blueprint(config) -> Blueprint:

@@ -15,12 +15,10 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from jax.experimental import multihost_utils
 
-from tt_compress.training import fitting, manifests
+from tt_compress.training import fitting, manifests, processes
 
 ITEM = 'state'
 COMMITTED = '_CHECKPOINT_METADATA'
@@ -162,8 +160,8 @@ class Checkpoints:
     total = None
     for step in steps:
       params = self.restore({'params': abstract_params}, int(step))['params']
-      total = params if total is None else jax.tree.map(jnp.add, total, params)
-    return jax.tree.map(lambda a: (a / len(steps)).astype(a.dtype), total)
+      total = params if total is None else _add(total, params)
+    return _divide(total, len(steps))
 
   def latest_step(self):
     """Returns the newest complete step, or None."""
@@ -178,7 +176,7 @@ class Checkpoints:
     """Waits for the save under way, raises its error, writes manifests."""
     self._manager.wait_until_finished()
     self._manager.check_for_errors()
-    if jax.process_index() == 0:
+    if processes.is_first():
       for step in self._unverified & set(self._steps()):
         manifests.write(self.folder / str(step))
     self._unverified = set()
@@ -209,6 +207,9 @@ class Checkpoints:
 
   def _candidates(self, step):
     """Steps to try in order; every process gets the same ones."""
+    return processes.first(lambda: self._find_candidates(step))
+
+  def _find_candidates(self, step):
     found = self._steps()
     newest_first = found[::-1]
     if not found:
@@ -235,22 +236,18 @@ class Checkpoints:
 
   def _problem(self, step):
     """What is wrong with a complete checkpoint; process 0 looks for all."""
+    return processes.first(lambda: self._find_problem(step))
+
+  def _find_problem(self, step):
     folder = self.folder / str(step)
-    problem = None
-    if jax.process_index() == 0:
-      if manifests.exists(folder):
-        problem = manifests.problem(folder)
-      else:
-        logging.warning(
-          'Checkpoint %s has no manifest (the process was killed right after '
-          'it was saved): using it unverified.',
-          folder,
-        )
-    if jax.process_count() > 1:
-      is_bad = np.asarray(problem is not None)
-      is_bad = bool(multihost_utils.broadcast_one_to_all(is_bad))
-      problem = (problem or 'process 0 found it damaged') if is_bad else None
-    return problem
+    if manifests.exists(folder):
+      return manifests.problem(folder)
+    logging.warning(
+      'Checkpoint %s has no manifest (the process was killed right after it '
+      'was saved): using it unverified.',
+      folder,
+    )
+    return None
 
   def _read(self, step, abstract_state):
     """Reads one checkpoint into the wanted tree, or says what does not fit."""
@@ -276,10 +273,11 @@ class Checkpoints:
     self._is_tidy = True
     names = [p.name for p in self.folder.iterdir() if p.name.isdigit()]
     incomplete = sorted({int(name) for name in names} - set(self._steps()))
-    _sync('tidy')  # Every process has looked before the first one renames.
+    # Every process has looked before the first one renames.
+    processes.wait('tidy')
     for step in incomplete:
       self._set_aside(step, 'it is incomplete')
-    if jax.process_index() == 0:
+    if processes.is_first():
       for path in self.folder.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -294,17 +292,22 @@ class Checkpoints:
       problem,
       target.name,
     )
-    if jax.process_index() == 0:
+    if processes.is_first():
       source.rename(target)
-    _sync(f'set aside {step}')
+    processes.wait(f'set aside {step}')
     if self._manager is not None:
       self._manager.reload()
 
 
-def _sync(name):
-  """Waits for all processes."""
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
+# Compiled, since processes work together on no other functions.
+@jax.jit
+def _add(total, tree):
+  return jax.tree.map(jnp.add, total, tree)
+
+
+@jax.jit
+def _divide(total, number):
+  return jax.tree.map(lambda a: (a / number).astype(a.dtype), total)
 
 
 def _open(folder, keep_latest, best):

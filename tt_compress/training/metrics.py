@@ -26,7 +26,7 @@ class Writer:
         in the workdir, so that a resumed run stays one run.
       config: dict, recorded by Weights & Biases.
       enabled: False makes every call do nothing; pass
-        `jax.process_index() == 0`.
+        `processes.is_first()`.
 
     Raises:
       ImportError: use_wandb without the wandb package.
@@ -99,6 +99,21 @@ def read(workdir):
     with contextlib.suppress(json.JSONDecodeError):
       records.append(json.loads(line))
   return records
+
+
+def check_finite(step, scalars):
+  """Refuses numbers that say that training has failed.
+
+  Raises:
+    FloatingPointError: naming the first one that is not finite, and the step.
+  """
+  for name, value in scalars.items():
+    if not math.isfinite(value):
+      raise FloatingPointError(
+        f'{name} of step {step} is {value}; nothing of it was saved. Lower '
+        'optimizer.learning_rate, set optimizer.clip_norm or raise '
+        'optimizer.warmup_steps, and start again in another --workdir'
+      )
 
 
 def _ends_with_newline(path):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tt_compress import configuration, parameterizations, tasks
-from tt_compress.algebra import plans
+from tt_compress.algebra import cost, plans
 from tt_compress.nn import functional
 from tt_compress.training import build
 
@@ -50,7 +50,6 @@ def choice(row: dict) -> str:
   return row['parameterization'] + (f'({options})' if options else '')
 
 
-@functools.lru_cache(maxsize=256)
 def contractions(spec, methods: tuple[str, ...], tokens: int, dtype) -> dict:
   """How products of a matrix are computed in a training step.
 
@@ -64,6 +63,13 @@ def contractions(spec, methods: tuple[str, ...], tokens: int, dtype) -> dict:
     {method: (way, predicted milliseconds)} of those that a plan is made for;
     of products with their gradients, of lookups without.
   """
+  return _contractions(spec, methods, tokens, dtype, cost.machine())
+
+
+@functools.lru_cache(maxsize=256)
+def _contractions(spec, methods, tokens, dtype, machine):
+  """Those of a machine, which has to be in use."""
+  del machine  # part of the key
   factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
   x = lambda size: jax.ShapeDtypeStruct((tokens, size), dtype)
   arguments = {
@@ -104,13 +110,14 @@ def make(config) -> dict:
   methods = lambda path: (
     ('take', 'attend') if path in blueprint.tables else ('apply',)
   )
-  matrices = [
-    {
-      **row(path, spec),
-      'contractions': contractions(spec, methods(path), tokens, dtype),
-    }
-    for path, spec in blueprint.matrices.items()
-  ]
+  with build.machine(config):
+    matrices = [
+      {
+        **row(path, spec),
+        'contractions': contractions(spec, methods(path), tokens, dtype),
+      }
+      for path, spec in blueprint.matrices.items()
+    ]
   return {
     'matrices': matrices,
     'tokens': tokens,

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import os
 import time
 from collections.abc import Mapping
@@ -15,11 +14,13 @@ from tt_compress import configuration, tasks
 from tt_compress.training import (
   build,
   checkpoints,
+  description,
   layout,
   metrics,
   optimizers,
   origin,
   plan,
+  processes,
   sharding,
   step,
 )
@@ -117,7 +118,7 @@ class Run:
     Raises:
       FileNotFoundError: if nothing has been trained here.
     """
-    folder.load_config(self.workdir)
+    processes.together(lambda: folder.load_config(self.workdir))
     abstract = self._abstract_state()
     abstract = {name: abstract[name] for name in ('params', 'buffers')}
     if which == 'average':
@@ -157,22 +158,26 @@ class Run:
       # is described as it is now.
       logging.info('mesh %s', dict(self._layout.mesh.shape))
       fitted = self._fit()
-      facts = self.task.prepare()
-      description = {**self._describe(), **facts}
+      facts = processes.together(self.task.prepare)
+      processes.agree('data', facts)
+      described = {**description.make(self.config, self.plan()), **facts}
       folder.compare_data(facts, self.workdir)
       folder.claim(self.config, self.workdir)
-      self.task.save()
-      state, seconds = self._train(*self._start(fitted), fitted)
+      if processes.is_first():
+        self.task.save()
+      start = self._start(fitted)
+      with build.machine(self.config):
+        state, seconds = self._train(*start, fitted)
       results = {
-        **description,
+        **described,
         'seconds': seconds,
         'params_sha256': folder.digest(state['params']),
         'checkpoint': self.chosen,
         'best_step': self._checkpoints.best_step(),
         'stored': plan.measure_stored(
           self.blueprint.graphdef,
-          self.variables(self.chosen),
-          description['dense_num_params'],
+          processes.fetch(self.variables(self.chosen)),
+          described['dense_num_params'],
         ),
         'validation': self.evaluate('validation'),
         'test': self.evaluate('test'),
@@ -194,7 +199,7 @@ class Run:
       )
     source = Run(origin.load_config(self.config), path)
     try:
-      trained = jax.device_get(source.variables(source.chosen))
+      trained = processes.fetch(source.variables(source.chosen))
     except FileNotFoundError as error:
       raise ValueError(f'cannot start from init_from={path}: {error}') from None
     finally:
@@ -241,8 +246,7 @@ class Run:
     config = self.config
     batches = self.task.train_batches(
       batch_multiple=self.mesh.shape[sharding.DATA] * config.accumulation,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+      **processes.share(self.mesh, sharding.DATA),
     )
     logging.info('%s', batches.summary())
     update = step.make_step(
@@ -261,7 +265,7 @@ class Run:
       self.workdir,
       use_wandb=config.logging.wandb,
       config=config.to_dict(),
-      enabled=jax.process_index() == 0,
+      enabled=processes.is_first(),
     )
     progress = metrics.Progress(
       config.num_steps, unit=self.task.unit, step=first
@@ -292,7 +296,7 @@ class Run:
   def _log(self, done, measured, progress, writer) -> None:
     first = done - len(measured) + 1
     for number, numbers in enumerate(measured, first):
-      _check_finite(number, numbers)
+      metrics.check_finite(number, numbers)
     losses = [float(numbers['loss']) for numbers in measured]
     progress.add(sum(m['weight'] for m in measured))
     line, speeds = progress.report(done, np.mean(losses))
@@ -311,7 +315,7 @@ class Run:
     """Scores a state on the validation split and saves it."""
     scores = self.task.validate(_variables(state))
     # The losses of the steps are those before their updates.
-    _check_finite(done, {'validation loss': scores['loss']})
+    metrics.check_finite(done, {'validation loss': scores['loss']})
     logging.info('step %d  %s', done, self.task.progress(scores))
     scores = {**scores, 'seconds': time.monotonic() - start}
     # Before the checkpoint: what is resumed finds its seconds.
@@ -344,12 +348,14 @@ class Run:
 
   def evaluate(self, split: str = 'test') -> dict:
     """Scores of the chosen checkpoint, see the task's `evaluate`."""
-    return self.task.evaluate(self.variables(self.chosen), split)
+    with build.machine(self.config):
+      return self.task.evaluate(self.variables(self.chosen), split)
 
   def predict(self, lines, *, num_best: int = 1) -> list:
     """Answers lines with the chosen checkpoint; the n best of each."""
     self.task.check_lines()
-    return self.task.predict(self.variables(self.chosen), lines, num_best)
+    with build.machine(self.config):
+      return self.task.predict(self.variables(self.chosen), lines, num_best)
 
   def plan(self) -> dict:
     """The sizes of the model, see `training.plan`."""
@@ -361,7 +367,7 @@ class Run:
     Raises:
       ValueError: if the last checkpoint holds other parameters.
     """
-    results = folder.read_results(self.workdir)
+    results = processes.first(lambda: folder.read_results(self.workdir))
     if results is None:
       return None
     recorded = configuration.from_json(json.dumps(results['config']))
@@ -388,32 +394,7 @@ class Run:
       return None
     return folder.read_results(beside)
 
-  def _describe(self) -> dict:
-    sizes = self.plan()
-    return {
-      'config': self.config.to_dict(),
-      'num_params': sizes['num_params'],
-      'dense_num_params': sizes['dense_num_params'],
-      'compression_ratio': sizes['compression_ratio'],
-      'matrices': sizes['matrices'],
-      'reference': sizes['reference'],
-      'versions': build.versions(),
-      'git': folder.git_hash(),
-      'backend': jax.default_backend(),
-      'num_devices': jax.device_count(),
-    }
-
 
 def _variables(state: Mapping) -> dict:
   """The arrays of the model in a state."""
   return {name: state[name] for name in ('params', 'buffers')}
-
-
-def _check_finite(number: int, measured: Mapping) -> None:
-  for name, value in measured.items():
-    if not math.isfinite(value):
-      raise FloatingPointError(
-        f'{name} of step {number} is {value}; nothing of it was '
-        'saved. Lower optimizer.learning_rate, set optimizer.clip_norm or '
-        'raise optimizer.warmup_steps, and start again in another --workdir'
-      )

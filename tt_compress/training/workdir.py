@@ -2,21 +2,25 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import subprocess
+import time
+import uuid
 
 import jax
-import numpy as np
 
 from tt_compress import configuration, tasks
-from tt_compress.training import metrics
+from tt_compress.training import metrics, processes
 
 CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
 DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
+# Seconds until a file of one host is to be seen by another.
+_SHARED_WITHIN = 10
 # Settings that change what is reported of a trained model, not the model; a
 # task has more of them.
 _REPORTING = ('name', 'checkpoint.average', 'checkpoint.choose', 'logging')
@@ -69,7 +73,7 @@ def _is_among(name: str, settings) -> bool:
 
 def claim(config, workdir: str) -> None:
   """Writes the configuration into the folder."""
-  if jax.process_index() == 0:
+  if processes.is_first():
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, CONFIG_FILE)
     write_text(path, configuration.to_json(config) + '\n')
@@ -81,6 +85,10 @@ def compare_data(facts: dict, workdir: str) -> None:
   Raises:
     ValueError: naming what differs from the beginning of the run.
   """
+  processes.first(functools.partial(_compare_data, facts, workdir))
+
+
+def _compare_data(facts, workdir):
   path = os.path.join(workdir, DATA_FILE)
   if not os.path.exists(path):
     write_text(path, json.dumps(facts, indent=2) + '\n')
@@ -103,19 +111,51 @@ def locked(workdir: str):
   """Holds the folder against a second training process on this machine.
 
   Raises:
-    RuntimeError: if another process holds it.
+    RuntimeError: if another process holds it, or not all processes of the run
+      see the same folder.
   """
+  with contextlib.ExitStack() as stack:
+    processes.first(functools.partial(_lock, workdir, stack))
+    if jax.process_count() > 1:
+      _check_shared(workdir)
+    yield
+
+
+def _lock(workdir, stack):
+  """Locks the folder until the stack is closed."""
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, LOCK_FILE)
-  with open(path, 'w', encoding='utf-8') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise RuntimeError(
-        f'another process is training in {workdir}; wait for it, or choose '
-        'another --workdir'
-      ) from None
-    yield
+  file = stack.enter_context(open(path, 'w', encoding='utf-8'))
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    raise RuntimeError(
+      f'another process is training in {workdir}; wait for it, or choose '
+      'another --workdir'
+    ) from None
+
+
+def _check_shared(workdir):
+  """Refuses a folder of which every host has its own."""
+  name = processes.first(lambda: f'.shared-{uuid.uuid4().hex}')
+  path = os.path.join(workdir, name)
+  processes.first(lambda: write_text(path, ''))
+
+  def find():
+    deadline = time.monotonic() + _SHARED_WITHIN
+    while not os.path.exists(path):
+      if time.monotonic() > deadline:
+        raise RuntimeError(
+          f'{workdir} is not the folder that process 0 writes to; put '
+          '--workdir on a file system that all hosts share'
+        )
+      time.sleep(0.1)
+
+  try:
+    processes.together(find)
+  finally:
+    if processes.is_first():
+      os.remove(path)
 
 
 def read_results(workdir: str) -> dict | None:
@@ -134,7 +174,7 @@ def write_results(workdir: str, results: dict) -> None:
 
 def write_json(path: str, value) -> None:
   """Writes a file of JSON whole or not at all, from the first process."""
-  if jax.process_index() == 0:
+  if processes.is_first():
     text = json.dumps(value, indent=2, ensure_ascii=False)
     write_text(path, text + '\n')
 
@@ -153,7 +193,7 @@ def digest(tree) -> str:
   """SHA-256 over the names, shapes, dtypes and bytes of a tree of arrays."""
   total = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(leaf)
+    array = processes.fetch(leaf)
     name = f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'
     total.update(name.encode())
     total.update(array.tobytes())

@@ -1,0 +1,18 @@
+"""Positions as sines and cosines."""
+
+import numpy as np
+
+
+def features(length: int, dim: int) -> np.ndarray:
+  """Position features [length, dim]: sines, then cosines, of dim/2 rates.
+
+  PE[t, k] = sin(t / 10000^(k / (dim/2))), PE[t, dim/2 + k] = cos(same).
+
+  Reference: "Attention Is All You Need", section 3.5; there sines and cosines
+  alternate, which is the same up to a permutation of the features.
+  """
+  rates = 10000.0 ** -(np.arange(dim // 2) / (dim // 2))
+  angles = np.arange(length)[:, None] * rates
+  return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(
+    np.float32
+  )
