@@ -54,7 +54,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown."""
   columns = ('case', 'ratio', 'interval', 'goal', 'efficiency', 'apart')
   columns += ('dense_efficiency', 'dense_apart')
-  seconds = ('ours_one', 'ours_two', 'dense_one', 'dense_two')
+  seconds = ('ours_one_s', 'ours_two_s', 'dense_one_s', 'dense_two_s')
   return records.table_of(columns + seconds, found)
 
 
@@ -76,8 +76,8 @@ def _record(case, times):
     'apart': rounded(np.median(efficiency('ours', 'apart'))),
     'dense_apart': rounded(np.median(efficiency('dense', 'apart'))),
     **{
-      f'{kind}_{number}': rounded(statistics.median(seconds))
-      for (kind, number), seconds in times.items()
+      f'{kind}_{which}_s': rounded(statistics.median(seconds))
+      for (kind, which), seconds in times.items()
     },
     'rounds': len(ours),
     'tokens': _TOKENS,

@@ -49,6 +49,12 @@ def test_only_factor_sized_sums_travel(accumulation):
   assert tiny.moved(entry) == found
 
 
+def test_small_arrays_travel_as_one():
+  trained = tiny.train(data=8)
+  [shape] = re.findall(r'= (\S+) all-reduce(?:-start)?\(', trained.program)
+  assert shape.startswith(f'f32[{trained.num_params + 2}]')
+
+
 def test_one_device_moves_nothing():
   # A group of one: the compiler may leave the operation in, without traffic.
   groups = re.findall(
@@ -91,6 +97,24 @@ def squares(model, batch, noise):
   del noise
   errors = model.linear(batch['x']) - batch['y']
   return jnp.sum(errors**2), jnp.asarray(len(errors), jnp.float32)
+
+
+def test_large_arrays_travel_alone(monkeypatch):
+  graphdef, params, buffers = functional.split(Regression(nnx.Rngs(0)))
+  x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+  batch = {'x': x, 'y': x[:, :2], 'positions': np.arange(4, dtype=np.int32)}
+  mesh = sharding.make_mesh(devices=jax.devices()[:2])
+  found, programs = [], []
+  for small in (1, 2**16):
+    monkeypatch.setattr(step, '_SMALL', small)
+    function = jax.jit(step.make_gradients(graphdef, squares, mesh))
+    arguments = params, buffers, batch, jax.random.key(0)
+    found.append(function(*arguments))
+    programs.append(function.lower(*arguments).compile().as_text())
+  jax.tree.map(np.testing.assert_allclose, *found)
+  # The matrix of six, and the loss with its weight.
+  assert 'f32[3,2]' in re.findall(r'= (.*) all-reduce', programs[0])[0]
+  assert 'f32[8]' in re.findall(r'= (.*) all-reduce', programs[1])[0]
 
 
 def test_penalty_project_and_buffers():

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import optax
 from flax import nnx
@@ -12,6 +13,9 @@ from jax.sharding import Mesh, PartitionSpec
 from tt_compress.nn import functional
 from tt_compress.nn.dropout import Noise
 from tt_compress.training import sharding
+
+# Numbers of an array that is worth a copy to send it with others.
+_SMALL = 2**16
 
 Loss = Callable[..., tuple[jax.Array, jax.Array]]
 
@@ -45,8 +49,37 @@ def _accumulate(function, params, batch, parts: int):
   return total
 
 
+def _sum(tree, shardings):
+  """Sums over the shards of the data; small arrays travel as one.
+
+  Between processes on CPUs every sum takes milliseconds, however small it is,
+  and models in factors have many of them.
+
+  Args:
+    tree: arrays, different on every shard.
+    shardings: of the arrays, a prefix of the tree; what is split over the model
+      travels by itself.
+  """
+  leaves, structure = jax.tree.flatten(tree)
+  places = jax.tree.leaves(jax.tree.broadcast(shardings, tree))
+  small = [
+    k
+    for k, (leaf, place) in enumerate(zip(leaves, places, strict=True))
+    if place.is_fully_replicated and leaf.size <= _SMALL
+  ]
+  others = [k for k in range(len(leaves)) if k not in small]
+  flat, unravel = jax.flatten_util.ravel_pytree([leaves[k] for k in small])
+  flat, found = jax.lax.psum((flat, [leaves[k] for k in others]), sharding.DATA)
+  summed = dict(zip(small + others, unravel(flat) + found, strict=True))
+  return jax.tree.unflatten(structure, [summed[k] for k in sorted(summed)])
+
+
 def make_gradients(
-  graphdef: nnx.GraphDef, loss: Loss, mesh: Mesh, accumulation: int = 1
+  graphdef: nnx.GraphDef,
+  loss: Loss,
+  mesh: Mesh,
+  accumulation: int = 1,
+  shardings: Any = None,
 ):
   """Makes the function of the mean loss over a global batch and its gradients.
 
@@ -60,10 +93,14 @@ def make_gradients(
     loss: (model, batch, noise) -> (sum of losses, sum of weights).
     mesh: of the run.
     accumulation: parts in which each device works through its rows.
+    shardings: of the parameters, one for all or a tree; whole if None.
 
   Returns:
     (params, buffers, batch, key) -> (mean loss, sum of weights, gradients).
   """
+
+  whole = sharding.replicated(mesh)
+  places = (whole, whole), whole if shardings is None else shardings
 
   def local(params, buffers, batch, key):
     def sums(params, part):
@@ -72,7 +109,7 @@ def make_gradients(
 
     gradient = jax.value_and_grad(sums, has_aux=True)
     totals = _accumulate(gradient, _varying(params), batch, accumulation)
-    (total, weight), gradients = jax.lax.psum(totals, sharding.DATA)
+    (total, weight), gradients = _sum(totals, places)
     scaled = jax.tree.map(lambda g: g / weight, gradients)
     return total / weight, weight, scaled
 
@@ -118,8 +155,11 @@ def make_step(
     (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
   """
   whole = sharding.replicated(mesh)
-  shardings = whole if shardings is None else shardings
-  gradients = make_gradients(graphdef, loss, mesh, accumulation)
+  if shardings is None:
+    shardings = dict.fromkeys(('step', 'params', 'buffers', 'opt_state'), whole)
+  gradients = make_gradients(
+    graphdef, loss, mesh, accumulation, shardings['params']
+  )
 
   def penalty(params, buffers):
     model = functional.merge(graphdef, params, buffers)
