@@ -3,10 +3,16 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from tests.parameterizations import contract
 from tests.training import tiny
+from tt_compress import tasks
+from tt_compress.nn import functional
+from tt_compress.training import build, layout, sharding, step
 
 
 def relative(first, second):
@@ -24,7 +30,6 @@ def relative(first, second):
     ('train', 8, 1),
     ('train', 4, 2),
     ('train', 2, 4),  # two heads for four devices
-    ('kronecker', 4, 2),
     ('word2ketxs', 4, 2),
   ],
 )
@@ -43,16 +48,22 @@ def test_noise_and_accumulation(dropout, accumulation):
   assert relative(many, one) < 1e-5
 
 
-@pytest.mark.parametrize('kind', ['dense', 'train', 'kronecker'])
-def test_what_travels(kind):
-  trained = tiny.train(kind, 4, 2)
-  assert trained.local_params < 0.9 * trained.num_params
+def by_axis(program):
+  """Bytes over the data, and (operation, bytes) of all others."""
   data, model = 0, []
-  for operation, sizes, line in tiny.collectives(trained.program):
+  for operation, sizes, line in tiny.collectives(program):
     if re.search(r'op_name="[^"]*psum', line):
       data += sum(sizes)
     else:
       model += [(operation, size) for size in sizes]
+  return data, model
+
+
+@pytest.mark.parametrize('kind', ['dense', 'train'])
+def test_what_travels(kind):
+  trained = tiny.train(kind, 4, 2)
+  assert trained.local_params < 0.9 * trained.num_params
+  data, model = by_axis(trained.program)
   # Over the data: the gradients of what a device has.
   assert data <= 1.05 * 4 * trained.local_params
   assert data == pytest.approx(4 * (trained.local_params + 2), rel=0.01)
@@ -61,3 +72,66 @@ def test_what_travels(kind):
   assert max(size for _, size in model) <= 4 * tokens * tiny.DIM
   gathered = [size for name, size in model if name != 'all-reduce']
   assert sum(gathered) < 256
+
+
+def make_larger_config():
+  """Trains of three cores and many tokens, where ways to compute differ."""
+  config = tiny.make_config()
+  config.model.update(vocab_size=500, model_dim=64, ffn_dim=256, num_heads=4)
+  train = dict(name='tensor_train', tt_rank=4)
+  cores = dict(train, contraction='cores')
+  narrow, wide = (4, 4, 4), (4, 8, 8)
+  config.compress = (
+    ('embed', dict(train, row_modes=(8, 8, 8), col_modes=narrow)),
+    ('.*/up', dict(cores, row_modes=narrow, col_modes=wide)),
+    ('.*/down', dict(cores, row_modes=wide, col_modes=narrow)),
+    ('.*/(query|key)', dict(cores, row_modes=narrow, col_modes=narrow)),
+  )
+  # Split against the defaults: gradients are not split by themselves, and
+  # activations not to be.
+  config.sharding.rules = (('.*/down/bias', ('model',)),)
+  return config
+
+
+def test_of_activations_only_sums_travel():
+  config = make_larger_config()
+  mesh = sharding.make_mesh(2, 4)
+  blueprint = build.blueprint(config)
+  optimizer = optax.sgd(0.5)
+  shapes = jax.eval_shape(
+    lambda variables: step.start(variables, optimizer), blueprint.variables
+  )
+  places = layout.of_run(config, blueprint, mesh).shardings(shapes)
+  update = step.make_step(
+    blueprint.graphdef,
+    tasks.TASKS['translation'](config, blueprint.graphdef, None).loss,
+    optimizer,
+    mesh,
+    seed=0,
+    num_examples=1,
+    shardings=places,
+  )
+  tokens = jax.ShapeDtypeStruct((128, 32), jnp.int32)
+  positions = jax.ShapeDtypeStruct((128,), jnp.int32)
+  batch = dict(inputs=tokens, targets=tokens, positions=positions)
+  program = update.lower(shapes, batch).compile(contract.COMPILER).as_text()
+  data, model = by_axis(program)
+  local = sum(
+    int(np.prod(place.shard_shape(shape.shape)))
+    for shape, place in zip(
+      jax.tree.leaves(shapes['params']),
+      jax.tree.leaves(places['params']),
+      strict=True,
+    )
+  )
+  assert local < functional.num_params(blueprint.params)
+  assert data == 4 * (local + 2)
+  # Forward once, and backward once for each matrix whose columns are split, in
+  # five blocks; and the gradient of what logits are made of.
+  activations = 4 * (128 // 2) * 32 * 64
+  count = 5 + 3 * 3 + 2 + 1
+  assert count * activations <= sum(size for _, size in model)
+  # Slices of embeddings, statistics of logits, gradients of whole factors.
+  assert sum(size for _, size in model) < (count + 1) * activations
+  gathered = [size for name, size in model if name != 'all-reduce']
+  assert sum(gathered) < 2048

@@ -48,9 +48,7 @@ def gradients(spec, data, model):
   variables = {'params': params, 'buffers': buffers}
   defaults = functional.partitions(network)
   places = layout.make(mesh, variables, defaults).shardings(variables)
-  function = step.make_gradients(
-    graphdef, loss, mesh, shardings=places['params']
-  )
+  function = step.make_gradients(graphdef, loss, mesh)
   random = np.random.default_rng(0)
   batch = {
     'x': random.normal(size=(BATCH, ROWS)).astype(np.float32),

@@ -23,10 +23,6 @@ RULES = {
   'dense': (),
   # Of the embedding rows of padding, on the last device.
   'train': (('embed', dict(TRAIN, row_modes=(8, 7))), ('.*', TRAIN)),
-  'kronecker': (
-    ('embed', dict(name='kronecker', rank=2, row_split=(8, 7))),
-    ('.*', dict(name='kronecker', rank=2)),
-  ),
   'word2ketxs': (('embed', dict(name='word2ketxs', order=2, rank=2)),),
 }
 

@@ -44,6 +44,13 @@ def constrain(x: jax.Array, axis: int) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*names))
 
 
+def whole(x: jax.Array) -> jax.Array:
+  """x, of which every device has all: a sum over the devices, for example."""
+  if size() == 1:
+    return x
+  return jax.lax.with_sharding_constraint(x, PartitionSpec())
+
+
 @contextlib.contextmanager
 def along(side: Side | None) -> Iterator[None]:
   """Says of products inside of it which side of the matrix is split."""

@@ -124,10 +124,9 @@ def for_rows(
 ) -> Plan:
   """The cheapest way to W[ids] for ids [tokens], tokens >= 1."""
   model = cost.Model(cost.machine(), np.dtype(dtype).itemsize)
-  if contraction == 'auto' and partition.size() > 1:
-    # What devices exchange are slices of the core that is split.
-    contraction = 'cores'
-  return _noted(_for_rows(tuple(shapes), tokens, model, contraction))
+  is_split = partition.size() > 1
+  plan = _for_rows(tuple(shapes), tokens, model, contraction, is_split)
+  return _noted(plan)
 
 
 def _noted(plan):
@@ -279,7 +278,7 @@ def merging_room(num_rows: int, num_cols: int, activations: int) -> int:
 
 
 @functools.lru_cache(maxsize=4096)
-def _for_rows(shapes, tokens, model, contraction):
+def _for_rows(shapes, tokens, model, contraction, is_split):
   num_rows, num_cols = _size_of(shapes)
   room = merging_room(num_rows, num_cols, tokens * num_cols)
   full, *plans = [
@@ -295,7 +294,12 @@ def _for_rows(shapes, tokens, model, contraction):
       if _suits(contraction, len(plan.groups), len(shapes))
     ]
     return min(plans, key=lambda plan: plan.cost.seconds)
+  if is_split:
+    # What devices exchange are slices of the first core, if it stays alone.
+    plans = [plan for plan in plans if plan.groups[0] == (0, 1)]
   best = min(plans, key=lambda plan: plan.cost.seconds, default=full)
+  if is_split:
+    return best
   is_small = num_rows * num_cols <= max(_SMALL, tokens * num_cols)
   is_cheap = full.cost.seconds * _FULL_LOOKUP_GAIN <= best.cost.seconds
   return full if is_small and is_cheap else best

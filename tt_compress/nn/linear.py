@@ -55,11 +55,15 @@ class Linear(matrix.Matrix):
     with partition.along(self.split):
       y = self.spec.apply(self.values(), x, key=self.key(noise))
     if self.bias is None:
-      return y
-    return y + self.bias.get_value().astype(y.dtype)
+      return self._whole(y)
+    return self._whole(y) + self._whole(self.bias.get_value().astype(y.dtype))
 
   def prepare(self, tokens: int, dtype) -> None:
     """Does in place what a call with x [tokens, rows] of this dtype would."""
     self.become(*self.spec.prepared(self.values(), tokens, dtype))
     if self.bias is not None:
       self.bias.set_value(self.bias.get_value().astype(dtype))
+
+  def _whole(self, y):
+    """Ends what is split with a product that is summed over the devices."""
+    return partition.whole(y) if self.split == 'rows' else y

@@ -49,17 +49,6 @@ def _accumulate(function, params, batch, parts: int):
   return total
 
 
-def _like_params(gradients, shardings):
-  """Splits gradients as their parameters are, where these are split at all."""
-
-  def place(sharding, gradients):
-    if sharding.is_fully_replicated:
-      return gradients
-    return jax.lax.with_sharding_constraint(gradients, sharding.spec)
-
-  return jax.tree.map(place, shardings, gradients)
-
-
 def _sum(tree, shardings):
   """Sums over the shards of the data; small arrays travel as one.
 
@@ -111,19 +100,15 @@ def make_gradients(
   """
 
   whole = sharding.replicated(mesh)
-  shardings = whole if shardings is None else shardings
+  places = (whole, whole), whole if shardings is None else shardings
 
   def local(params, buffers, batch, key):
     def sums(params, part):
       model = functional.merge(graphdef, params, buffers)
       return loss(model, part, Noise(key, part['positions']))
 
-    def gradient(params, part):
-      found, gradients = jax.value_and_grad(sums, has_aux=True)(params, part)
-      return found, _like_params(gradients, shardings)
-
+    gradient = jax.value_and_grad(sums, has_aux=True)
     totals = _accumulate(gradient, _varying(params), batch, accumulation)
-    places = ((whole, whole), shardings)
     (total, weight), gradients = _sum(totals, places)
     scaled = jax.tree.map(lambda g: g / weight, gradients)
     return total / weight, weight, scaled
