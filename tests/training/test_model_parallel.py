@@ -1,5 +1,6 @@
 """Layers split over a mesh: same numbers, and what devices exchange for it."""
 
+import dataclasses
 import re
 
 import jax
@@ -11,8 +12,9 @@ import pytest
 from tests.parameterizations import contract
 from tests.training import tiny
 from tt_compress import tasks
+from tt_compress.algebra import cost
 from tt_compress.nn import functional
-from tt_compress.training import build, layout, sharding, step
+from tt_compress.training import build, layout, sharding, step, traffic
 
 
 def relative(first, second):
@@ -93,7 +95,8 @@ def make_larger_config():
   return config
 
 
-def test_of_activations_only_sums_travel():
+@pytest.mark.parametrize('cache', [2**30, 2**17])  # at once, or in blocks
+def test_of_activations_only_sums_travel(cache):
   config = make_larger_config()
   mesh = sharding.make_mesh(2, 4)
   blueprint = build.blueprint(config)
@@ -114,8 +117,13 @@ def test_of_activations_only_sums_travel():
   tokens = jax.ShapeDtypeStruct((128, 32), jnp.int32)
   positions = jax.ShapeDtypeStruct((128,), jnp.int32)
   batch = dict(inputs=tokens, targets=tokens, positions=positions)
-  program = update.lower(shapes, batch).compile(contract.COMPILER).as_text()
-  data, model = by_axis(program)
+  with cost.use(dataclasses.replace(cost.machine(), cache=cache)):
+    lowered = update.lower(shapes, batch)
+  program = lowered.compile(contract.COMPILER).as_text()
+  found = traffic.transfers(program, mesh)
+  data = traffic.total(t for t in found if t.axes == ('data',))
+  model = [t for t in found if t.axes != ('data',)]
+  assert any(t.times > 1 for t in model) == (cache < 2**20)
   local = sum(
     int(np.prod(place.shard_shape(shape.shape)))
     for shape, place in zip(
@@ -130,8 +138,8 @@ def test_of_activations_only_sums_travel():
   # five blocks; and the gradient of what logits are made of.
   activations = 4 * (128 // 2) * 32 * 64
   count = 5 + 3 * 3 + 2 + 1
-  assert count * activations <= sum(size for _, size in model)
-  # Slices of embeddings, statistics of logits, gradients of whole factors.
-  assert sum(size for _, size in model) < (count + 1) * activations
-  gathered = [size for name, size in model if name != 'all-reduce']
-  assert sum(gathered) < 2048
+  # And slices of embeddings, statistics of logits, and the gradients of whole
+  # factors, of every block.
+  assert 0 <= traffic.total(model) - count * activations < 2 * activations
+  gathered = [t for t in model if t.kind != 'all-reduce']
+  assert traffic.total(gathered) < 2048

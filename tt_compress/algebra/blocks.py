@@ -167,7 +167,8 @@ def _unwritten(shape, source):
   XLA makes what depends on nothing, such as zeros, when a program starts, for
   the loops of all layers; this it makes when it has `source`.
   """
-  return jnp.broadcast_to(0 * source.reshape(-1)[0], shape)
+  # Not by one flat index: on a mesh a flat array would have to be whole.
+  return jnp.broadcast_to(0 * source[(0,) * source.ndim], shape)
 
 
 def row_ids(make_block: MakeBlock, slices: Any) -> np.ndarray:

@@ -170,6 +170,9 @@ def _walk(cores, x, plan):
   walk = _apply_from_left if plan.from_left else _apply_from_right
   merged = [core.astype(x.dtype) for core in group(cores, plan.groups)]
 
+  if partition.side() is not None:
+    # Told now: a backward pass is traced elsewhere.
+    walk = functools.partial(walk, times=jnp.matmul)
   if plan.blocks > 1:
     return blocks.map_rows(walk, merged, x, plan.blocks)
   return (jax.checkpoint(walk) if plan.repeats else walk)(merged, x)
@@ -270,7 +273,16 @@ def _rows_from_right(slices):
 # the operands of the equal einsum so that it copies activations twice as often.
 
 
-def _apply_from_left(cores, x):
+def _times(state, core):
+  """state [..., k] @ core [k, n], with one axis for all others.
+
+  On a mesh that axis would have to be whole; `jnp.matmul` keeps them apart.
+  """
+  *batch, size = state.shape
+  return (state.reshape(-1, size) @ core).reshape(*batch, -1)
+
+
+def _apply_from_left(cores, x, times=_times):
   tokens = x.shape[0]
   state = x.reshape(tokens, 1, 1, -1)  # [tokens, J so far, rank, I to come]
   for core in cores:
@@ -278,13 +290,13 @@ def _apply_from_left(cores, x):
     state = state.reshape(tokens, -1, r, m, state.shape[-1] // m)
     state = jnp.moveaxis(state, -1, 2)
     *batch, _, _ = state.shape
-    state = _times(state.reshape(*batch, r * m), core.reshape(r * m, n * s))
+    state = times(state.reshape(*batch, r * m), core.reshape(r * m, n * s))
     state = jnp.moveaxis(state.reshape(*batch, n, s), 2, -1)
     state = state.reshape(tokens, -1, s, state.shape[-1])
   return state.reshape(tokens, -1)
 
 
-def _apply_from_right(cores, x):
+def _apply_from_right(cores, x, times=_times):
   tokens = x.shape[0]
   state = x.reshape(tokens, -1, 1, 1)  # [tokens, I to come, rank, J so far]
   for core in reversed(cores):
@@ -293,16 +305,7 @@ def _apply_from_right(cores, x):
     state = jnp.moveaxis(state, -1, 2)
     *batch, _, _ = state.shape
     core = core.transpose(1, 3, 0, 2).reshape(m * s, r * n)
-    state = _times(state.reshape(*batch, m * s), core).reshape(*batch, r, n)
+    state = times(state.reshape(*batch, m * s), core).reshape(*batch, r, n)
     state = jnp.moveaxis(state, 2, -1)
     state = state.reshape(tokens, state.shape[1], r, -1)
   return state.reshape(tokens, -1)
-
-
-def _times(state, core):
-  """state [..., k] @ core [k, n]."""
-  if partition.side() is not None:
-    # Made one axis, those of which one is split would have to be whole.
-    return state @ core
-  *batch, size = state.shape
-  return (state.reshape(-1, size) @ core).reshape(*batch, -1)
