@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
-from benchmarks import layer_cases, layers, networks, programs, records
+from benchmarks import layer_cases, layers, networks, records
 from tt_compress import configuration
+from tt_compress.training import compiled as compiler
 
 _GOAL = 1.0
 _NAMES = ('arguments', 'temporaries', 'outputs')
@@ -81,7 +82,7 @@ def _of_model(case):
     made = networks.training(config)
     state = jax.eval_shape(made.start)
     compiled = made.update.lower(state, made.batch).compile()
-    sizes[name] = programs.memory(compiled)
+    sizes[name] = compiler.memory(compiled)
   return sizes
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from tt_compress.training import compiled as compiler
+
 
 @dataclasses.dataclass(frozen=True)
 class Program:
@@ -13,7 +15,7 @@ class Program:
 
   Attributes:
     call: without arguments.
-    memory: as `memory` tells it.
+    memory: as `training.compiled.memory` tells it.
   """
 
   call: Callable[[], Any]
@@ -23,7 +25,7 @@ class Program:
 def repeated(function: jax.stages.Wrapped, *arguments) -> Program:
   """A program that computes the same every time."""
   compiled = function.lower(*arguments).compile()
-  return Program(lambda: compiled(*arguments), memory(compiled))
+  return Program(lambda: compiled(*arguments), compiler.memory(compiled))
 
 
 def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
@@ -35,7 +37,7 @@ def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
     *inputs: the same for all calls.
   """
   compiled = update.lower(state, *inputs).compile()
-  return Program(following(compiled, state, *inputs), memory(compiled))
+  return Program(following(compiled, state, *inputs), compiler.memory(compiled))
 
 
 def following(update: Callable, state: Any, *inputs) -> Callable[[], Any]:
@@ -48,13 +50,3 @@ def following(update: Callable, state: Any, *inputs) -> Callable[[], Any]:
     return found
 
   return call
-
-
-def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-  """Bytes of 'arguments', 'temporaries' and 'outputs' of their own."""
-  found = compiled.memory_analysis()
-  return {
-    'arguments': found.argument_size_in_bytes,
-    'temporaries': found.temp_size_in_bytes,
-    'outputs': found.output_size_in_bytes - found.alias_size_in_bytes,
-  }

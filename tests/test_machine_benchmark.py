@@ -9,6 +9,7 @@ import pytest
 from benchmarks import machine, programs
 from tt_compress import configuration
 from tt_compress.algebra import cost
+from tt_compress.training import compiled as compiler
 
 KNOWN = cost.Machine(7e10, 2e9, 1.5e10, cache=2**23, start=3e-6)
 CALL = 1e-5  # seconds, of Python
@@ -59,8 +60,8 @@ def test_programs_do_what_is_timed(monkeypatch):
   assert multiplications(machine.product(32)) == 32**3
   # The compiler leaves out none of them.
   assert multiplications(machine.chain(5)) == 5 * 8**3
-  written = programs.memory(machine.write(4096))
-  copied = programs.memory(machine.copy(4096))
+  written = compiler.memory(machine.write(4096))
+  copied = compiler.memory(machine.copy(4096))
   assert written['outputs'] == copied['outputs'] == 4096
   assert copied['arguments'] == 4096 and written['arguments'] == 4
 

@@ -57,12 +57,23 @@ def test_the_sum_over_blocks_is_not_rounded_to_the_dtype_of_x():
   assert blocks.apply(lambda s: s, slices, x) == 512
 
 
-def test_blocks_inside_a_shard_map():
-  """Parameters there vary over the devices, and so must the sum."""
+def over_two_devices(local):
+  """A function of arrays that both have and of rows that they share."""
   mesh = jax.make_mesh(
     (2,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
   )
   spec = jax.sharding.PartitionSpec
+  return jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(spec(), spec('data')),
+    out_specs=spec(),
+    axis_names={'data'},
+  )
+
+
+def test_blocks_inside_a_shard_map():
+  """Parameters there vary over the devices, and so must the sum."""
   make_block, matrix, slices = make(3)
 
   def local(slices, x):
@@ -74,13 +85,7 @@ def test_blocks_inside_a_shard_map():
 
     return jax.lax.psum(jax.value_and_grad(loss)(slices), 'data')
 
-  sharded = jax.shard_map(
-    local,
-    mesh=mesh,
-    in_specs=(spec(), spec('data')),
-    out_specs=spec(),
-    axis_names={'data'},
-  )
+  sharded = over_two_devices(local)
   x = jax.random.normal(jax.random.key(0), (4, ROWS))
   value, gradient = jax.jit(sharded)(slices, x)
 
@@ -139,10 +144,6 @@ def test_gradients_of_many_blocks_are_not_rounded_to_bfloat16():
 
 
 def test_rows_by_blocks_inside_a_shard_map():
-  mesh = jax.make_mesh(
-    (2,), ('data',), axis_types=(jax.sharding.AxisType.Auto,)
-  )
-  spec = jax.sharding.PartitionSpec
   shared, x = shared_and_x(8)
 
   def loss(function, shared, x):
@@ -153,13 +154,7 @@ def test_rows_by_blocks_inside_a_shard_map():
     in_blocks = lambda s, x: blocks.map_rows(rows_of_tanh, s, x, 3)
     return jax.lax.psum(jax.grad(loss, 1)(in_blocks, shared, x), 'data')
 
-  sharded = jax.shard_map(
-    local,
-    mesh=mesh,
-    in_specs=(spec(), spec('data')),
-    out_specs=spec(),
-    axis_names={'data'},
-  )
+  sharded = over_two_devices(local)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
     jax.jit(sharded)(shared, x),

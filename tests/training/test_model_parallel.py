@@ -6,15 +6,13 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from tests.parameterizations import contract
 from tests.training import tiny
-from tt_compress import tasks
 from tt_compress.algebra import cost
 from tt_compress.nn import functional
-from tt_compress.training import build, layout, sharding, step, traffic
+from tt_compress.training import sharding, traffic
 
 
 def relative(first, second):
@@ -99,21 +97,7 @@ def make_larger_config():
 def test_of_activations_only_sums_travel(cache):
   config = make_larger_config()
   mesh = sharding.make_mesh(2, 4)
-  blueprint = build.blueprint(config)
-  optimizer = optax.sgd(0.5)
-  shapes = jax.eval_shape(
-    lambda variables: step.start(variables, optimizer), blueprint.variables
-  )
-  places = layout.of_run(config, blueprint, mesh).shardings(shapes)
-  update = step.make_step(
-    blueprint.graphdef,
-    tasks.TASKS['translation'](config, blueprint.graphdef, None).loss,
-    optimizer,
-    mesh,
-    seed=0,
-    num_examples=1,
-    shardings=places,
-  )
+  update, shapes, places = tiny.make_update(config, mesh)
   tokens = jax.ShapeDtypeStruct((128, 32), jnp.int32)
   positions = jax.ShapeDtypeStruct((128,), jnp.int32)
   batch = dict(inputs=tokens, targets=tokens, positions=positions)
@@ -132,7 +116,7 @@ def test_of_activations_only_sums_travel(cache):
       strict=True,
     )
   )
-  assert local < functional.num_params(blueprint.params)
+  assert local < functional.num_params(shapes['params'])
   assert data == 4 * (local + 2)
   # Forward once, and backward once for each matrix whose columns are split, in
   # five blocks; and the gradient of what logits are made of.

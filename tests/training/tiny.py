@@ -14,6 +14,7 @@ from tt_compress.nn import functional
 from tt_compress.training import build, layout, sharding, step
 
 NUM_STEPS = 10
+OPTIMIZER = optax.sgd(0.5)
 ROWS, LENGTH, DIM = 32, 6, 32
 VOCAB = 50
 PADDED_STEP = 3  # only 10 rows hold text: five of eight shards have none
@@ -84,28 +85,33 @@ def initial_variables(kind):
   return jax.device_get(build.initialize(config, sharding.replicated(one)))
 
 
-@functools.cache
-def train(kind='train', data=1, model=1, *, accumulation=1, dropout=0.0):
-  """Ten steps of SGD, and the compiled program of a step."""
-  config = make_config(kind, dropout)
-  mesh = sharding.make_mesh(data, model, jax.devices()[: data * model])
+def make_update(config, mesh, accumulation=1):
+  """The step of SGD, the shapes of its state and their shardings."""
   blueprint = build.blueprint(config)
-  optimizer = optax.sgd(0.5)
   shapes = jax.eval_shape(
-    lambda variables: step.start(variables, optimizer), blueprint.variables
+    lambda variables: step.start(variables, OPTIMIZER), blueprint.variables
   )
   places = layout.of_run(config, blueprint, mesh).shardings(shapes)
   update = step.make_step(
     blueprint.graphdef,
     tasks.TASKS['translation'](config, blueprint.graphdef, None).loss,
-    optimizer,
+    OPTIMIZER,
     mesh,
     seed=0,
     num_examples=1,
     accumulation=accumulation,
     shardings=places,
   )
-  state = step.initial_state(initial_variables(kind), optimizer, mesh, places)
+  return update, shapes, places
+
+
+@functools.cache
+def train(kind='train', data=1, model=1, *, accumulation=1, dropout=0.0):
+  """Ten steps of SGD, and the compiled program of a step."""
+  config = make_config(kind, dropout)
+  mesh = sharding.make_mesh(data, model, jax.devices()[: data * model])
+  update, shapes, places = make_update(config, mesh, accumulation)
+  state = step.initial_state(initial_variables(kind), OPTIMIZER, mesh, places)
   lowered = update.lower(state, sharding.put(make_batch(0), mesh))
   program = lowered.compile(contract.COMPILER)
   parts = [
@@ -119,7 +125,7 @@ def train(kind='train', data=1, model=1, *, accumulation=1, dropout=0.0):
     np.array(losses),
     jax.device_get(state['params']),
     program.as_text(),
-    functional.num_params(blueprint.params),
+    functional.num_params(shapes['params']),
     functional.num_params(parts),
   )
 

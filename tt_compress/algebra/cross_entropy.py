@@ -209,7 +209,9 @@ def _sums(logits, targets, ids=None, rows=None):
     ids: [V], which logits they are; 0, 1, ... if None.
     rows: ids from here on count for nothing.
   """
-  ids = jnp.arange(logits.shape[-1]) if ids is None else ids
+  if ids is None:
+    ids = jnp.arange(logits.shape[-1])
+    rows = None if rows == len(ids) else rows
   ids = jnp.expand_dims(ids, range(targets.ndim))
   is_row = None if rows is None else ids < rows
   return (

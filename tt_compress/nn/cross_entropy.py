@@ -1,7 +1,5 @@
 """The cross-entropy of an output layer, without all of its logits."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -51,7 +49,6 @@ def summed(
       devices, each has the logits of its part of W, and 'rows' is as None.
   """
   check_blocks(blocks)
-  rows = None
   key = table.key(noise) if table.spec.has_noise else None
   if key is None or not table.spec.draws_per_example:
     x, targets, weights = (
@@ -65,13 +62,7 @@ def summed(
   if blocks != 'all':
     per_device = table.spec.rows // partition.size()
     count = cross_entropy.token_blocks(targets.size * per_device)
-  if is_split:
-    project, arrays = _times_parts, _parts(table)
-    common = others = None
-    rows, width = table.spec.rows, math.prod(arrays.shape[:2])
-    bias = None if bias is None else jnp.pad(bias, (0, width - rows))
-  else:
-    project, arrays, common, others = _projection(table, targets.size, key)
+  project, arrays, common, others = _projection(table, targets.size, key)
   return cross_entropy.by_tokens(
     _with_bias(project),
     (arrays, bias),
@@ -82,7 +73,7 @@ def summed(
     others=others,
     smoothing=smoothing,
     num_blocks=count,
-    rows=rows,
+    rows=table.spec.rows,
   )
 
 
@@ -105,9 +96,12 @@ def _by_rows(table, bias, x, targets, weights, smoothing):
 def _projection(table, tokens, key):
   """What `by_tokens` makes logits of: project, shared, common, others.
 
-  The matrix is made once for all blocks where every block would make it.
+  The matrix is made once for all blocks where every block would make it, and
+  its parts where each is on another device.
   """
   spec = table.spec
+  if key is None and partition.size() > 1:
+    return _times_parts, _parts(table), None, None
   if key is None and spec.makes_full(table.values(), tokens):
     return _times_matrix, table.full(), None, None
   trained, buffers = table.parts()
@@ -148,6 +142,8 @@ def _with_bias(project):
   def projected(shared, common, x, others):
     arrays, bias = shared
     logits = project(arrays, common, x, others).astype(jnp.float32)
-    return logits if bias is None else logits + bias
+    if bias is None:
+      return logits
+    return logits + jnp.pad(bias, (0, logits.shape[-1] - bias.size))
 
   return projected

@@ -62,7 +62,8 @@ def detect(environment: Mapping[str, str]) -> Cluster | None:
 
   In this order: steps of SLURM; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
   JAX_PROCESS_ID, in whose place an indexed job of Kubernetes has
-  JOB_COMPLETION_INDEX; the workers of a TPU on Kubernetes.
+  JOB_COMPLETION_INDEX; the workers of a TPU on Kubernetes. JAX finds most of
+  them as well, but tells nobody the address, which a time-out has to name.
 
   Raises:
     ValueError: variables that do not fit together.

@@ -87,10 +87,7 @@ def _lower(config, mesh):
   """The step, traced for shapes of a state and a batch, and its sizes."""
   blueprint = build.blueprint(config)
   task = tasks.TASKS[config.task]
-  optimizer, _ = optimizers.make(
-    {**config.optimizer, 'model_dim': config.model.get('model_dim')},
-    config.num_steps or config.optimizer.warmup_steps + 1,
-  )
+  optimizer, _ = optimizers.of_run(config)
   state = jax.eval_shape(
     lambda variables: step.start(variables, optimizer), blueprint.variables
   )

@@ -71,6 +71,15 @@ def make(config, num_steps):
   return optimizer, schedule
 
 
+def of_run(config):
+  """What `make` builds for the configuration of a whole run."""
+  return make(
+    {**config.optimizer, 'model_dim': config.model.get('model_dim')},
+    # Without steps there is no schedule, but what it needs is still checked.
+    config.num_steps or config.optimizer.warmup_steps + 1,
+  )
+
+
 def _freeze(optimizer, patterns):
   """Leaves the parameters alone whose path matches a pattern."""
 

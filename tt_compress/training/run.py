@@ -48,11 +48,7 @@ class Run:
     self._is_profiled = False
     configuration.check(config)
     self.blueprint = build.blueprint(config)
-    self._optimizer, self._schedule = optimizers.make(
-      {**config.optimizer, 'model_dim': config.model.get('model_dim')},
-      # Without steps there is no schedule, but what it needs is still checked.
-      config.num_steps or config.optimizer.warmup_steps + 1,
-    )
+    self._optimizer, self._schedule = optimizers.of_run(config)
     # Abstractly: patterns of `frozen` that match nothing are told now.
     jax.eval_shape(self._optimizer.init, self.blueprint.params)
     self._settled_at = self.blueprint.settled_at(config.num_steps)

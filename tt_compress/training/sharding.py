@@ -7,8 +7,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tt_compress.algebra import partition
+from tt_compress.tasks import spread
 
-DATA = 'data'
+DATA = spread.DATA
 MODEL = partition.MODEL
 
 

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from tt_compress.nn import functional
+from tt_compress.nn import functional, matrix
 from tt_compress.nn.dropout import Noise
 from tt_compress.training import sharding
 
@@ -60,18 +60,16 @@ def _sum(tree, shardings):
     shardings: of the arrays, a prefix of the tree; what is split over the model
       travels by itself.
   """
-  leaves, structure = jax.tree.flatten(tree)
-  places = jax.tree.leaves(jax.tree.broadcast(shardings, tree))
-  small = [
-    k
-    for k, (leaf, place) in enumerate(zip(leaves, places, strict=True))
-    if place.is_fully_replicated and leaf.size <= _SMALL
-  ]
-  others = [k for k in range(len(leaves)) if k not in small]
-  flat, unravel = jax.flatten_util.ravel_pytree([leaves[k] for k in small])
-  flat, found = jax.lax.psum((flat, [leaves[k] for k in others]), sharding.DATA)
-  summed = dict(zip(small + others, unravel(flat) + found, strict=True))
-  return jax.tree.unflatten(structure, [summed[k] for k in sorted(summed)])
+  is_small = jax.tree.map(
+    lambda a, place: place.is_fully_replicated and a.size <= _SMALL,
+    tree,
+    jax.tree.broadcast(shardings, tree),
+  )
+  small = jax.tree.map(lambda a, own: a if own else None, tree, is_small)
+  others = jax.tree.map(lambda a, own: None if own else a, tree, is_small)
+  flat, unravel = jax.flatten_util.ravel_pytree(small)
+  flat, others = jax.lax.psum((flat, others), sharding.DATA)
+  return matrix.join(unravel(flat), others)
 
 
 def make_gradients(
