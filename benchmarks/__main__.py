@@ -4,14 +4,14 @@
   python -m benchmarks --suite=model --only='1[+]1 layers' --rounds=5
 
 Times are ratios to dense in the same process, in interleaved rounds. Writes
-JSON and prints a table.
+JSON after every case and prints a table.
 """
 
 import json
 import pathlib
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import records, suites
 
@@ -39,12 +39,15 @@ def main(argv):
   cases = suite.TINY if _TINY.value else suite.CASES
   cases = suites.chosen(cases, _ONLY.value)
   before = records.load()
-  found = suite.measure(cases, rounds=_ROUNDS.value or suite.ROUNDS)
   path = _OUTPUT.value
   if path is None and not _TINY.value:
     path = f'results/bench_{_SUITE.value}.json'
-  if path is not None:
-    _write(pathlib.Path(path), found, before)
+  found = []
+  for number, case in enumerate(cases, 1):
+    logging.info('%d of %d: %s', number, len(cases), case.text)
+    found += suite.measure([case], rounds=_ROUNDS.value or suite.ROUNDS)
+    if path is not None:
+      _write(pathlib.Path(path), found, before)
   print(suite.table(found))
 
 
