@@ -128,7 +128,7 @@ def map_rows(
 def _map_rows(function, num_blocks, shared, x):
   pieces = split(x, num_blocks)
   made = jax.eval_shape(function, shared, _at(pieces, 0))
-  fill = lambda k, y: y.at[k].set(function(shared, pieces[k]))
+  fill = lambda k, y: _put(y, k, function(shared, pieces[k]))
   y = _unwritten((num_blocks, *made.shape), x.astype(made.dtype))
   return join(jax.lax.fori_loop(0, num_blocks, fill, y), len(x))
 
@@ -146,7 +146,7 @@ def _backward(function, num_blocks, kept, gradient):
     _, pull = jax.vjp(function, shared, pieces[k])
     part, of_x_k = pull(gradients[k])
     add_to = lambda total, a: total + a.astype(total.dtype)
-    return jax.tree.map(add_to, of_shared, part), of_x.at[k].set(of_x_k)
+    return jax.tree.map(add_to, of_shared, part), _put(of_x, k, of_x_k)
 
   wide = lambda a: jnp.zeros_like(a, np.promote_types(a.dtype, np.float32))
   sums = (
@@ -159,6 +159,11 @@ def _backward(function, num_blocks, kept, gradient):
 
 
 _map_rows.defvjp(_forward, _backward)
+
+
+def _put(array, k, block):
+  # Without a check of k, for which the old block would be read.
+  return array.at[k].set(block, mode='promise_in_bounds')
 
 
 def _unwritten(shape, source):

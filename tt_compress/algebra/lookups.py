@@ -73,7 +73,9 @@ def _rows(multiply, size, shared, tables, ids):
     blocks = _blocks(ids, size)
     # Like a product: inside of `jax.shard_map` other zeros have another type.
     found = jnp.zeros_like(jax.vmap(look_up)(blocks))
-    fill = lambda k, found: found.at[k].set(look_up(blocks[k]))
+    fill = lambda k, found: found.at[k].set(
+      look_up(blocks[k]), mode='promise_in_bounds'
+    )
     found = _repeat(fill, found, blocks, count)
     return found.reshape(blocks.size, -1)[: ids.size]
 
