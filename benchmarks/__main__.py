@@ -38,28 +38,28 @@ def main(argv):
   suite = suites.SUITES[_SUITE.value]
   cases = suite.TINY if _TINY.value else suite.CASES
   cases = suites.chosen(cases, _ONLY.value)
-  before = records.load()
+  report = {
+    'command': f'python -m benchmarks {" ".join(sys.argv[1:])}'.strip(),
+    'commit': records.commit(),
+    'machine': {**records.machine(), 'load_average_before': records.load()},
+    'versions': records.versions(),
+    'records': [],
+  }
   path = _OUTPUT.value
   if path is None and not _TINY.value:
     path = f'results/bench_{_SUITE.value}.json'
-  found = []
+  found = report['records']
   for number, case in enumerate(cases, 1):
     logging.info('%d of %d: %s', number, len(cases), case.text)
     found += suite.measure([case], rounds=_ROUNDS.value or suite.ROUNDS)
     if path is not None:
-      _write(pathlib.Path(path), found, before)
+      _write(pathlib.Path(path), report)
   print(suite.table(found))
 
 
-def _write(path, found, load_before):
+def _write(path, report):
   path.parent.mkdir(parents=True, exist_ok=True)
-  report = {
-    'command': f'python -m benchmarks {" ".join(sys.argv[1:])}'.strip(),
-    'commit': records.commit(),
-    'machine': {**records.machine(), 'load_average_before': load_before},
-    'versions': records.versions(),
-    'records': found,
-  }
+  report['machine']['load_average'] = records.load()  # of the end
   path.write_text(json.dumps(report, indent=1) + '\n')
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tt_compress.models import transformer
+from tt_compress.models import transformer, transformer_config
 from tt_compress.nn import functional, sinusoids
 from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import dense
@@ -26,7 +26,7 @@ TARGETS = np.array([[1, 4, 4, 8], [1, 7, 3, 10]])
 
 def make(dtype=jnp.float32, **options):
   """A small Transformer whose every array, biases and norms too, is random."""
-  config = transformer.TransformerConfig(**{**SMALL, **options})
+  config = transformer_config.TransformerConfig(**{**SMALL, **options})
   model = transformer.Transformer(config, rngs=nnx.Rngs(0), dtype=dtype)
   random = np.random.default_rng(0)
   for _, module in nnx.iter_modules(model):
@@ -202,7 +202,7 @@ def test_a_source_vocabulary_of_its_own_and_a_bias_at_tied_logits():
 
 
 def test_the_bias_of_the_logits_starts_at_zero():
-  config = transformer.TransformerConfig(**SMALL, logits_bias=True)
+  config = transformer_config.TransformerConfig(**SMALL, logits_bias=True)
   model = transformer.Transformer(config, rngs=nnx.Rngs(0))
   np.testing.assert_array_equal(model.logits_bias.get_value(), np.zeros(11))
 

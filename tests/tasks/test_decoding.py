@@ -12,7 +12,7 @@ from jax.extend.core import Literal
 
 from tt_compress import configuration
 from tt_compress.data import corpus
-from tt_compress.models import transformer
+from tt_compress.models import transformer, transformer_config
 from tt_compress.nn import compress, functional, serving
 from tt_compress.tasks import beam, decoding
 
@@ -45,7 +45,7 @@ def fast_compilation():
 
 def make(rules=RULES, dtype=jnp.float32, expand_bytes=None, **model):
   """A decoder of a model, and its arrays."""
-  options = transformer.TransformerConfig(**{**MODEL, **model})
+  options = transformer_config.TransformerConfig(**{**MODEL, **model})
   config = configuration.defaults('test', configuration.parse(''))
   config.evaluation.update(
     batch_size=BATCH, max_ratio=0.0, max_extra=4, expand_bytes=expand_bytes

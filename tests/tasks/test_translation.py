@@ -8,7 +8,7 @@ from flax import nnx
 
 from tt_compress import configuration
 from tt_compress.data import batching, corpus
-from tt_compress.models import transformer
+from tt_compress.models import transformer, transformer_config
 from tt_compress.nn import cross_entropy, embed, functional
 from tt_compress.tasks import translation
 
@@ -45,7 +45,7 @@ def task_and_variables(tmp_path_factory):
   options = dict(config.model)
   del options['name']
   model = transformer.Transformer(
-    transformer.TransformerConfig(**options), rngs=nnx.Rngs(0)
+    transformer_config.TransformerConfig(**options), rngs=nnx.Rngs(0)
   )
   graphdef, params, buffers = functional.split(model)
   task = translation.Translation(config, graphdef, str(folder / 'run'))

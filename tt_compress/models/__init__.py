@@ -4,9 +4,12 @@ An entry of `MODELS` is a pair of the class of a model's options and the class
 of the model.
 """
 
-from tt_compress.models import mlp, transformer
+from tt_compress.models import mlp, transformer, transformer_config
 
 MODELS = {
   'mlp': (mlp.MLPConfig, mlp.MLP),
-  'transformer': (transformer.TransformerConfig, transformer.Transformer),
+  'transformer': (
+    transformer_config.TransformerConfig,
+    transformer.Transformer,
+  ),
 }

@@ -3,219 +3,14 @@
 import copy
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from tt_compress.algebra import partition
-from tt_compress.nn import (
-  attention,
-  cross_entropy,
-  embed,
-  linear,
-  serving,
-  sinusoids,
-)
+from tt_compress.models import transformer_config, transformer_layers
+from tt_compress.nn import cross_entropy, embed, serving, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
-
-ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-  """Sizes and choices of a `Transformer`.
-
-  Attributes:
-    vocab_size: rows of the embeddings and number of logits.
-    source_vocab_size: rows of the source embedding, which is then not shared;
-      None means vocab_size.
-    model_dim: size of the residual stream.
-    ffn_dim: size of the hidden layer of the feed-forward blocks.
-    num_heads: attention heads.
-    num_encoder_layers: layers of the encoder.
-    num_decoder_layers: layers of the decoder.
-    norm: 'post' (norm after each residual sum, no final norms) or 'pre' (norm
-      before each sublayer, one final norm a stack).
-    share_embeddings: one embedding for source and target.
-    tie_logits: logits by the transposed target embedding.
-    logits_bias: a bias of the logits; it starts at zero.
-    activation: 'relu' or 'gelu'.
-    use_bias: biases of the projections and feed-forward layers.
-    dropout: rate after embeddings and sublayers, and inside feed-forward.
-  """
-
-  vocab_size: int
-  source_vocab_size: int | None = None
-  model_dim: int = 512
-  ffn_dim: int = 2048
-  num_heads: int = 8
-  num_encoder_layers: int = 6
-  num_decoder_layers: int = 6
-  norm: str = 'post'
-  share_embeddings: bool = True
-  tie_logits: bool = True
-  logits_bias: bool = False
-  activation: str = 'relu'
-  use_bias: bool = True
-  dropout: float = 0.1
-
-  def __post_init__(self):
-    sizes = [f.name for f in dataclasses.fields(self) if f.type is int]
-    if self.source_vocab_size is not None:
-      sizes.append('source_vocab_size')
-    for name in sizes:
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'model.{name}={getattr(self, name)} must be at least 1'
-        )
-    if self.share_embeddings and self.source_vocab_size is not None:
-      raise ValueError(
-        f'model.source_vocab_size={self.source_vocab_size} needs '
-        'model.share_embeddings=False: one embedding for source and target '
-        f'has model.vocab_size={self.vocab_size} rows'
-      )
-    if self.norm not in ('post', 'pre'):
-      raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
-    if self.activation not in ACTIVATIONS:
-      raise ValueError(
-        f'model.activation={self.activation!r} must be one of '
-        f'{sorted(ACTIVATIONS)}'
-      )
-    if not 0 <= self.dropout <= 0.99:
-      raise ValueError(f'model.dropout={self.dropout} must be in [0, 0.99]')
-    if self.model_dim % 2:
-      raise ValueError(
-        f'model.model_dim={self.model_dim} must be even: half of the position '
-        'features are sines, half cosines'
-      )
-
-
-class FeedForward(nnx.Module):
-  """activation(x U + b) V + c."""
-
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
-    self.config = config
-    std = (2 / (config.model_dim + config.ffn_dim)) ** 0.5
-    self.up = linear.Linear(
-      config.model_dim,
-      config.ffn_dim,
-      use_bias=config.use_bias,
-      std=std,
-      split='cols',
-      rngs=rngs,
-    )
-    self.down = linear.Linear(
-      config.ffn_dim,
-      config.model_dim,
-      use_bias=config.use_bias,
-      std=std,
-      split='rows',
-      rngs=rngs,
-    )
-
-  def __call__(self, x, noise: Noise | None = None):
-    hidden = partition.constrain(self.up(x, noise), -1)
-    hidden = ACTIVATIONS[self.config.activation](hidden)
-    hidden = dropout(hidden, self.config.dropout, noise)
-    return self.down(hidden, noise)
-
-
-class Residual(nnx.Module):
-  """A residual connection with its norm and dropout around a sublayer."""
-
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
-    self.config = config
-    self.norm = nnx.LayerNorm(config.model_dim, rngs=rngs)
-
-  def _normalize(self, x):
-    return self.norm(x.astype(jnp.float32)).astype(x.dtype)
-
-  def __call__(self, x, sublayer, noise: Noise | None = None):
-    if self.config.norm == 'pre':
-      return x + dropout(
-        sublayer(self._normalize(x)), self.config.dropout, noise
-      )
-    return self._normalize(x + dropout(sublayer(x), self.config.dropout, noise))
-
-
-class EncoderLayer(nnx.Module):
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
-    self.attention = attention.Attention(
-      config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
-    )
-    self.attention_residual = Residual(config, rngs)
-    self.ffn = FeedForward(config, rngs)
-    self.ffn_residual = Residual(config, rngs)
-
-  def __call__(self, x, mask, noise=None):
-    x = self.attention_residual(
-      x, lambda y: self.attention(y, y, mask, noise), noise
-    )
-    return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
-
-
-class DecoderLayer(nnx.Module):
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
-    self.self_attention = attention.Attention(
-      config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
-    )
-    self.self_attention_residual = Residual(config, rngs)
-    self.cross_attention = attention.Attention(
-      config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
-    )
-    self.cross_attention_residual = Residual(config, rngs)
-    self.ffn = FeedForward(config, rngs)
-    self.ffn_residual = Residual(config, rngs)
-
-  def __call__(self, x, memory, causal_mask, memory_mask, noise=None):
-    x = self.self_attention_residual(
-      x, lambda y: self.self_attention(y, y, causal_mask, noise), noise
-    )
-    x = self.cross_attention_residual(
-      x, lambda y: self.cross_attention(y, memory, memory_mask, noise), noise
-    )
-    return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
-
-  def step(self, x, cache, memory_keys_values, memory_mask, index):
-    new_cache = None
-
-    def attend_to_past(y):
-      nonlocal new_cache
-      y, new_cache = self.self_attention.step(y, cache, index)
-      return y
-
-    x = self.self_attention_residual(x, attend_to_past)
-    x = self.cross_attention_residual(
-      x,
-      lambda y: self.cross_attention.attend(
-        y, *memory_keys_values, memory_mask
-      ),
-    )
-    return self.ffn_residual(x, self.ffn), new_cache
-
-
-class Stack(nnx.Module):
-  """Layers, and a final norm where the layers are pre-norm."""
-
-  def __init__(self, layer, num_layers, config, rngs):
-    self.layers = nnx.List([layer(config, rngs) for _ in range(num_layers)])
-    self.final_norm = (
-      nnx.LayerNorm(config.model_dim, rngs=rngs)
-      if config.norm == 'pre'
-      else None
-    )
-
-  def normalize(self, x):
-    if self.final_norm is None:
-      return x
-    return self.final_norm(x.astype(jnp.float32)).astype(x.dtype)
-
-  def __call__(self, x, *args):
-    for layer in self.layers:
-      x = layer(x, *args)
-    return self.normalize(x)
 
 
 class Transformer(nnx.Module):
@@ -236,7 +31,11 @@ class Transformer(nnx.Module):
   """
 
   def __init__(
-    self, config: TransformerConfig, *, rngs: nnx.Rngs, dtype=jnp.float32
+    self,
+    config: transformer_config.TransformerConfig,
+    *,
+    rngs: nnx.Rngs,
+    dtype=jnp.float32,
   ):
     self.config = config
     self.dtype = dtype
@@ -249,8 +48,12 @@ class Transformer(nnx.Module):
     else:
       self.source_embed = table(config.source_vocab_size or config.vocab_size)
       self.target_embed = table()
-    self.encoder = Stack(EncoderLayer, config.num_encoder_layers, config, rngs)
-    self.decoder = Stack(DecoderLayer, config.num_decoder_layers, config, rngs)
+    self.encoder = transformer_layers.Stack(
+      transformer_layers.EncoderLayer, config.num_encoder_layers, config, rngs
+    )
+    self.decoder = transformer_layers.Stack(
+      transformer_layers.DecoderLayer, config.num_decoder_layers, config, rngs
+    )
     if not config.tie_logits:
       self.logits = table()
     self.logits_bias = (

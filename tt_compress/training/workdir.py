@@ -209,7 +209,10 @@ def write_text(path: str, text: str) -> None:
 
 
 def git_hash() -> str | None:
-  """The commit of the code, '+' behind it if files have changed since."""
+  """The commit of the code, '+' behind it if files have changed since.
+
+  Those below results/ are no code: what is measured is written there.
+  """
   folder = os.path.dirname(os.path.abspath(__file__))
 
   def git(*arguments):
@@ -221,7 +224,8 @@ def git_hash() -> str | None:
     ).stdout.strip()
 
   try:
-    changed = git('status', '--porcelain', '--untracked-files=no')
+    code = (':(top)', ':(top,exclude)results')
+    changed = git('status', '--porcelain', '--untracked-files=no', '--', *code)
     return git('rev-parse', 'HEAD') + ('+' if changed else '')
   except (OSError, subprocess.CalledProcessError):
     return None
