@@ -36,8 +36,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture
-def fast_compilation(monkeypatch):
-  """Programs that are not timed need not be good ones, nor draw weights."""
+def zero_weights(monkeypatch):
+  """Programs that are not timed need not draw weights, nor eight devices."""
 
   def zeros(config, sharding):
     made = build.blueprint(config)
@@ -47,9 +47,6 @@ def fast_compilation(monkeypatch):
   one = sharding.make_mesh(devices=jax.devices()[:1])
   monkeypatch.setattr(sharding, 'make_mesh', lambda: one)
   monkeypatch.setattr(build, 'initialize', zeros)
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.fixture
@@ -105,14 +102,14 @@ def test_a_batch_holds_words_alone():
     assert ids.min() > corpus.UNK_ID and ids.max() < config.model.vocab_size
 
 
-def test_model(fast_compilation, made_up_times):
+def test_model(zero_weights, made_up_times):
   [found] = model.measure(model.TINY, rounds=1)
   assert (found['kind'], found['ratio'], found['goal']) == ('step', 0.25, 0.85)
   assert len(model.table([found]).splitlines()) == 3
   json.dumps(found)
 
 
-def test_decode(fast_compilation, made_up_times, monkeypatch):
+def test_decode(zero_weights, made_up_times, monkeypatch):
   translated = []
   decode_ids = vocabulary.Vocabulary.decode
 
@@ -133,7 +130,7 @@ def test_decode(fast_compilation, made_up_times, monkeypatch):
   json.dumps(found)
 
 
-def test_memory(fast_compilation):
+def test_memory(zero_weights):
   step, *matrices = memory.measure(memory.TINY, rounds=1)
   assert step['kind'] == 'step'
   assert {record['kind'] for record in matrices} == {'gradient'}
@@ -152,7 +149,7 @@ def test_memory(fast_compilation):
   json.dumps([step, *matrices])
 
 
-def test_dispatch(fast_compilation):
+def test_dispatch(zero_weights):
   first, *others = dispatch.CASES
   [found] = dispatch.measure([first], rounds=1)
   # Three cores or a matrix, and x.
