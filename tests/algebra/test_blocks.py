@@ -125,8 +125,9 @@ def test_rows_by_blocks_are_those_of_the_function(count):
   gradients, y = jax.grad(loss, (1, 2), has_aux=True)(in_blocks, shared, x)
   expected, z = jax.grad(loss, (1, 2), has_aux=True)(rows_of_tanh, shared, x)
   np.testing.assert_allclose(y, z, rtol=1e-6)
+  # Terms of a gradient are up to a hundred.
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
     gradients,
     expected,
   )
