@@ -196,14 +196,15 @@ so that its temporaries say little of an accelerator's."""
 
 def _measured(name, report, suite):
   kind = 'compiled' if suite is devices else 'measured'
-  machine = report['machine']
+  machine, versions = report['machine'], report['versions']
+  used = [f'{k} {versions[k]}' for k in ('jax', 'libtpu') if k in versions]
   return '\n\n'.join(
     (
       f'## results/{name} ({kind})',
       f'`{report["command"]}`, commit {report["commit"]}, '
       f'{machine["cores"]} cores, {machine["processor"]}, load '
-      f'{machine["load_average_before"][0]} before; jax '
-      f'{report["versions"]["jax"]}.',
+      f'{machine["load_average_before"][0]} before; '
+      f'{", ".join(used)}.',
       suite.table(report['records']),
     )
   )

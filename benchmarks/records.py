@@ -1,6 +1,7 @@
 """What every measurement tells: machine, versions, and tables to read."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import resource
@@ -14,11 +15,15 @@ from tt_compress.studies import timing
 from tt_compress.training import build, workdir
 
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
+_COMPILERS = ('libtpu',)  # not everywhere; memory depends on the version
 
 
 def versions() -> dict[str, str]:
   """Versions of Python and of the packages that decide the numbers."""
   found = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  for name in _COMPILERS:
+    if importlib.util.find_spec(name):
+      found[name] = importlib.metadata.version(name)
   return {'python': platform.python_version(), **found}
 
 

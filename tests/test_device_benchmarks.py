@@ -161,11 +161,12 @@ def test_page(monkeypatch):
       'processor': 'one',
       'load_average_before': [0.5, 0.5, 0.5],
     },
-    'versions': {'jax': '0'},
+    'versions': {'jax': '0', 'libtpu': '1'},
     'records': [dense, ours],
   }
   text = paper.page({'bench_devices.json': report})
   assert '## results/bench_devices.json (compiled)' in text
+  assert 'load 0.5 before; jax 0, libtpu 1.' in text
   for words in ('TPU v5e', 'H100', '(predicted)', '| 1,024 |', 'assumed'):
     assert words in text
   for machine in paper.MACHINES:
