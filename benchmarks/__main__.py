@@ -48,13 +48,13 @@ def main(argv):
   path = _OUTPUT.value
   if path is None and not _TINY.value:
     path = f'results/bench_{_SUITE.value}.json'
-  found = report['records']
   for number, case in enumerate(cases, 1):
     logging.info('%d of %d: %s', number, len(cases), case.text)
-    found += suite.measure([case], rounds=_ROUNDS.value or suite.ROUNDS)
+    rounds = _ROUNDS.value or suite.ROUNDS
+    report['records'] += suite.measure([case], rounds=rounds)
     if path is not None:
       _write(pathlib.Path(path), report)
-  print(suite.table(found))
+  print(suite.table(report['records']))
 
 
 def _write(path, report):

@@ -9,6 +9,17 @@ from tt_compress.nn import attention, linear
 from tt_compress.nn.dropout import Noise, dropout
 
 
+def _normalize(norm, x):
+  """norm(x), computed in float32 and returned in the dtype of x."""
+  return norm(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def _attention(config, rngs):
+  return attention.Attention(
+    config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
+  )
+
+
 class FeedForward(nnx.Module):
   """activation(x U + b) V + c."""
 
@@ -50,24 +61,18 @@ class Residual(nnx.Module):
     self.config = config
     self.norm = nnx.LayerNorm(config.model_dim, rngs=rngs)
 
-  def _normalize(self, x):
-    return self.norm(x.astype(jnp.float32)).astype(x.dtype)
-
   def __call__(self, x, sublayer, noise: Noise | None = None):
+    rate = self.config.dropout
     if self.config.norm == 'pre':
-      return x + dropout(
-        sublayer(self._normalize(x)), self.config.dropout, noise
-      )
-    return self._normalize(x + dropout(sublayer(x), self.config.dropout, noise))
+      return x + dropout(sublayer(_normalize(self.norm, x)), rate, noise)
+    return _normalize(self.norm, x + dropout(sublayer(x), rate, noise))
 
 
 class EncoderLayer(nnx.Module):
   def __init__(
     self, config: transformer_config.TransformerConfig, rngs: nnx.Rngs
   ):
-    self.attention = attention.Attention(
-      config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
-    )
+    self.attention = _attention(config, rngs)
     self.attention_residual = Residual(config, rngs)
     self.ffn = FeedForward(config, rngs)
     self.ffn_residual = Residual(config, rngs)
@@ -83,13 +88,9 @@ class DecoderLayer(nnx.Module):
   def __init__(
     self, config: transformer_config.TransformerConfig, rngs: nnx.Rngs
   ):
-    self.self_attention = attention.Attention(
-      config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
-    )
+    self.self_attention = _attention(config, rngs)
     self.self_attention_residual = Residual(config, rngs)
-    self.cross_attention = attention.Attention(
-      config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
-    )
+    self.cross_attention = _attention(config, rngs)
     self.cross_attention_residual = Residual(config, rngs)
     self.ffn = FeedForward(config, rngs)
     self.ffn_residual = Residual(config, rngs)
@@ -135,7 +136,7 @@ class Stack(nnx.Module):
   def normalize(self, x):
     if self.final_norm is None:
       return x
-    return self.final_norm(x.astype(jnp.float32)).astype(x.dtype)
+    return _normalize(self.final_norm, x)
 
   def __call__(self, x, *args):
     for layer in self.layers:
