@@ -8,7 +8,7 @@ import tensorly
 from tensorly import decomposition
 
 from benchmarks import records
-from tt_compress.algebra import layout
+from tt_compress.algebra.fit import host_arrays
 from tt_compress.parameterizations import base
 
 # Of their error, what ours may have more: their factors stay in float64.
@@ -41,7 +41,7 @@ def compare(
 def _train(spec, matrix):
   """TT-SVD of the tensor with one axis of I_k J_k for every core."""
   sizes = zip(spec.row_modes, spec.col_modes, strict=True)
-  tensor = layout.interleave(matrix, spec.row_modes, spec.col_modes)
+  tensor = host_arrays.interleave(matrix, spec.row_modes, spec.col_modes)
   tensor = tensor.reshape([m * n for m, n in sizes])
   cores = decomposition.tensor_train(tensorly.tensor(tensor), spec.tt_rank)
   return tensorly.tt_to_tensor(cores), tensor

@@ -6,8 +6,9 @@ from typing import Any
 from benchmarks import networks, records
 from tt_compress import tasks
 from tt_compress.data import corpus
+from tt_compress.parallel import sharding
 from tt_compress.studies import timing
-from tt_compress.training import build, sharding
+from tt_compress.training import build
 
 _GOALS = {'batch 1': 1.6, 'batch 32': 1.1}
 CASES = networks.cases(_GOALS, vocab_size=8192)

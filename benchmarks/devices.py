@@ -17,7 +17,7 @@ import ml_collections
 
 from benchmarks import networks, records
 from tt_compress import configuration
-from tt_compress.training import device_plan
+from tt_compress.planning import device_plan
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _TRAIN = dict(name='tensor_train', tt_rank=16)

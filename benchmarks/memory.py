@@ -8,7 +8,7 @@ import jax
 
 from benchmarks import layer_cases, layers, networks, records
 from tt_compress import configuration
-from tt_compress.training import compiled as compiler
+from tt_compress.planning import compiled as compiler
 
 _GOAL = 1.0
 _NAMES = ('arguments', 'temporaries', 'outputs')

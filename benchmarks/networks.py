@@ -12,7 +12,8 @@ import numpy as np
 from benchmarks import layer_cases
 from tt_compress import configuration, tasks
 from tt_compress.data import corpus
-from tt_compress.training import build, optimizers, sharding, step
+from tt_compress.parallel import sharding
+from tt_compress.training import build, optimizers, step
 
 _NARROW, _WIDE = (2, 4, 8, 4, 2), (4, 4, 8, 4, 4)
 _FFN = dict(name='tensor_train', tt_rank=2, bias=False)

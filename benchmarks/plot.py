@@ -15,7 +15,7 @@ from typing import Any
 
 from absl import app, flags
 
-from tt_compress.studies import palette, plots, ticks
+from tt_compress.studies.report import palette, plots, ticks
 
 _RESULTS = flags.DEFINE_string(
   'results', 'results', 'Folder of the measurements, and of the plot.'

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from tt_compress.training import compiled as compiler
+from tt_compress.planning import compiled as compiler
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Program:
 
   Attributes:
     call: without arguments.
-    memory: as `training.compiled.memory` tells it.
+    memory: as `planning.compiled.memory` tells it.
   """
 
   call: Callable[[], Any]

@@ -13,7 +13,7 @@ import jax
 
 from benchmarks import networks, programs
 from tt_compress import configuration
-from tt_compress.training import cluster
+from tt_compress.parallel import cluster
 
 _TIMEOUT = 120  # seconds until all processes have come
 

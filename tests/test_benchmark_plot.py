@@ -16,7 +16,7 @@ from benchmarks import (
   plot,
   suites,
 )
-from tt_compress.studies import plots
+from tt_compress.studies.report import plots
 
 
 def record(case, kind, ratio, **more):

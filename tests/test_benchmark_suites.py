@@ -29,8 +29,9 @@ from benchmarks import (
 )
 from tt_compress import configuration, parameterizations
 from tt_compress.data import corpus, vocabulary
+from tt_compress.parallel import sharding
 from tt_compress.studies import timing
-from tt_compress.training import build, sharding
+from tt_compress.training import build
 
 ROOT = pathlib.Path(__file__).parents[1]
 

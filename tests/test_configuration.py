@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from tt_compress import configuration
-from tt_compress.nn import functional
+from tt_compress.nn import modules
 from tt_compress.training import build
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
@@ -57,7 +57,7 @@ def test_arguments_are_part_of_the_name():
 
 
 def sizes(blueprint):
-  return functional.num_params(blueprint.params)
+  return modules.num_params(blueprint.params)
 
 
 @pytest.mark.parametrize('name', NAMES)

@@ -11,7 +11,8 @@ import pytest
 
 from benchmarks import devices, networks, paper, scaling, worker
 from tt_compress import configuration, parameterizations
-from tt_compress.training import build, sharding
+from tt_compress.parallel import sharding
+from tt_compress.training import build
 
 
 def test_devices():

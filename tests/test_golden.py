@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from tt_compress import configuration, parameterizations, rules
-from tt_compress.nn import compress, functional, linear, matrix
+from tt_compress.nn import compress, linear, matrix, modules
 from tt_compress.training import build
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -51,7 +51,7 @@ SKIPPED = {
 
 def split(build_module):
   """Shapes of the trained arrays of what a function builds."""
-  _, params, _ = functional.split(nnx.eval_shape(build_module))
+  _, params, _ = modules.split(nnx.eval_shape(build_module))
   return params
 
 
@@ -59,7 +59,7 @@ def num_params(tree):
   """Of arrays that are shapes alone."""
   leaves = jax.tree.leaves(tree)
   assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
-  return functional.num_params(tree)
+  return modules.num_params(tree)
 
 
 def count_matrix(name, rows, cols, **options):

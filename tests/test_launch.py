@@ -17,7 +17,7 @@ import time
 import pytest
 import yaml
 
-from tt_compress.training import cluster
+from tt_compress.parallel import cluster
 
 ROOT = pathlib.Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch'

@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'tt_compress'
 LAYERS = (
-  ('rules', 'algebra'),
+  ('rules', 'parallel'),
+  ('algebra',),
   ('parameterizations',),
   ('nn',),
   ('models',),
@@ -15,6 +16,7 @@ LAYERS = (
   ('tasks',),
   ('configuration',),
   ('training',),
+  ('planning',),
   ('studies',),
   ('main',),
 )

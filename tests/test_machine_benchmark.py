@@ -9,7 +9,7 @@ import pytest
 from benchmarks import machine, programs
 from tt_compress import configuration
 from tt_compress.algebra import cost
-from tt_compress.training import compiled as compiler
+from tt_compress.planning import compiled as compiler
 
 KNOWN = cost.Machine(7e10, 2e9, 1.5e10, cache=2**23, start=3e-6)
 CALL = 1e-5  # seconds, of Python

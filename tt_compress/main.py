@@ -11,16 +11,11 @@ from ml_collections import config_flags
 
 from tt_compress import configuration
 from tt_compress.data import text
-from tt_compress.studies import plots, report, study, table
-from tt_compress.training import (
-  cluster,
-  device_plan,
-  origin,
-  plan,
-  processes,
-  run,
-  workdir,
-)
+from tt_compress.parallel import cluster, processes
+from tt_compress.planning import device_plan
+from tt_compress.studies import study
+from tt_compress.studies.report import markdown, plots, write
+from tt_compress.training import origin, plan, run, workdir
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
@@ -236,10 +231,10 @@ def _study(this: study.Study) -> None:
   folder = this.config.study.output
 
   def tell(result):
-    paths = report.write({**result, 'command': command}, folder)
+    paths = write.write({**result, 'command': command}, folder)
     logging.info('written: %s', ' '.join(paths))
 
-  print(table.markdown({**this.train(tell), 'command': command}))
+  print(markdown.markdown({**this.train(tell), 'command': command}))
 
 
 def main(argv) -> None:

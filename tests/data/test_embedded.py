@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from tt_compress.data import embedded, grammar, lexicon, words
+from tt_compress.data import embedded
+from tt_compress.data.phrases import grammar, lexicon, words
 
 
 def noun(singular):

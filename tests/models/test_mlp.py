@@ -4,7 +4,7 @@ import pytest
 from flax import nnx
 
 from tt_compress.models import mlp
-from tt_compress.nn import compress, functional
+from tt_compress.nn import compress, modules
 from tt_compress.nn.dropout import Noise
 
 
@@ -30,11 +30,11 @@ def test_logits_are_those_of_the_formula(activation, function):
 
 def test_rules_find_the_layers():
   model = make(sizes=(6, 5, 3))
-  assert list(functional.matrices(model)) == ['layers/0', 'layers/1']
+  assert list(modules.matrices(model)) == ['layers/0', 'layers/1']
   rule = ('layers/0', dict(name='low_rank', rank=1))
   compress.compress(model, (rule,), nnx.Rngs(0))
-  params = functional.split(model)[1]
-  assert functional.num_params(params) == (6 + 5) + 5 + 5 * 3 + 3
+  params = modules.split(model)[1]
+  assert modules.num_params(params) == (6 + 5) + 5 + 5 * 3 + 3
 
 
 def test_logits_are_float32_whatever_the_layers_compute_in():

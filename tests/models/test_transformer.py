@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tt_compress.models import transformer, transformer_config
-from tt_compress.nn import functional, sinusoids
+from tt_compress.models.transformer import transformer, transformer_config
+from tt_compress.nn import modules, sinusoids
 from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import dense
 
@@ -177,9 +177,9 @@ def test_forward_is_the_definition(model):
 
 def test_the_variants_are_what_they_say():
   plain, other = (make(**options) for options in VARIANTS.values())
-  names = set(functional.matrices(plain)) - set(functional.matrices(other))
+  names = set(modules.matrices(plain)) - set(modules.matrices(other))
   assert names == {'embed'}
-  names = set(functional.matrices(other)) - set(functional.matrices(plain))
+  names = set(modules.matrices(other)) - set(modules.matrices(plain))
   assert names == {'source_embed', 'target_embed', 'logits'}
   assert other.encoder.layers[0].ffn.up.bias is None
   assert other.decoder.layers[0].self_attention.query.bias is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tt_compress.nn import compress, embed, functional, linear
+from tt_compress.nn import compress, embed, linear, modules
 from tt_compress.parameterizations import dense
 
 RANK_2 = dict(name='low_rank', rank=2)
@@ -68,11 +68,11 @@ def test_a_shared_module_stays_shared(layer):
     'first/inner = second/0',
     'other',
   ]
-  _, params, _ = functional.split(model)
-  matrices = functional.matrices(model)
+  _, params, _ = modules.split(model)
+  matrices = modules.matrices(model)
   assert len(matrices) == 2
   biases = 12 if layer in (linear.Linear, nnx.Linear) else 0
-  assert functional.num_params(params) == 2 * 2 * (6 + 6) + biases
+  assert modules.num_params(params) == 2 * 2 * (6 + 6) + biases
   compress.expand(model)
   assert model.first.inner is model.second[0]
 
@@ -272,12 +272,12 @@ def test_nothing_is_allocated_abstractly():
     return model
 
   model = nnx.eval_shape(make)
-  _, params, _ = functional.split(model)
+  _, params, _ = modules.split(model)
   leaves = jax.tree.leaves(params)
   assert all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
   assert report.swapped[0].spec.rows == 31_623
   assert report.swapped[0].spec.compression_ratio > 10_000
-  assert functional.num_params(params) < 300_000
+  assert modules.num_params(params) < 300_000
 
 
 def test_expand_computes_the_same_and_is_dense():
@@ -291,7 +291,7 @@ def test_expand_computes_the_same_and_is_dense():
   np.testing.assert_allclose(model(ids), expected, atol=1e-5)
   names = {
     path: type(found.spec).__name__
-    for path, found in functional.matrices(model).items()
+    for path, found in modules.matrices(model).items()
   }
   assert names == dict.fromkeys(
     ('table', 'mlp/layers/0', 'mlp/layers/2'), 'Dense'

@@ -11,7 +11,7 @@ from flax import nnx
 
 from tt_compress import parameterizations
 from tt_compress.algebra import cross_entropy as blocks_of
-from tt_compress.nn import cross_entropy, dropout, embed, functional
+from tt_compress.nn import cross_entropy, dropout, embed, modules
 
 ROWS, COLS = 20, 6
 SHAPE = (3, 5)
@@ -61,11 +61,11 @@ def summed(blocks, table, bias, *others, noise=None):
 
 def differentiate(loss, table, make_noise=lambda: None):
   """The loss, and its gradients by the trained factors, bias and features."""
-  graphdef, params, buffers = functional.split(table)
+  graphdef, params, buffers = modules.split(table)
 
   @jax.jit
   def compute(params, bias, x, *others):
-    model = functional.merge(graphdef, params, buffers)
+    model = modules.merge(graphdef, params, buffers)
     return loss(model, bias, x, *others, noise=make_noise())
 
   found = jax.value_and_grad(compute, (0, 1, 2))(params, *inputs())

@@ -10,7 +10,7 @@ from flax import nnx
 
 from tests.parameterizations import contract, wrappers
 from tt_compress import parameterizations
-from tt_compress.nn import compress, functional, linear
+from tt_compress.nn import compress, linear, modules
 from tt_compress.parameterizations import (
   base,
   pruned,
@@ -269,30 +269,29 @@ def test_a_compressed_model():
   before = model(x)
   compress.compress(model, [('up', rule)], nnx.Rngs(1), fit=True)
   contract.close(model(x), before, 1e-4)
-  graphdef, params, buffers = functional.split(model)
+  graphdef, params, buffers = modules.split(model)
   assert set(params['up']['factors']) == {'base'}
   assert set(buffers['up']['factors']) == {'mask'}
   assert (
-    functional.num_params(params['up'])
-    == model.up.spec.num_params + wrappers.COLS
+    modules.num_params(params['up']) == model.up.spec.num_params + wrappers.COLS
   )
 
   @wrappers.jit
   def update(params, buffers, step):
-    loss = lambda p: jnp.sum(functional.merge(graphdef, p, buffers)(x) ** 2)
+    loss = lambda p: jnp.sum(modules.merge(graphdef, p, buffers)(x) ** 2)
     noise = lambda p: jax.random.normal(jax.random.key(0), p.shape)
     moved = jax.tree.map(
       lambda p, g: p - 0.01 * g + 0.01 * noise(p),
       params,
       jax.grad(loss)(params),
     )
-    model = functional.merge(graphdef, moved, buffers)
-    functional.project(model, step)
-    return functional.split(model)[1:]
+    model = modules.merge(graphdef, moved, buffers)
+    modules.project(model, step)
+    return modules.split(model)[1:]
 
   for step in (1, 2, 3):
     params, buffers = update(params, buffers, jnp.asarray(step))
-  model = functional.merge(graphdef, params, buffers)
+  model = modules.merge(graphdef, params, buffers)
   numbers, _ = model.up.spec.stored_size(model.up.values())
   assert numbers == round(0.5 * model.up.spec.num_params)
   expected = model(x)

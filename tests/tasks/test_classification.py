@@ -6,7 +6,7 @@ import pytest
 
 from tt_compress import configuration, tasks
 from tt_compress.data import images
-from tt_compress.nn import functional
+from tt_compress.nn import modules
 from tt_compress.training import build
 
 
@@ -80,7 +80,7 @@ def test_loss_is_its_definition_without_the_padding(smoothing):
   config = make_config(**settings)
   task = make_task(config)
   variables = known_variables()
-  model = functional.merge(task._graphdef, **variables)
+  model = modules.merge(task._graphdef, **variables)
   batches = task.train_batches(batch_multiple=4)
   batch = batches.batch(batches.steps_per_epoch - 1)
   assert batch['images'].dtype == np.uint8
@@ -95,7 +95,7 @@ def test_loss_is_its_definition_without_the_padding(smoothing):
 
 def test_examples_are_what_the_loss_of_an_epoch_weighs():
   task = make_task(make_config())
-  model = functional.merge(task._graphdef, **known_variables())
+  model = modules.merge(task._graphdef, **known_variables())
   batches = task.train_batches(batch_multiple=3)
   steps = range(batches.steps_per_epoch)
   weights = [task.loss(model, batches.batch(step))[1] for step in steps]
@@ -185,7 +185,7 @@ def test_eight_devices_compute_as_one():
   one, many = (
     task.train_batches(batch_multiple=multiple).batch(3) for multiple in (1, 8)
   )
-  model = functional.merge(task._graphdef, **known_variables())
+  model = modules.merge(task._graphdef, **known_variables())
   whole = task.loss(model, one)
   shards = [
     task.loss(model, {name: many[name][i : i + 1] for name in many})

@@ -8,8 +8,8 @@ from flax import nnx
 
 from tt_compress import configuration
 from tt_compress.data import batching, corpus
-from tt_compress.models import transformer, transformer_config
-from tt_compress.nn import cross_entropy, embed, functional
+from tt_compress.models.transformer import transformer, transformer_config
+from tt_compress.nn import cross_entropy, embed, modules
 from tt_compress.tasks import translation
 
 PAIRS = [
@@ -47,7 +47,7 @@ def task_and_variables(tmp_path_factory):
   model = transformer.Transformer(
     transformer_config.TransformerConfig(**options), rngs=nnx.Rngs(0)
   )
-  graphdef, params, buffers = functional.split(model)
+  graphdef, params, buffers = modules.split(model)
   task = translation.Translation(config, graphdef, str(folder / 'run'))
   return task, {'params': params, 'buffers': buffers}
 
@@ -138,7 +138,7 @@ def test_evaluate(task_and_variables):
   for side, ids in zip(padded, encoded, strict=True):
     for row, pieces in zip(side, ids, strict=True):
       row[: len(pieces) + 1] = [*pieces, corpus.EOS_ID]
-  model = functional.merge(task._graphdef, **variables)
+  model = modules.merge(task._graphdef, **variables)
   batch = {'inputs': padded[0], 'targets': padded[1]}
   total, weight = task.loss(model, batch, smoothing=0.0)
   np.testing.assert_allclose(found['loss'], total / weight, rtol=1e-5)

@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from tt_compress.training import checkpoints, fitting, manifests, optimizers
+from tt_compress.training import optimizers
+from tt_compress.training.checkpoints import checkpoints, manifests, matching
 
 
 def make_state(step=0, rows=4, optimizer=None):
@@ -238,7 +239,7 @@ def test_a_checkpoint_that_does_not_fit_names_the_parameter(
   fill(tmp_path, [1])
   store = open_again(tmp_path)
   target = change(make_state(1), edit)
-  with pytest.raises(fitting.Misfit, match=words):
+  with pytest.raises(matching.Misfit, match=words):
     store.restore(abstract(target))
   assert (tmp_path / '1').is_dir()  # A wrong model is no damage.
   store.close()

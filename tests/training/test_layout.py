@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from tt_compress import configuration
-from tt_compress.training import build, layout, sharding, step
+from tt_compress.parallel import sharding
+from tt_compress.training import build, layout, step
 
 TRAIN = dict(
   name='tensor_train', tt_rank=2, row_modes=(4, 2, 2), col_modes=(4, 2, 4)

@@ -11,8 +11,9 @@ import pytest
 from tests.parameterizations import contract
 from tests.training import tiny
 from tt_compress.algebra import cost
-from tt_compress.nn import functional
-from tt_compress.training import sharding, traffic
+from tt_compress.nn import modules
+from tt_compress.parallel import sharding
+from tt_compress.planning import traffic
 
 
 def relative(first, second):
@@ -116,7 +117,7 @@ def test_of_activations_only_sums_travel(cache):
       strict=True,
     )
   )
-  assert local < functional.num_params(shapes['params'])
+  assert local < modules.num_params(shapes['params'])
   assert data == 4 * (local + 2)
   # Forward once, and backward once for each matrix whose columns are split, in
   # five blocks; and the gradient of what logits are made of.

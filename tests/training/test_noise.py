@@ -10,14 +10,15 @@ import pytest
 from flax import nnx
 
 from tt_compress.models import mlp
-from tt_compress.nn import compress, functional, linear
+from tt_compress.nn import compress, linear, modules
+from tt_compress.parallel import sharding
 from tt_compress.parameterizations import base
-from tt_compress.training import sharding, step
+from tt_compress.training import step
 
 
 def start(model, loss, num_devices, accumulation):
   """The compiled step of SGD, its first state, and the mesh of both."""
-  graphdef, params, buffers = functional.split(model)
+  graphdef, params, buffers = modules.split(model)
   mesh = sharding.make_mesh(devices=jax.devices()[:num_devices])
   optimizer = optax.sgd(0.1)
   update = step.make_step(

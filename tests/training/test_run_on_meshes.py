@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration
-from tt_compress.training import run, sharding, workdir
+from tt_compress.parallel import sharding
+from tt_compress.training import run, workdir
 
 SIZES = (784, 8, 10)
 RULES = (

@@ -12,9 +12,10 @@ from flax import nnx
 
 from tests.training import tiny
 from tt_compress import configuration
-from tt_compress.nn import functional, linear
+from tt_compress.nn import linear, modules
+from tt_compress.parallel import sharding
 from tt_compress.parameterizations import base
-from tt_compress.training import build, sharding, step
+from tt_compress.training import build, step
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_only_factor_sized_sums_travel(accumulation):
   found = tiny.moved(trained.program)
   assert found == pytest.approx(4 * (trained.num_params + 2), abs=16)
   config = configuration.twin(tiny.make_config())
-  dense = functional.num_params(build.blueprint(config).params)
+  dense = modules.num_params(build.blueprint(config).params)
   assert found < 4 * dense / 4
   for operation in tiny.OPERATIONS[1:]:
     assert operation not in trained.program
@@ -100,7 +101,7 @@ def squares(model, batch, noise):
 
 
 def test_large_arrays_travel_alone(monkeypatch):
-  graphdef, params, buffers = functional.split(Regression(nnx.Rngs(0)))
+  graphdef, params, buffers = modules.split(Regression(nnx.Rngs(0)))
   x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
   batch = {'x': x, 'y': x[:, :2], 'positions': np.arange(4, dtype=np.int32)}
   mesh = sharding.make_mesh(devices=jax.devices()[:2])
@@ -118,7 +119,7 @@ def test_large_arrays_travel_alone(monkeypatch):
 
 
 def test_penalty_project_and_buffers():
-  graphdef, params, buffers = functional.split(Regression(nnx.Rngs(0)))
+  graphdef, params, buffers = modules.split(Regression(nnx.Rngs(0)))
   mesh = sharding.make_mesh(devices=jax.devices()[:2])
   # Weight decay would move everything that the optimizer gets to see.
   optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1))

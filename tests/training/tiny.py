@@ -10,8 +10,9 @@ import optax
 
 from tests.parameterizations import contract
 from tt_compress import configuration, tasks
-from tt_compress.nn import functional
-from tt_compress.training import build, layout, sharding, step
+from tt_compress.nn import modules
+from tt_compress.parallel import sharding
+from tt_compress.training import build, layout, step
 
 NUM_STEPS = 10
 OPTIMIZER = optax.sgd(0.5)
@@ -125,8 +126,8 @@ def train(kind='train', data=1, model=1, *, accumulation=1, dropout=0.0):
     np.array(losses),
     jax.device_get(state['params']),
     program.as_text(),
-    functional.num_params(shapes['params']),
-    functional.num_params(parts),
+    modules.num_params(shapes['params']),
+    modules.num_params(parts),
   )
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import partition
+from tt_compress.parallel import partition
 
 # Below it, finding the ids costs what it saves.
 _LEAST = 1024

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import backend, distinct, modes, partition
+from tt_compress.algebra import backend, distinct, modes
+from tt_compress.parallel import partition
 
 Multiply = Callable[[Any, list[jax.Array]], jax.Array]
 

@@ -18,7 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from tt_compress.algebra import cost, partition
+from tt_compress.algebra import cost
+from tt_compress.parallel import partition
 
 # A lookup may build the full matrix only where that is this much cheaper.
 _FULL_LOOKUP_GAIN = 2

@@ -22,7 +22,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, lookups, partition, plans
+from tt_compress.algebra import blocks, lookups, plans
+from tt_compress.parallel import partition
 
 Cores = list[jax.Array]
 

@@ -8,7 +8,8 @@ phrases that were seen does not do.
 import functools
 import random
 
-from tt_compress.data import corpus, grammar, lexicon, words
+from tt_compress.data import corpus
+from tt_compress.data.phrases import grammar, lexicon, words
 
 _LENGTHS = range(4, 17)  # German words
 _ATTEMPTS = 400  # draws allowed for each sentence asked for

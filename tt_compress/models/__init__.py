@@ -4,7 +4,8 @@ An entry of `MODELS` is a pair of the class of a model's options and the class
 of the model.
 """
 
-from tt_compress.models import mlp, transformer, transformer_config
+from tt_compress.models import mlp
+from tt_compress.models.transformer import transformer, transformer_config
 
 MODELS = {
   'mlp': (mlp.MLPConfig, mlp.MLP),

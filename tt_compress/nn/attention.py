@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
-from tt_compress.algebra import partition
 from tt_compress.nn import linear
+from tt_compress.parallel import partition
 
 
 class Attention(nnx.Module):

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tt_compress.algebra import cross_entropy, partition
+from tt_compress.algebra import cross_entropy
 from tt_compress.nn import embed, matrix
 from tt_compress.nn.dropout import Noise
+from tt_compress.parallel import partition
 
 BLOCKS = (None, 'all', 'rows')
 

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from tt_compress.algebra import partition
 from tt_compress.nn import matrix
 from tt_compress.nn.dropout import Noise
+from tt_compress.parallel import partition
 from tt_compress.parameterizations import base, dense
 
 

@@ -3,8 +3,8 @@
 import jax
 from flax import nnx
 
-from tt_compress.algebra import partition
 from tt_compress.nn.dropout import Noise
+from tt_compress.parallel import partition
 from tt_compress.parameterizations import base
 
 

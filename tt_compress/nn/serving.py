@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tt_compress.nn import compress, functional, linear
+from tt_compress.nn import compress, linear, modules
 
 
 def prepare(
@@ -25,10 +25,10 @@ def prepare(
     tokens: rows of x in a call.
     memory: bytes that the dense matrices may take; None sets no bound.
   """
-  for module in functional.matrices(model).values():
+  for module in modules.matrices(model).values():
     module.become(*module.spec.bare(module.values()))
   compress.expand(model, tokens=tokens, memory=memory)
-  for module in functional.matrices(model).values():
+  for module in modules.matrices(model).values():
     if isinstance(module, linear.Linear):
       module.prepare(tokens, dtype)
 
@@ -52,7 +52,7 @@ class Form:
 
   def merge(self, arrays: list[jax.Array]) -> nnx.Module:
     """The model with the arrays that came with the form."""
-    return functional.merge(self.graphdef, *self.treedef.unflatten(arrays))
+    return modules.merge(self.graphdef, *self.treedef.unflatten(arrays))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Server:
     return form, [next(new) if k is None else leaves[k] for k in places]
 
   def _changed(self, variables, tokens):
-    model = functional.merge(self._graphdef, **variables)
+    model = modules.merge(self._graphdef, **variables)
     self._change(model, tokens)
-    graphdef, *parts = functional.split(model)
+    graphdef, *parts = modules.split(model)
     arrays, treedef = jax.tree.flatten(parts)
     # Arrays as they were are no results: those would be copies, or keep alive
     # what they were made of.

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 
-from tt_compress.algebra import blocks, partition
+from tt_compress.algebra import blocks
+from tt_compress.parallel import partition
 
 Factors = Mapping[str, Any]
 

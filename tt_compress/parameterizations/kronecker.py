@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import cp_als, plans, splits, trains
+from tt_compress.algebra import plans, splits, trains
+from tt_compress.algebra.fit import cp_als
 from tt_compress.parameterizations import base
 
 

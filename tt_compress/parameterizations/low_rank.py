@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import blocks, distinct, svd, threads
+from tt_compress.algebra import blocks, distinct
+from tt_compress.algebra.fit import svd, threads
 from tt_compress.parameterizations import base
 
 

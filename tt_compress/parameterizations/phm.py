@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import cp_als, modes, trains
+from tt_compress.algebra import modes, trains
+from tt_compress.algebra.fit import cp_als
 from tt_compress.parameterizations import base
 
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import ring_als, rings
+from tt_compress.algebra import rings
+from tt_compress.algebra.fit import ring_als
 from tt_compress.parameterizations import base, reshaped
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import modes, plans, trains, tt_svd
+from tt_compress.algebra import modes, plans, trains
+from tt_compress.algebra.fit import tt_svd
 from tt_compress.parameterizations import base, reshaped
 
 # Rows of x that modes are chosen for.

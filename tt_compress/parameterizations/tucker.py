@@ -7,7 +7,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import hooi, trains
+from tt_compress.algebra import trains
+from tt_compress.algebra.fit import hooi
 from tt_compress.parameterizations import base, reshaped
 
 

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, lookups, modes, tree_fit, trees
+from tt_compress.algebra import blocks, lookups, modes, trees
+from tt_compress.algebra.fit import tree_fit
 from tt_compress.parameterizations import base
 
 

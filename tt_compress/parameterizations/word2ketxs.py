@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from tt_compress.algebra import blocks, cp_als, lookups, modes, trains, trees
+from tt_compress.algebra import blocks, lookups, modes, trains, trees
+from tt_compress.algebra.fit import cp_als
 from tt_compress.parameterizations import base
 
 # Of the optimizer that fits products with norms.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import jax
 
-from tt_compress.nn import functional
+from tt_compress.nn import modules
 from tt_compress.studies import timing
 from tt_compress.training import build, run
 
@@ -63,7 +63,7 @@ def _calls(made: run.Run) -> dict:
 
   @jax.jit
   def loss(variables, batch):
-    model = functional.merge(made.blueprint.graphdef, **variables)
+    model = modules.merge(made.blueprint.graphdef, **variables)
     with build.machine(made.config):
       return made.task.loss(model, batch)
 

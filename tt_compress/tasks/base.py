@@ -26,7 +26,7 @@ class Task:
 
   Args:
     config: the run's configuration.
-    graphdef: the graph of its model, as `nn.functional.split` returns it.
+    graphdef: the graph of its model, as `nn.modules.split` returns it.
     workdir: folder of the run; None where nothing is kept.
   """
 

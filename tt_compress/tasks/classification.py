@@ -10,8 +10,9 @@ from ml_collections import config_dict
 
 from tt_compress.algebra import cross_entropy
 from tt_compress.data import batching, examples, images
-from tt_compress.nn import functional
-from tt_compress.tasks import base, losses, spread
+from tt_compress.nn import modules
+from tt_compress.parallel import evaluation
+from tt_compress.tasks import base, losses
 
 
 class Classification(base.Task):
@@ -41,7 +42,7 @@ class Classification(base.Task):
         f'task=classification needs a model of features, such as mlp; '
         f'model.name={config.model.name!r}'
       )
-    self._sums = spread.over_devices(self._batch_sums)
+    self._sums = evaluation.over_devices(self._batch_sums)
 
   @classmethod
   def defaults(cls):
@@ -150,7 +151,7 @@ class Classification(base.Task):
 
   def _batch_sums(self, variables, batch):
     """Sums over a batch, each [1]: cross-entropy, right answers, images."""
-    model = functional.merge(self._graphdef, **variables)
+    model = modules.merge(self._graphdef, **variables)
     logits = self.logits(model, batch['images'])
     labels, weights = batch['labels'], batch['weights']
     found = cross_entropy.of_logits(logits, labels, 0.0)

@@ -12,16 +12,11 @@ from absl import logging
 from flax import nnx
 
 from tt_compress.data import batching, corpus, filters, sources, vocabulary
-from tt_compress.nn import functional
-from tt_compress.tasks import (
-  base,
-  baseline,
-  bleu,
-  decoding,
-  losses,
-  spread,
-  translation_settings,
-)
+from tt_compress.nn import modules
+from tt_compress.parallel import evaluation
+from tt_compress.tasks import base, losses, translation_settings
+from tt_compress.tasks.decoding import decoder
+from tt_compress.tasks.scores import bleu, nearest_sentence
 
 CACHE = os.path.join(
   os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
@@ -79,8 +74,8 @@ class Translation(base.Task):
         f'model.vocab_size={vocab_size}, but translation has one vocabulary '
         'for both languages; leave out model.source_vocab_size'
       )
-    self._loss = spread.over_devices(self._batch_loss)
-    self._decoder = decoding.Decoder(graphdef, config.evaluation)
+    self._loss = evaluation.over_devices(self._batch_loss)
+    self._decoder = decoder.Decoder(graphdef, config.evaluation)
 
   @classmethod
   def batch_rows(cls, config) -> int:
@@ -238,7 +233,7 @@ class Translation(base.Task):
     return total, jnp.sum(weights)
 
   def _batch_loss(self, variables, batch):
-    model = functional.merge(self._graphdef, **variables)
+    model = modules.merge(self._graphdef, **variables)
     sums = self.loss(model, batch, smoothing=0.0)
     return tuple(jnp.reshape(x, 1) for x in sums)
 
@@ -362,7 +357,7 @@ class Translation(base.Task):
     if not self._config.evaluation.baseline:
       return {}
     train, pairs = self.pairs('train'), self.pairs('test')
-    nearest = baseline.nearest_translations(
+    nearest = nearest_sentence.nearest_translations(
       train.source, train.target, pairs.source
     )
     score = bleu.corpus_bleu(nearest, pairs.target).score

@@ -50,7 +50,7 @@ def defaults() -> dict:
       metric='bleu',
       # Beside the model, score the nearest training sentence's translation.
       baseline=False,
-      # Score also as the "Compressed Transformer" slides did, see tasks.bleu.
+      # Score also as the "Compressed Transformer" slides did, see scores.bleu.
       nltk_bleu=False,
       num_samples=3,
     ),

@@ -13,7 +13,7 @@ from flax import nnx
 
 from tt_compress import models
 from tt_compress.algebra import backend, cost
-from tt_compress.nn import compress, embed, functional
+from tt_compress.nn import compress, embed, modules
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -117,13 +117,13 @@ def blueprint(config) -> Blueprint:
     return model
 
   model = nnx.eval_shape(abstract)
-  modules = functional.matrices(model)
-  specs = {path: module.spec for path, module in modules.items()}
+  matrices = modules.matrices(model)
+  specs = {path: module.spec for path, module in matrices.items()}
   tables = frozenset(
-    path for path, module in modules.items() if isinstance(module, embed.Embed)
+    path for path, module in matrices.items() if isinstance(module, embed.Embed)
   )
-  partitions = functional.partitions(model)
-  return Blueprint(*functional.split(model), report, specs, tables, partitions)
+  partitions = modules.partitions(model)
+  return Blueprint(*modules.split(model), report, specs, tables, partitions)
 
 
 def initialize(config, shardings) -> dict:
@@ -141,7 +141,7 @@ def initializer(config, shardings) -> jax.stages.Wrapped:
 
   def init(key):
     model, _ = build(config, nnx.Rngs(key))
-    _, params, buffers = functional.split(model)
+    _, params, buffers = modules.split(model)
     return {'params': params, 'buffers': buffers}
 
   return jax.jit(init, out_shardings=shardings)

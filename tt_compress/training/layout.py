@@ -9,7 +9,8 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tt_compress import rules
-from tt_compress.training import build, sharding
+from tt_compress.parallel import sharding
+from tt_compress.training import build
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import configuration, tasks
-from tt_compress.nn import compress, functional
-from tt_compress.training import build, fitting, plan, workdir
+from tt_compress.nn import compress, modules
+from tt_compress.training import build, plan, workdir
+from tt_compress.training.checkpoints import matching
 
 FILE = 'fit.json'
 
@@ -62,7 +63,7 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
     ||W - fitted|| / ||W||.
 
   Raises:
-    fitting.Misfit: the models differ beside their compression; names the
+    matching.Misfit: the models differ beside their compression; names the
       array and both shapes.
     ValueError: rules that do not fit.
   """
@@ -71,17 +72,17 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
   blueprint = build.blueprint(plain)
   wanted = {'params': blueprint.params, 'buffers': blueprint.buffers}
   expanded = _with_biases(_expand(source, variables), wanted)
-  fitting.check(
+  matching.check(
     expanded,
     wanted,
     config.init_from,
     advice='its model must be this one but for the rules of compression',
   )
-  model = functional.merge(blueprint.graphdef, **expanded)
+  model = modules.merge(blueprint.graphdef, **expanded)
   report = compress.compress(
     model, config.compress, nnx.Rngs(config.seed), fit=True
   )
-  _, params, buffers = functional.split(model)
+  _, params, buffers = modules.split(model)
   rows = [
     {**plan.row(swap.path, swap.spec), 'error': float(swap.error)}
     for swap in report.swapped
@@ -91,9 +92,9 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
 
 def _expand(source, variables):
   """The arrays of the dense model that a trained one stands for."""
-  model = functional.merge(build.blueprint(source).graphdef, **variables)
+  model = modules.merge(build.blueprint(source).graphdef, **variables)
   compress.expand(model)
-  _, params, buffers = functional.split(model)
+  _, params, buffers = modules.split(model)
   return {'params': params, 'buffers': buffers}
 
 

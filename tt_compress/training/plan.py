@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from tt_compress import configuration, parameterizations, tasks
 from tt_compress.algebra import cost, plans
-from tt_compress.nn import functional
+from tt_compress.nn import modules
 from tt_compress.training import build
 
 _PARAM_BITS = 32  # of a parameter, whatever the activations have
@@ -102,7 +102,7 @@ def make(config) -> dict:
   blueprint = build.blueprint(config)
   twin = configuration.twin(config)
   total, dense_total = (
-    functional.num_params(model.params)
+    modules.num_params(model.params)
     for model in (blueprint, build.blueprint(twin))
   )
   tokens = tasks.TASKS[config.task].batch_rows(config)
@@ -188,10 +188,10 @@ def measure_stored(graphdef, variables: dict, dense_num_params: int) -> dict:
   """What a file holds of a trained model, against its dense twin.
 
   Returns:
-    That of `functional.stored_size`, and 'ratio' and 'bits_ratio', the dense
+    That of `modules.stored_size`, and 'ratio' and 'bits_ratio', the dense
     numbers and bits over those stored.
   """
-  size = functional.stored_size(functional.merge(graphdef, **variables))
+  size = modules.stored_size(modules.merge(graphdef, **variables))
   return {
     **size,
     'ratio': dense_num_params / size['numbers'],

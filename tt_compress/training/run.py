@@ -11,20 +11,19 @@ import numpy as np
 from absl import logging
 
 from tt_compress import configuration, tasks
+from tt_compress.parallel import processes, sharding
 from tt_compress.training import (
   build,
-  checkpoints,
   description,
   layout,
   metrics,
   optimizers,
   origin,
   plan,
-  processes,
-  sharding,
   step,
 )
 from tt_compress.training import workdir as folder
+from tt_compress.training.checkpoints import checkpoints
 
 
 class Run:

@@ -10,9 +10,9 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from tt_compress.nn import functional, matrix
+from tt_compress.nn import matrix, modules
 from tt_compress.nn.dropout import Noise
-from tt_compress.training import sharding
+from tt_compress.parallel import sharding
 
 # Numbers of an array that is worth a copy to send it with others.
 _SMALL = 2**16
@@ -102,7 +102,7 @@ def make_gradients(
 
   def local(params, buffers, batch, key):
     def sums(params, part):
-      model = functional.merge(graphdef, params, buffers)
+      model = modules.merge(graphdef, params, buffers)
       return loss(model, part, Noise(key, part['positions']))
 
     gradient = jax.value_and_grad(sums, has_aux=True)
@@ -160,8 +160,8 @@ def make_step(
   )
 
   def penalty(params, buffers):
-    model = functional.merge(graphdef, params, buffers)
-    total = jnp.asarray(functional.penalty(model), jnp.float32)
+    model = modules.merge(graphdef, params, buffers)
+    total = jnp.asarray(modules.penalty(model), jnp.float32)
     return total / float(num_examples)
 
   def update(state, batch):
@@ -171,12 +171,12 @@ def make_step(
     extra, extra_grads = jax.value_and_grad(penalty)(params, buffers)
     grads = jax.tree.map(jnp.add, grads, extra_grads)
     changes, opt_state = optimizer.update(grads, state['opt_state'], params)
-    model = functional.merge(
+    model = modules.merge(
       graphdef, optax.apply_updates(params, changes), buffers
     )
     step = state['step'] + 1
-    functional.project(model, step)
-    _, params, buffers = functional.split(model)
+    modules.project(model, step)
+    _, params, buffers = modules.split(model)
     metrics = {
       'loss': mean + extra,
       'grad_norm': optax.tree.norm(grads),

@@ -13,7 +13,8 @@ import uuid
 import jax
 
 from tt_compress import configuration, tasks
-from tt_compress.training import metrics, processes
+from tt_compress.parallel import processes
+from tt_compress.training import metrics
 
 CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'

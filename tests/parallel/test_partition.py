@@ -1,0 +1,67 @@
+"""What is split on a mesh, and that nothing is without one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from tests.parameterizations import contract
+from tt_compress.algebra import plans
+from tt_compress.parallel import partition
+
+SHAPES = (1, 4, 4, 16), (16, 4, 4, 16), (16, 4, 4, 1)
+
+
+def on_mesh(function, x):
+  """The compiled function inside of a `jax.shard_map` over the data."""
+  mesh = jax.make_mesh(
+    (2, 4), ('data', 'model'), axis_types=2 * (AxisType.Auto,)
+  )
+  data = PartitionSpec('data')
+  sharded = jax.shard_map(
+    function, mesh=mesh, in_specs=data, out_specs=data, axis_names={'data'}
+  )
+  return jax.jit(sharded).lower(x).compile(contract.COMPILER)
+
+
+@pytest.mark.parametrize('size, local', [(8, 2), (6, 6)])
+def test_an_axis_that_can_be_is_split(size, local):
+  x = np.ones((4, size, 3), np.float32)
+  sines = lambda x: jnp.sin(partition.constrain(x, -2))
+  program = on_mesh(sines, x)
+  np.testing.assert_allclose(program(x), np.sin(x), rtol=1e-6)
+  assert f'f32[2,{local},3]' in program.as_text()
+  assert (f'f32[2,{size},3]' in program.as_text()) == (local == size)
+
+
+def test_sides_without_a_mesh_are_none():
+  assert partition.size() == 1
+  with partition.along('rows'):
+    assert partition.side() is None
+    assert partition.constrain(1.0, 0) == 1.0
+
+
+def test_plans_of_sides():
+  found = {}
+
+  def record(x):
+    assert partition.size() == 4
+    for side in ('rows', 'cols'):
+      with partition.along(side):
+        found[side] = plans.ways(SHAPES, 4096)
+    found[None] = plans.ways(SHAPES, 4096)
+    found['lookup'] = plans.for_rows(SHAPES, 4096)
+    return x
+
+  on_mesh(record, np.ones((4, 2), np.float32))
+  assert set(found[None]) == set(plans.ways(SHAPES, 4096))
+  # Slices of the first core alone are what devices exchange.
+  assert found['lookup'].groups[0] == (0, 1)
+  assert plans.for_rows(SHAPES, 4096).groups == ((0, 3),)
+  for side in ('rows', 'cols'):
+    walks = [plan for plan in found[side] if len(plan.groups) > 1]
+    assert {plan.from_left for plan in walks} == {side == 'cols'}
+    whole = [plan for plan in found[side] if len(plan.groups) == 1]
+    assert {plan.blocks for plan in whole} == {1}
+    assert set(found[side]) < set(found[None])

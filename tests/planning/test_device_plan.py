@@ -1,0 +1,140 @@
+"""What a step takes on many devices, against states of known size."""
+
+import importlib.util
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tt_compress import configuration
+from tt_compress.algebra import backend, cost
+from tt_compress.planning import compiled, device_plan
+from tt_compress.training import build
+
+TRAIN = dict(name='tensor_train', tt_rank=2, num_modes=2)
+
+
+def make_config(*rules, **settings):
+  config = configuration.defaults('test', configuration.parse(''))
+  config.data.update(bucket_lengths=(4, 8), batch_tokens=160)
+  config.model.update(
+    vocab_size=64,
+    model_dim=32,
+    ffn_dim=64,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    tie_logits=False,
+  )
+  config.dense = dict(tie_logits=True)
+  config.compress = rules
+  config.update_from_flattened_dict(settings)
+  return config
+
+
+def make_classifier():
+  """A run whose step compiles in a moment."""
+  config = configuration.defaults(
+    'classifier', configuration.parse(''), model='mlp', task='classification'
+  )
+  config.data.batch_size = 20
+  config.model.sizes = (784, 64, 10)
+  config.compress = (('layers/0', TRAIN),)
+  return config
+
+
+def num_bytes(tree):
+  sizes = jax.tree.map(lambda a: math.prod(a.shape) * a.dtype.itemsize, tree)
+  return sum(jax.tree.leaves(sizes))
+
+
+@pytest.mark.parametrize(
+  'rules, accumulation, rows', [((), 1, 24), ((('.*', TRAIN),), 4, 32)]
+)
+def test_eight_devices_exchange_their_gradients(rules, accumulation, rows):
+  config = make_config(*rules, accumulation=accumulation)
+  found = compiled.measure(config, jax.devices())
+  params = build.blueprint(config).params
+  size = num_bytes(params)
+  assert found['num_params'] == found['device_params'] == size / 4
+  # Gradients once a step, the sum of the losses, and of their weights.
+  assert found['data_bytes'] == size + 8
+  assert found['traffic'] == {'data': size + 8}
+  assert found['mesh'] == {'data': 8, 'model': 1}
+  assert (found['backend'], found['dtype']) == ('cpu', 'float32')
+  # Parameters, two moments, two counters, and a share of the sentences; twenty
+  # of them, until they divide.
+  assert found['batch']['inputs'] == [rows, 8]
+  assert found['padding'] == rows - 20
+  batch = 4 * (8 + 8 + 1) * rows / 8
+  assert found['memory']['arguments'] == pytest.approx(3 * size + batch, abs=16)
+  assert found['memory']['temporaries'] > size
+  assert found['memory']['outputs'] < 4000  # the state is updated in place
+
+
+def test_layers_on_two_devices():
+  rules = (('embed|logits', TRAIN), ('.*/ffn/.*', TRAIN))
+  config = make_config(*rules, **{'mesh.model': 2})
+  found = compiled.measure(config, jax.devices())
+  assert found['mesh'] == {'data': 4, 'model': 2}
+  assert found['device_params'] < found['num_params']
+  assert set(found['traffic']) <= {'data', 'model', 'data+model'}
+  assert found['traffic']['model'] > 0
+  state = 3 * 4 * found['device_params']
+  assert found['memory']['arguments'] < state + 2000
+
+
+def test_a_plan_in_another_process():
+  found = device_plan.make(make_classifier(), '16')
+  assert [each['name'] for each in found] == ['classifier-dense', 'classifier']
+  for each in found:
+    assert each['mesh'] == {'data': 16, 'model': 1}
+    assert each['batch']['images'] == [32, 784]
+    assert each['data_bytes'] == 4 * (each['num_params'] + 2)
+  told = device_plan.table(found)
+  assert 'a step on data 16, model 1, compiled for cpu in float32' in told
+  assert 'batches of 32 x 784, 12 rows of it padding' in told
+  for each in found:
+    assert f'{each["data_bytes"]:,}' in told
+
+
+def test_a_step_that_does_not_compile():
+  config = make_classifier()
+  config.compress = ()
+  config.mesh.model = 3
+  with pytest.raises(
+    RuntimeError, match='classifier-dense .* --devices=8: .*3'
+  ):
+    device_plan.make(config, '8')
+
+
+@pytest.mark.parametrize('devices', ['0', '257', '-1', '8x8', 'v5e', 'eight'])
+def test_devices_that_nothing_is_compiled_for(devices):
+  with pytest.raises(ValueError, match=f"--devices='{devices}' must be .* 256"):
+    device_plan.check(devices)
+
+
+def test_a_topology_needs_libtpu(monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(ImportError, match='pip install libtpu'):
+    device_plan.check('v5e:8x8')
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed'
+)
+def test_a_topology_that_is_not_there():
+  dense, ours = device_plan.make(make_classifier(), 'v5e:2x2')
+  for each in (dense, ours):
+    assert each['mesh'] == {'data': 4, 'model': 1}
+    assert (each['backend'], each['dtype']) == ('TPU v5 lite', 'bfloat16')
+    assert each['data_bytes'] == 4 * (each['num_params'] + 2)
+
+
+def test_what_is_traced_for_other_devices():
+  assert build.activation_dtype('auto') == jnp.float32
+  with backend.use('tpu'):
+    assert build.activation_dtype('auto') == jnp.bfloat16
+    assert cost.machine() is cost.MACHINES['tpu']
+  assert cost.machine() is cost.MACHINES['cpu']

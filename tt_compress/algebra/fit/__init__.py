@@ -1,0 +1,1 @@
+"""On the host, in NumPy: fitting factors to a matrix."""

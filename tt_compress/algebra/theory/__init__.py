@@ -1,0 +1,1 @@
+"""Constructions of theorems, imported by tests and notebooks only."""

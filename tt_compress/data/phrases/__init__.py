@@ -1,0 +1,1 @@
+"""A toy language: words, lexicon and grammar."""

@@ -1,0 +1,139 @@
+"""Layers of the encoder-decoder Transformer, and stacks of them."""
+
+import jax.numpy as jnp
+from flax import nnx
+
+from tt_compress.models.transformer.transformer_config import (
+  ACTIVATIONS,
+  TransformerConfig,
+)
+from tt_compress.nn import attention, linear
+from tt_compress.nn.dropout import Noise, dropout
+from tt_compress.parallel import partition
+
+
+def _normalize(norm, x):
+  """norm(x), computed in float32 and returned in the dtype of x."""
+  return norm(x.astype(jnp.float32)).astype(x.dtype)
+
+
+def _attention(config, rngs):
+  return attention.Attention(
+    config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
+  )
+
+
+class FeedForward(nnx.Module):
+  """activation(x U + b) V + c."""
+
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    self.config = config
+    std = (2 / (config.model_dim + config.ffn_dim)) ** 0.5
+    self.up = linear.Linear(
+      config.model_dim,
+      config.ffn_dim,
+      use_bias=config.use_bias,
+      std=std,
+      split='cols',
+      rngs=rngs,
+    )
+    self.down = linear.Linear(
+      config.ffn_dim,
+      config.model_dim,
+      use_bias=config.use_bias,
+      std=std,
+      split='rows',
+      rngs=rngs,
+    )
+
+  def __call__(self, x, noise: Noise | None = None):
+    hidden = partition.constrain(self.up(x, noise), -1)
+    hidden = ACTIVATIONS[self.config.activation](hidden)
+    hidden = dropout(hidden, self.config.dropout, noise)
+    return self.down(hidden, noise)
+
+
+class Residual(nnx.Module):
+  """A residual connection with its norm and dropout around a sublayer."""
+
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    self.config = config
+    self.norm = nnx.LayerNorm(config.model_dim, rngs=rngs)
+
+  def __call__(self, x, sublayer, noise: Noise | None = None):
+    rate = self.config.dropout
+    if self.config.norm == 'pre':
+      return x + dropout(sublayer(_normalize(self.norm, x)), rate, noise)
+    return _normalize(self.norm, x + dropout(sublayer(x), rate, noise))
+
+
+class EncoderLayer(nnx.Module):
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    self.attention = _attention(config, rngs)
+    self.attention_residual = Residual(config, rngs)
+    self.ffn = FeedForward(config, rngs)
+    self.ffn_residual = Residual(config, rngs)
+
+  def __call__(self, x, mask, noise=None):
+    x = self.attention_residual(
+      x, lambda y: self.attention(y, y, mask, noise), noise
+    )
+    return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
+
+
+class DecoderLayer(nnx.Module):
+  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+    self.self_attention = _attention(config, rngs)
+    self.self_attention_residual = Residual(config, rngs)
+    self.cross_attention = _attention(config, rngs)
+    self.cross_attention_residual = Residual(config, rngs)
+    self.ffn = FeedForward(config, rngs)
+    self.ffn_residual = Residual(config, rngs)
+
+  def __call__(self, x, memory, causal_mask, memory_mask, noise=None):
+    x = self.self_attention_residual(
+      x, lambda y: self.self_attention(y, y, causal_mask, noise), noise
+    )
+    x = self.cross_attention_residual(
+      x, lambda y: self.cross_attention(y, memory, memory_mask, noise), noise
+    )
+    return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
+
+  def step(self, x, cache, memory_keys_values, memory_mask, index):
+    new_cache = None
+
+    def attend_to_past(y):
+      nonlocal new_cache
+      y, new_cache = self.self_attention.step(y, cache, index)
+      return y
+
+    x = self.self_attention_residual(x, attend_to_past)
+    x = self.cross_attention_residual(
+      x,
+      lambda y: self.cross_attention.attend(
+        y, *memory_keys_values, memory_mask
+      ),
+    )
+    return self.ffn_residual(x, self.ffn), new_cache
+
+
+class Stack(nnx.Module):
+  """Layers, and a final norm where the layers are pre-norm."""
+
+  def __init__(self, layer, num_layers, config, rngs):
+    self.layers = nnx.List([layer(config, rngs) for _ in range(num_layers)])
+    self.final_norm = (
+      nnx.LayerNorm(config.model_dim, rngs=rngs)
+      if config.norm == 'pre'
+      else None
+    )
+
+  def normalize(self, x):
+    if self.final_norm is None:
+      return x
+    return _normalize(self.final_norm, x)
+
+  def __call__(self, x, *args):
+    for layer in self.layers:
+      x = layer(x, *args)
+    return self.normalize(x)

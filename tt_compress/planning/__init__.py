@@ -1,0 +1,1 @@
+"""Sizes, device plans and what compiled programs exchange."""

@@ -1,0 +1,125 @@
+"""The training step, compiled from shapes: its memory and its traffic.
+
+  python -m tt_compress.planning.compiled 8 < config.json
+  python -m tt_compress.planning.compiled v5e:8x8 < config.json
+
+Reads a configuration and writes what `measure` returns, as JSON. Devices that
+are not there are settled when JAX starts, so `device_plan` runs this in a
+process of its own.
+"""
+
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from tt_compress import configuration, tasks
+from tt_compress.algebra import backend
+from tt_compress.nn import modules
+from tt_compress.parallel import sharding
+from tt_compress.planning import traffic
+from tt_compress.training import build, layout, optimizers, step
+
+
+def devices(name: str) -> Sequence[jax.Device]:
+  """The devices of this process, or of a topology that is compiled for.
+
+  Args:
+    name: a number, or a topology such as 'v5e:8x8'.
+  """
+  if name.isdecimal():
+    return jax.devices()[: int(name)]
+  return topologies.get_topology_desc(name, 'tpu').devices
+
+
+def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
+  """Compiles the step of a run for some devices; allocates nothing.
+
+  Returns:
+    'name', 'backend' and 'dtype' it is compiled for, 'mesh', 'batch' (shapes),
+    'padding', rows of it that are there because they have to divide,
+    'num_params', 'device_params', those on each device, 'memory' of a device in
+    bytes, see `memory`, 'traffic', bytes that a device exchanges in a step, by
+    axes, 'data_bytes', all along the axis 'data', and 'seconds' of the
+    compiler.
+  """
+  mesh = sharding.make_mesh(**config.get('mesh', {}), devices=devices)
+  with backend.use(devices[0].platform), build.machine(config):
+    lowered, facts = _lower(config, mesh)
+    dtype = build.activation_dtype(config.dtype)
+  start = time.monotonic()
+  compiled = lowered.compile()
+  found = traffic.transfers(compiled.as_text(), mesh)
+  return {
+    'name': config.name,
+    'backend': devices[0].device_kind,
+    'dtype': jax.numpy.dtype(dtype).name,
+    'mesh': dict(mesh.shape),
+    **facts,
+    'memory': memory(compiled),
+    'traffic': traffic.by_axes(found),
+    'data_bytes': traffic.total(found, sharding.DATA),
+    'seconds': round(time.monotonic() - start, 1),
+  }
+
+
+def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
+  """Bytes of 'arguments', 'temporaries' and 'outputs' of their own."""
+  found = compiled.memory_analysis()
+  return {
+    'arguments': found.argument_size_in_bytes,
+    'temporaries': found.temp_size_in_bytes,
+    'outputs': found.output_size_in_bytes - found.alias_size_in_bytes,
+  }
+
+
+def _lower(config, mesh):
+  """The step, traced for shapes of a state and a batch, and its sizes."""
+  blueprint = build.blueprint(config)
+  task = tasks.TASKS[config.task]
+  optimizer, _ = optimizers.of_run(config)
+  state = jax.eval_shape(
+    lambda variables: step.start(variables, optimizer), blueprint.variables
+  )
+  shardings = layout.of_run(config, blueprint, mesh).shardings(state)
+  update = step.make_step(
+    blueprint.graphdef,
+    task(config, blueprint.graphdef, None).loss,
+    optimizer,
+    mesh,
+    seed=config.seed,
+    num_examples=1.0,  # a constant of the program, known from the data alone
+    accumulation=config.accumulation,
+    shardings=shardings,
+  )
+  parts = mesh.shape[sharding.DATA] * config.accumulation
+  batch = task.batch_shapes(config, parts)
+  rows = lambda batch: batch['positions'].shape[0]
+  facts = {
+    'batch': {name: list(each.shape) for name, each in batch.items()},
+    'padding': rows(batch) - rows(task.batch_shapes(config, 1)),
+    'num_params': modules.num_params(blueprint.params),
+    'device_params': _on_device(blueprint.params, shardings['params']),
+  }
+  return update.lower(state, batch), facts
+
+
+def _on_device(shapes, shardings):
+  """Numbers of arrays that one device holds."""
+  size = lambda a, place: math.prod(place.shard_shape(a.shape))
+  return sum(jax.tree.leaves(jax.tree.map(size, shapes, shardings)))
+
+
+def main() -> None:
+  [_, name] = sys.argv
+  config = configuration.from_json(sys.stdin.read())
+  json.dump(measure(config, devices(name)), sys.stdout)
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,90 @@
+"""How often the loops of a compiled program are run."""
+
+import operator
+import re
+from collections.abc import Sequence
+
+from tt_compress.planning import hlo
+
+_KNOWN = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_INTEGER = re.compile(r'(pred|[su]\d+)\[\]')
+_COMPARISONS = {
+  name: getattr(operator, name.lower())
+  for name in ('LT', 'LE', 'GT', 'GE', 'EQ', 'NE')
+}
+
+
+def count(
+  program: hlo.Program, computation: hlo.Computation, loop: hlo.Operation
+) -> int:
+  """How often the body of a `while` is run.
+
+  Where the compiler does not say so, as for TPUs, its counter is computed.
+
+  Args:
+    program: the whole one.
+    computation: where the loop is.
+    loop: the operation.
+
+  Raises:
+    ValueError: it depends on data.
+  """
+  if known := _KNOWN.search(loop.attributes):
+    return int(known[1])
+  [condition] = loop.called('condition')
+  [body] = loop.called('body')
+  [start] = computation.inputs(loop)
+  state, found = _value(program, computation, start, ()), 0
+  while goes_on := _result(program, condition, [state]):
+    state, found = _result(program, body, [state]), found + 1
+  if goes_on is None:
+    raise ValueError(
+      f'cannot tell how often {loop.name} is run: that depends on data'
+    )
+  return found
+
+
+def _result(program, name, arguments: Sequence):
+  """What a computation returns, as far as it is integers; else None."""
+  computation = program.computations[name]
+  root = computation.operations[computation.root]
+  return _value(program, computation, root, arguments)
+
+
+def _value(program, computation, operation, arguments):
+  """An integer, a list of values for a tuple, or None: it cannot be told."""
+  if operation.kind == 'parameter':
+    return arguments[int(operation.inputs)]
+  is_tuple = operation.shape.startswith('(')
+  if not is_tuple and not _INTEGER.match(operation.shape):
+    return None
+  values = [
+    _value(program, computation, each, arguments)
+    for each in computation.inputs(operation)
+  ]
+  match operation.kind:
+    case 'tuple':
+      return values
+    case 'fusion' | 'call':
+      [called] = operation.called('calls', 'to_apply')
+      return _result(program, called, values)
+    case 'get-tuple-element':
+      [index] = re.findall(r'index=(\d+)', operation.attributes)
+      return values[0] and values[0][int(index)]
+    case 'constant':
+      return int(
+        {'false': 0, 'true': 1}.get(operation.inputs, operation.inputs)
+      )
+  return None if None in values else _computed(operation, values)
+
+
+def _computed(operation, values):
+  """A function of integers that are known."""
+  if operation.kind in ('copy', 'bitcast', 'convert'):
+    return values[0]
+  if operation.kind == 'add':
+    return sum(values)
+  if operation.kind == 'compare':
+    [direction] = re.findall(r'direction=(\w+)', operation.attributes)
+    return _COMPARISONS[direction](*values)
+  return None

@@ -1,0 +1,1 @@
+"""Beam search, and the decoder that runs it over devices."""

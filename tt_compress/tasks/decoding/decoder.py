@@ -1,0 +1,86 @@
+"""Decoding batches of sentences by an encoder-decoder model."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from tt_compress.algebra import plans
+from tt_compress.data import corpus
+from tt_compress.nn import serving
+from tt_compress.parallel import evaluation
+from tt_compress.tasks.decoding import beam
+
+
+class Decoder:
+  """Beam searches: one compiled program for a batch, and one before the first.
+
+  Args:
+    graphdef: of a model such as `models.transformer`.
+    settings: those of `config.evaluation`.
+  """
+
+  def __init__(self, graphdef: nnx.GraphDef, settings: Mapping):
+    self._settings = settings
+    self._serve = serving.Server(graphdef, self._prepare)
+    self._compiled = evaluation.over_devices(self._search)
+
+  def searcher(
+    self, variables: Mapping, *, beam_size: int, num_ids: int
+  ) -> Callable[[jax.Array], beam.Hypotheses]:
+    """A function of source tokens [evaluation.batch_size, length].
+
+    Each device translates some of the rows; all of them get the results.
+
+    Args:
+      variables: {'params': ..., 'buffers': ...}.
+      beam_size: hypotheses for a sentence.
+      num_ids: ids from here on are never produced.
+    """
+    # Of a step in the loop, which takes most of the time.
+    rows = -(-self._settings.batch_size // evaluation.parts(variables))
+    tokens = rows * beam_size
+    form, arrays = self._serve(variables, tokens)
+    return functools.partial(
+      self._compiled, arrays, form=form, beam_size=beam_size, num_ids=num_ids
+    )
+
+  def _prepare(self, model, tokens):
+    # Absent from the configurations of older runs.
+    memory = self._settings.get('expand_bytes')
+    with plans.forward_only():
+      model.prepare(tokens=tokens, memory=memory)
+
+  @plans.forward_only()
+  def _search(self, arrays, inputs, form, beam_size, num_ids):
+    settings = self._settings
+    model = form.merge(arrays)
+    batch, length = inputs.shape
+    max_length = int(length * settings.max_ratio) + settings.max_extra
+    memory, mask = model.encode(inputs)
+    keys_values, mask = beam.repeat(
+      (model.memory_keys_values(memory), mask), beam_size
+    )
+    return beam.search(
+      lambda cache, tokens, index: model.step(
+        cache, tokens, index, keys_values, mask
+      ),
+      model.empty_cache(batch * beam_size, max_length),
+      batch_size=batch,
+      beam_size=beam_size,
+      max_length=max_length,
+      bos_id=corpus.BOS_ID,
+      eos_id=corpus.EOS_ID,
+      length_penalty=settings.length_penalty,
+      num_ids=num_ids,
+      limits=self._limits(inputs),
+    )
+
+  def _limits(self, inputs):
+    """The most ids of every translation; none of a row of padding."""
+    settings = self._settings
+    lengths = jnp.sum(inputs != corpus.PAD_ID, axis=1)
+    limits = (lengths * settings.max_ratio).astype(jnp.int32)
+    return jnp.where(lengths > 0, limits + settings.max_extra, 0)

@@ -1,0 +1,1 @@
+"""Checkpoints: writing, verifying, matching with a model."""
