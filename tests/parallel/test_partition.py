@@ -1,4 +1,4 @@
-"""What is split on a mesh, and that nothing is without one."""
+"""Arrays are sharded on a mesh and unchanged without one."""
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +26,9 @@ def on_mesh(function, x):
 
 
 @pytest.mark.parametrize('size, local', [(8, 2), (6, 6)])
-def test_an_axis_that_can_be_is_split(size, local):
+def test_an_axis_that_the_devices_divide_is_sharded(size, local):
   x = np.ones((4, size, 3), np.float32)
-  sines = lambda x: jnp.sin(partition.constrain(x, -2))
+  sines = lambda x: jnp.sin(partition.shard(x, -2))
   program = on_mesh(sines, x)
   np.testing.assert_allclose(program(x), np.sin(x), rtol=1e-6)
   assert f'f32[2,{local},3]' in program.as_text()
@@ -39,7 +39,7 @@ def test_sides_without_a_mesh_are_none():
   assert partition.size() == 1
   with partition.along('rows'):
     assert partition.side() is None
-    assert partition.constrain(1.0, 0) == 1.0
+    assert partition.shard(1.0, 0) == 1.0
 
 
 def test_plans_of_sides():

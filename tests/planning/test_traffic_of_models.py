@@ -20,12 +20,12 @@ BATCH = 32
 
 
 class Network(nnx.Module):
-  """Every way to use a matrix, and to split it."""
+  """Every way to use a matrix, and to shard it."""
 
   def __init__(self, spec, rngs):
     make = functools.partial(linear.Linear, ROWS, COLS, spec=spec, rngs=rngs)
-    self.wide = make(split='cols')
-    self.deep = make(split='rows')
+    self.wide = make(shard='cols')
+    self.deep = make(shard='rows')
     self.embed = embed.Embed(ROWS, COLS, spec=spec, rngs=rngs)
     self.logits = embed.Embed(ROWS, COLS, spec=spec, rngs=rngs)
 

@@ -14,8 +14,8 @@ from tt_compress.parallel import partition
 class Attention(nnx.Module):
   """softmax(Q K^T / sqrt(head_dim)) V, projected back to model_dim.
 
-  The projections are `Linear` layers of model_dim x model_dim, so every one of
-  them can take any parameterization. On a mesh each device has some heads.
+  Each projection is a `Linear` layer of model_dim x model_dim, which can take
+  any parameterization. A mesh shards the heads.
 
   Args:
     model_dim: size of the feature axis of inputs and outputs.
@@ -44,13 +44,13 @@ class Attention(nnx.Module):
       )
     self.num_heads = num_heads
 
-    def projection(split):
+    def projection(side):
       return linear.Linear(
         model_dim,
         model_dim,
         use_bias=use_bias,
         std=model_dim**-0.5,
-        split=split,
+        shard=side,
         rngs=rngs,
       )
 
@@ -63,7 +63,7 @@ class Attention(nnx.Module):
     heads = x.reshape(
       *x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads
     )
-    return partition.constrain(heads, -2)
+    return partition.shard(heads, -2)
 
   def keys_values(
     self, x: Float[Array, 'batch source dim'], noise=None
@@ -86,7 +86,7 @@ class Attention(nnx.Module):
     query = self._split_heads(self.query(x, noise))
     heads = jax.nn.dot_product_attention(query, keys, values, mask=mask)
     merged = heads.reshape(*x.shape[:-1], math.prod(heads.shape[-2:]))
-    return self.out(partition.constrain(merged, -1), noise)
+    return self.out(partition.shard(merged, -1), noise)
 
   def __call__(self, x, source, mask, noise=None):
     """Attends from `x` to `source`, both [batch, length, dim]."""

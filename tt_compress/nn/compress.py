@@ -144,7 +144,7 @@ def _replacement(module, spec, std, keep_bias, rngs) -> matrix.Matrix:
     spec=spec,
     std=std,
     use_bias=bias is not None,
-    split=getattr(module, 'split', None),  # those of Flax have none
+    shard=getattr(module, 'shard', None),  # Flax layers have none
     rngs=rngs,
   )
   if bias is not None:

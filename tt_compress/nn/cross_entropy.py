@@ -1,4 +1,4 @@
-"""The cross-entropy of an output layer, without all of its logits."""
+"""The cross-entropy of an output layer in less memory than its logits."""
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,12 @@ BLOCKS = (None, 'all', 'rows')
 
 
 def check_blocks(blocks: str | None) -> None:
-  """Refuses an unknown way to make logits."""
+  """Raises ValueError unless `blocks` is one of `BLOCKS`."""
   if blocks not in BLOCKS:
     raise ValueError(
       f"logits_blocks={blocks!r} must be 'all' (all logits at once), 'rows' "
       '(a block of the vocabulary at a time: least memory, more time) or None '
-      '(a block of tokens at a time where there are many)'
+      '(a block of tokens at a time if there are many logits)'
     )
 
 
@@ -33,21 +33,21 @@ def summed(
   smoothing: float = 0.0,
   blocks: str | None = None,
 ) -> Float[Array, '']:
-  """The weighted sum of the losses of logits x W^T + bias, float32.
+  """The weighted sum of the losses of the logits x W^T + bias, float32.
 
   Args:
-    table: W.
-    x: features; products with W are in their dtype, all else is float32.
-    targets: ids of rows.
-    weights: of the tokens.
-    bias: of the logits.
-    noise: for a stochastic W, whose logits are made a block of tokens at a time
-      even where blocks='rows'.
-    smoothing: of the labels, see `algebra.cross_entropy`.
-    blocks: None, a block of tokens at a time where there are many logits;
-      'all', all of them at once; or 'rows', a block of W at a time, which is
-      never whole: less memory, a third more time. Where layers are split over
-      devices, each has the logits of its part of W, and 'rows' is as None.
+    table: holds W [rows, cols].
+    x: features. Products with W are in their dtype, the rest in float32.
+    targets: row ids in [0, rows).
+    weights: weight of the loss of each token.
+    bias: added to the logits.
+    noise: keys for a stochastic W; blocks='rows' then means None.
+    smoothing: label smoothing, see `algebra.cross_entropy`.
+    blocks: which logits to compute at once. None: a block of tokens if there
+      are many logits. 'all': all of them. 'rows': a block of rows of W, so that
+      W is never materialized; takes less memory and a third more time. If W is
+      sharded, each device computes the logits of its rows, and 'rows' means
+      None.
   """
   check_blocks(blocks)
   key = table.key(noise) if table.spec.has_noise else None
@@ -56,8 +56,8 @@ def summed(
       a.reshape(targets.size, *a.shape[targets.ndim :])
       for a in (x, targets, weights)
     )
-  is_split = partition.size() > 1 and key is None
-  if blocks == 'rows' and key is None and not is_split:
+  is_sharded = partition.size() > 1
+  if blocks == 'rows' and key is None and not is_sharded:
     return _by_rows(table, bias, x, targets, weights, smoothing)
   count = 1
   if blocks != 'all':
@@ -95,10 +95,10 @@ def _by_rows(table, bias, x, targets, weights, smoothing):
 
 
 def _projection(table, tokens, key):
-  """What `by_tokens` makes logits of: project, shared, common, others.
+  """The arguments (project, shared, common, others) of `by_tokens`.
 
-  The matrix is made once for all blocks where every block would make it, and
-  its parts where each is on another device.
+  W is materialized once for all blocks if each of them would materialize it,
+  and on a mesh in parts, one per device.
   """
   spec = table.spec
   if key is None and partition.size() > 1:
@@ -119,13 +119,13 @@ def _projection(table, tokens, key):
 
 
 def _parts(table):
-  """W as parts [devices, rows, cols] of consecutive rows, one on each device.
+  """W as [devices, rows, cols], sharded: blocks of consecutive rows.
 
-  The last one may have rows that W has not.
+  The last block may end with rows of padding.
   """
   make_block, slices = table.spec.row_blocks(table.values(), partition.size())
-  slices = jax.tree.map(lambda a: partition.constrain(a, 0), slices)
-  return partition.constrain(jax.vmap(make_block)(slices), 0)
+  slices = jax.tree.map(lambda a: partition.shard(a, 0), slices)
+  return partition.shard(jax.vmap(make_block)(slices), 0)
 
 
 def _times_parts(parts, common, x, others):

@@ -1,4 +1,4 @@
-"""An embedding, and the output layer that is its transpose."""
+"""An embedding, which is also an output layer by its transpose."""
 
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -9,15 +9,15 @@ from tt_compress.parameterizations import base, dense
 
 
 class Embed(matrix.Matrix):
-  """A vocabulary x dim matrix: rows by id, and logits by its transpose.
+  """A matrix W [vocabulary, dim]: lookups W[ids] and logits x W^T.
 
-  On a mesh each device has a part of the vocabulary.
+  A mesh shards W along the vocabulary.
 
   Args:
     rows: number of ids.
     cols: size of a row's vector.
     spec: parameterization of the matrix; dense if None.
-    std: standard deviation at initialization; cols^-0.5 if None.
+    std: standard deviation of W at initialization; cols^-0.5 if None.
     rngs: source of the key for the factors.
   """
 
@@ -33,20 +33,20 @@ class Embed(matrix.Matrix):
     super().__init__(
       spec or dense.Dense(rows=rows, cols=cols),
       std=cols**-0.5 if std is None else std,
-      split='rows',
+      shard='rows',
       rngs=rngs,
     )
 
   def __call__(
     self, ids: Int[Array, '*batch'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
-    """W[ids], in the dtype of the factors; `noise` is for stochastic W."""
+    """W[ids] in the dtype of the factors; a stochastic W draws from `noise`."""
     return self.spec.take(self.values(), ids, key=self.key(noise))
 
   def attend(
     self, x: Float[Array, '*batch cols'], noise: Noise | None = None
   ) -> Float[Array, '*batch rows']:
-    """x W^T, the logits of every id, in the dtype of `x`."""
+    """x W^T in the dtype of `x`: the logits of every id."""
     return self.spec.attend(self.values(), x, key=self.key(noise))
 
   def prepare(self, tokens: int, dtype) -> None:

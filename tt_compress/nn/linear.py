@@ -1,5 +1,6 @@
 """A linear layer over any parameterization."""
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -17,10 +18,10 @@ class Linear(matrix.Matrix):
     rows: size of the input feature axis.
     cols: size of the output feature axis.
     spec: parameterization of W; dense if None.
-    use_bias: whether b is there; it starts at zero.
+    use_bias: whether to add b, which starts at zero.
     std: standard deviation of W at initialization; rows^-0.5 if None.
-    split: 'cols' or 'rows', what each device of a mesh has a part of: of y, or
-      of x, so that products are summed over the devices.
+    shard: side of W that a mesh shards: 'cols' shards y; 'rows' shards x, so
+      that devices sum their products. None replicates W.
     rngs: source of the key for the factors.
   """
 
@@ -32,31 +33,32 @@ class Linear(matrix.Matrix):
     spec: base.Parameterization | None = None,
     use_bias: bool = True,
     std: float | None = None,
-    split: partition.Side | None = None,
+    shard: partition.Side | None = None,
     rngs: nnx.Rngs,
   ):
     super().__init__(
       spec or dense.Dense(rows=rows, cols=cols),
       std=rows**-0.5 if std is None else std,
-      split=split,
+      shard=shard,
       rngs=rngs,
     )
     self.bias = nnx.Param(jnp.zeros(cols)) if use_bias else None
 
-  def partitions(self):
-    if self.split != 'cols' or self.bias is None:
+  def partitions(self) -> dict[str, int]:
+    if self.shard != 'cols' or self.bias is None:
       return super().partitions()
     return {**super().partitions(), 'bias': 0}
 
   def __call__(
     self, x: Float[Array, '*batch rows'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
-    """Applies the layer in the dtype of `x`; `noise` is for stochastic W."""
-    with partition.along(self.split):
+    """x W + b in the dtype of `x`; a stochastic W draws from `noise`."""
+    with partition.along(self.shard):
       y = self.spec.apply(self.values(), x, key=self.key(noise))
     if self.bias is None:
-      return self._whole(y)
-    return self._whole(y) + self._whole(self.bias.get_value().astype(y.dtype))
+      return self._replicate(y)
+    bias = self.bias.get_value().astype(y.dtype)
+    return self._replicate(y) + self._replicate(bias)
 
   def prepare(self, tokens: int, dtype) -> None:
     """Does in place what a call with x [tokens, rows] of this dtype would."""
@@ -64,6 +66,6 @@ class Linear(matrix.Matrix):
     if self.bias is not None:
       self.bias.set_value(self.bias.get_value().astype(dtype))
 
-  def _whole(self, y):
-    """Ends what is split with a product that is summed over the devices."""
-    return partition.whole(y) if self.split == 'rows' else y
+  def _replicate(self, y: jax.Array) -> jax.Array:
+    """y, whose partial sums the devices add here if W is sharded by rows."""
+    return partition.replicate(y) if self.shard == 'rows' else y

@@ -1,4 +1,4 @@
-"""A matrix in a Flax module, held as the factors of a parameterization."""
+"""A Flax module that holds one matrix as the factors of a parameterization."""
 
 import jax
 from flax import nnx
@@ -17,7 +17,7 @@ def is_variable(value):
 
 
 def _wrap(factors, buffers):
-  """Makes every array of `factors` an `nnx.Param`, or a `Buffer` if named."""
+  """Wraps every array in an `nnx.Param`, or in a `Buffer` if it is named."""
 
   def wrap(path, array):
     name = '/'.join(entry.key for entry in path)
@@ -28,7 +28,7 @@ def _wrap(factors, buffers):
 
 
 def join(trained: base.Factors, buffers: base.Factors) -> base.Factors:
-  """The factors whose `Matrix.parts` these are."""
+  """The factors that `Matrix.parts` took apart."""
   return jax.tree.map(
     lambda a, b: b if a is None else a,
     trained,
@@ -38,17 +38,16 @@ def join(trained: base.Factors, buffers: base.Factors) -> base.Factors:
 
 
 class Matrix(nnx.Module):
-  """A `rows x cols` matrix W written with the factors of a parameterization.
+  """A matrix W [rows, cols] held as the factors of a parameterization.
 
-  The ground of `Linear` and `Embed`. The spec is static, the factors are the
-  module's variables: `factors/core_0`, `factors/matrix`, ...
+  The base class of `Linear` and `Embed`. The spec is static, and the factors
+  are the variables of the module: `factors/core_0`, `factors/matrix`, ...
 
   Args:
     spec: the parameterization of W.
-    std: standard deviation of W at initialization, kept so that another
-      parameterization can take this one's place.
-    split: 'rows' or 'cols', what each device of a mesh has a part of; None
-      keeps W whole.
+    std: standard deviation of W at initialization; `compress` initializes
+      the next parameterization with it.
+    shard: side of W that a mesh shards, 'rows' or 'cols'; None replicates W.
     rngs: source of the key for the factors.
   """
 
@@ -57,12 +56,12 @@ class Matrix(nnx.Module):
     spec: base.Parameterization,
     *,
     std: float,
-    split: partition.Side | None = None,
+    shard: partition.Side | None = None,
     rngs: nnx.Rngs,
   ):
     self.spec = spec
     self.std = std
-    self.split = split
+    self.shard = shard
     self.factors = nnx.data(
       _wrap(spec.init(rngs.params(), std=std), spec.buffers)
     )
@@ -76,14 +75,14 @@ class Matrix(nnx.Module):
     )
 
   def partitions(self) -> dict[str, int]:
-    """Which axes of its arrays to split over the devices, by their paths."""
-    if self.split is None:
+    """The axis to shard of each array, by the path of the array."""
+    if self.shard is None:
       return {}
-    axes = self.spec.partitions(self.split)
+    axes = self.spec.partitions(self.shard)
     return {f'factors/{name}': axis for name, axis in axes.items()}
 
   def parts(self) -> tuple[base.Factors, base.Factors]:
-    """The trained factors and the buffers, each with None for the others."""
+    """(trained, buffers): two trees of the factors, None for the other kind."""
 
     def part(kind):
       return jax.tree.map(
@@ -95,10 +94,7 @@ class Matrix(nnx.Module):
     return part(False), part(True)
 
   def update(self, values: base.Factors) -> None:
-    """Replaces the arrays of the factors by `values`, a tree of the same keys.
-
-    This is how a projection or trained factors come back into the module.
-    """
+    """Sets the factors to the arrays of `values`, a tree of the same keys."""
     jax.tree.map(
       lambda variable, value: variable.set_value(value),
       self.factors,
@@ -107,7 +103,7 @@ class Matrix(nnx.Module):
     )
 
   def become(self, spec: base.Parameterization, factors: base.Factors) -> None:
-    """Writes the matrix by another spec with these factors."""
+    """Takes another spec and its factors."""
     self.spec = spec
     self.factors = nnx.data(_wrap(factors, spec.buffers))
 
@@ -116,7 +112,7 @@ class Matrix(nnx.Module):
     return self.spec.full(self.values())
 
   def key(self, noise: Noise | None) -> jax.Array | None:
-    """What the spec draws from in one call: a key, or one an example."""
+    """A fresh key, or one per example if the spec draws per example."""
     if noise is None:
       return None
     return noise.keys() if self.spec.draws_per_example else noise.key()

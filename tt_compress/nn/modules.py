@@ -1,4 +1,4 @@
-"""The edge between NNX modules and plain trees of arrays."""
+"""Conversions between NNX modules and plain trees of arrays."""
 
 import jax
 from flax import nnx
@@ -7,7 +7,7 @@ from tt_compress.nn import matrix
 
 
 def _string_keys(tree):
-  """Keys of lists as strings: checkpoints restore every key as a string."""
+  """The tree with string keys, as checkpoints restore the keys of lists."""
   if not isinstance(tree, dict):
     return tree
   return {str(key): _string_keys(value) for key, value in tree.items()}
@@ -23,14 +23,14 @@ def _list_keys(tree):
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
-  """Splits a model into its graph, its trained arrays and its buffers.
+  """Splits a model into its graph, its params and its buffers.
 
   Returns:
     `(graphdef, params, buffers)`; the last two are nested dicts of arrays with
     string keys, e.g. `params['encoder']['layers']['0']['ffn']...`.
 
   Raises:
-    ValueError: if the model holds state of any other kind, e.g. stored rngs.
+    ValueError: the model holds other variables, e.g. stored rngs.
   """
   graphdef, params, buffers, rest = nnx.split(
     model, nnx.Param, matrix.Buffer, ...
@@ -40,7 +40,7 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
     names = ', '.join('/'.join(map(str, path)) for path, _ in stray)
     raise ValueError(
       f'the model holds state that is neither a Param nor a Buffer: {names}. '
-      'Pass rngs at the call instead of storing them, and keep statistics in '
+      'Pass rngs to the call instead of storing them, and hold statistics in '
       'a Buffer'
     )
   params, buffers = (
@@ -50,12 +50,12 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
 
 
 def merge(graphdef: nnx.GraphDef, params: dict, buffers: dict) -> nnx.Module:
-  """The model whose parts `split` returned."""
+  """The inverse of `split`."""
   return nnx.merge(graphdef, _list_keys(params), _list_keys(buffers))
 
 
 def matrices(model: nnx.Module) -> dict[str, matrix.Matrix]:
-  """Every `Matrix` of a model by its path, e.g. 'encoder/layers/0/ffn/up'."""
+  """{path: matrix} of a model, with paths like 'encoder/layers/0/ffn/up'."""
   return {
     '/'.join(map(str, path)): module
     for path, module in nnx.iter_modules(model)
@@ -64,29 +64,29 @@ def matrices(model: nnx.Module) -> dict[str, matrix.Matrix]:
 
 
 def partitions(model: nnx.Module) -> dict[str, dict[str, int]]:
-  """By path of a matrix, which axes of which arrays in it are to be split."""
+  """{path of a matrix: {path of an array in it: its axis to shard}}."""
   return {path: m.partitions() for path, m in matrices(model).items()}
 
 
 def penalty(model: nnx.Module) -> jax.Array | float:
-  """Sum of the penalties of all matrices, in units of the loss of an epoch."""
+  """Sum of the penalties of all matrices, in units of the loss per epoch."""
   return sum(
     module.spec.penalty(module.values()) for module in matrices(model).values()
   )
 
 
 def project(model: nnx.Module, step: jax.Array) -> None:
-  """Lets every matrix project its factors, as after an optimizer's update."""
+  """Projects the factors of every matrix, in place, after `step` updates."""
   for module in matrices(model).values():
     module.update(module.spec.project(module.values(), step))
 
 
 def stored_size(model: nnx.Module) -> dict:
-  """What a file that holds a model needs.
+  """Size of a file that stores the model.
 
   Returns:
-    'numbers' and 'bits' of the model, zeros of pruned matrices left out, places
-    and scales counted; 'matrices', {path: (numbers, bits)}.
+    {'numbers': ..., 'bits': ..., 'matrices': {path: (numbers, bits)}}. Pruned
+    entries are not stored; positions of the others and scales are.
   """
   found = matrices(model)
   sizes = {

@@ -1,4 +1,4 @@
-"""Positions as sines and cosines."""
+"""Position features made of sines and cosines."""
 
 import numpy as np
 
@@ -8,8 +8,8 @@ def features(length: int, dim: int) -> np.ndarray:
 
   PE[t, k] = sin(t / 10000^(k / (dim/2))), PE[t, dim/2 + k] = cos(same).
 
-  Reference: "Attention Is All You Need", section 3.5; there sines and cosines
-  alternate, which is the same up to a permutation of the features.
+  Reference: "Attention Is All You Need", section 3.5. Sines and cosines
+  alternate there, a permutation of these features.
   """
   rates = 10000.0 ** -(np.arange(dim // 2) / (dim // 2))
   angles = np.arange(length)[:, None] * rates

@@ -1,9 +1,9 @@
-"""Products that are split over the axis 'model' of a mesh.
+"""Arrays sharded over the mesh axis 'model'.
 
-Inside of a `jax.shard_map` over other axes this one stays automatic: arrays are
-written as if they were whole, and the compiler splits them. What it cannot know
-is said here, where a program is traced for such a mesh; without one, nothing
-here does anything.
+Inside a `jax.shard_map` over the other axes this axis stays automatic: code
+sees global arrays, and the compiler shards them. Where the compiler would
+choose badly, the code constrains its choice with `shard` and `replicate`.
+Without such a mesh, both return their argument.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _side = contextvars.ContextVar('side', default=None)
 
 
 def size() -> int:
-  """Over how many devices what is traced here is split; 1 without a mesh."""
+  """Number of devices along 'model' where the code is traced; 1 without."""
   mesh = jax.sharding.get_abstract_mesh()
   axes = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
   return next(
@@ -35,8 +35,8 @@ def size() -> int:
   )
 
 
-def constrain(x: jax.Array, axis: int) -> jax.Array:
-  """x, this axis of it split, or as it is where it cannot be."""
+def shard(x: jax.Array, axis: int) -> jax.Array:
+  """x sharded along `axis`; unchanged if the devices do not divide its size."""
   if size() == 1 or x.shape[axis] % size():
     return x
   names = [None] * x.ndim
@@ -44,8 +44,8 @@ def constrain(x: jax.Array, axis: int) -> jax.Array:
   return jax.lax.with_sharding_constraint(x, PartitionSpec(*names))
 
 
-def whole(x: jax.Array) -> jax.Array:
-  """x, of which every device has all: a sum over the devices, for example."""
+def replicate(x: jax.Array) -> jax.Array:
+  """x replicated on every device, after summing its partial sums if any."""
   if size() == 1:
     return x
   return jax.lax.with_sharding_constraint(x, PartitionSpec())
@@ -53,7 +53,7 @@ def whole(x: jax.Array) -> jax.Array:
 
 @contextlib.contextmanager
 def along(side: Side | None) -> Iterator[None]:
-  """Says of products inside of it which side of the matrix is split."""
+  """Declares the sharded side of the matrix for products inside the block."""
   token = _side.set(side)
   try:
     yield
@@ -62,5 +62,5 @@ def along(side: Side | None) -> Iterator[None]:
 
 
 def side() -> Side | None:
-  """The side of the matrix that is split, if any."""
+  """The sharded side of the matrix; None if it is replicated."""
   return _side.get() if size() > 1 else None

@@ -34,7 +34,7 @@ class FeedForward(nnx.Module):
       config.ffn_dim,
       use_bias=config.use_bias,
       std=std,
-      split='cols',
+      shard='cols',
       rngs=rngs,
     )
     self.down = linear.Linear(
@@ -42,12 +42,12 @@ class FeedForward(nnx.Module):
       config.model_dim,
       use_bias=config.use_bias,
       std=std,
-      split='rows',
+      shard='rows',
       rngs=rngs,
     )
 
   def __call__(self, x, noise: Noise | None = None):
-    hidden = partition.constrain(self.up(x, noise), -1)
+    hidden = partition.shard(self.up(x, noise), -1)
     hidden = ACTIVATIONS[self.config.activation](hidden)
     hidden = dropout(hidden, self.config.dropout, noise)
     return self.down(hidden, noise)
