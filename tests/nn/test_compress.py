@@ -1,4 +1,4 @@
-"""Swapping parameterizations in: sharing, foreign models, rules, expand."""
+"""Swapping parameterizations in: sharing, foreign models, rules."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 
 from tt_compress.nn import compress, embed, linear, modules
-from tt_compress.parameterizations import dense
 
 RANK_2 = dict(name='low_rank', rank=2)
 
@@ -73,8 +72,6 @@ def test_a_shared_module_stays_shared(layer):
   assert len(matrices) == 2
   biases = 12 if layer in (linear.Linear, nnx.Linear) else 0
   assert modules.num_params(params) == 2 * 2 * (6 + 6) + biases
-  compress.expand(model)
-  assert model.first.inner is model.second[0]
 
 
 def test_a_module_below_a_shared_one_stays_shared():
@@ -280,24 +277,6 @@ def test_nothing_is_allocated_abstractly():
   assert modules.num_params(params) < 300_000
 
 
-def test_expand_computes_the_same_and_is_dense():
-  model = Foreign(nnx.Rngs(0))
-  rules = [('table', dict(name='tensor_train', tt_rank=2)), ('.*', RANK_2)]
-  compress.compress(model, rules, nnx.Rngs(1))
-  model.mlp.layers[0].bias.set_value(jnp.arange(8.0))
-  ids = np.array([[3, 1, 4]])
-  expected = model(ids)
-  compress.expand(model)
-  np.testing.assert_allclose(model(ids), expected, atol=1e-5)
-  names = {
-    path: type(found.spec).__name__
-    for path, found in modules.matrices(model).items()
-  }
-  assert names == dict.fromkeys(
-    ('table', 'mlp/layers/0', 'mlp/layers/2'), 'Dense'
-  )
-
-
 class SharedVariable(nnx.Module):
   def __init__(self, rngs):
     self.first = nnx.Linear(6, 6, rngs=rngs)
@@ -331,40 +310,3 @@ def test_bias_is_true_or_false():
   with pytest.raises(ValueError, match="bias='no'; it is True or False"):
     model = SharedVariable(nnx.Rngs(0))
     compress.compress(model, [('third', rule)], nnx.Rngs(0))
-
-
-class Pair(nnx.Module):
-  """A matrix that is faster factorized, and one that is faster dense."""
-
-  def __init__(self, rngs):
-    self.low = linear.Linear(1024, 4096, rngs=rngs)
-    self.high = linear.Linear(64, 64, rngs=rngs)
-    modes = dict(row_modes=(8, 8, 16), col_modes=(16, 16, 16))
-    rules = [
-      ('low', dict(name='tensor_train', tt_rank=2, **modes)),
-      ('high', dict(name='tensor_train', tt_rank=64, num_modes=2)),
-    ]
-    compress.compress(self, rules, rngs)
-
-
-@pytest.mark.parametrize(
-  'options, expected',
-  [
-    (dict(), [True, True]),
-    (dict(tokens=4), [False, True]),
-    (dict(tokens=4, memory=0), [False, False]),
-    # The one that gains comes first.
-    (dict(memory=4 * 64 * 64), [False, True]),
-    (dict(memory=4 * 64 * 64 - 1), [False, False]),
-    (dict(memory=4 * (64 * 64 + 1024 * 4096)), [True, True]),
-  ],
-)
-def test_expand_what_is_faster_and_fits(options, expected):
-  def make():
-    model = Pair(nnx.Rngs(0))
-    compress.expand(model, **options)
-    return model
-
-  model = nnx.eval_shape(make)
-  layers = model.low, model.high
-  assert [isinstance(a.spec, dense.Dense) for a in layers] == expected

@@ -10,7 +10,7 @@ from flax import nnx
 
 from tests.parameterizations import contract, wrappers
 from tt_compress import parameterizations
-from tt_compress.nn import compress, linear, modules
+from tt_compress.nn import compress, linear, modules, serving
 from tt_compress.parameterizations import (
   base,
   pruned,
@@ -295,5 +295,5 @@ def test_a_compressed_model():
   numbers, _ = model.up.spec.stored_size(model.up.values())
   assert numbers == round(0.5 * model.up.spec.num_params)
   expected = model(x)
-  compress.expand(model)
+  serving.expand(model)
   contract.close(model(x), expected, 1e-5)

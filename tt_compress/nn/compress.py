@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import parameterizations, rules
-from tt_compress.algebra import cost, plans
 from tt_compress.nn import embed, linear, matrix
-from tt_compress.parameterizations import base, dense
+from tt_compress.parameterizations import base
 
 Rules = Sequence[tuple[str, Mapping[str, Any]]]
 
@@ -264,56 +263,3 @@ def compress(
     if choice is None
   )
   return Report(swapped, kept, tuple(unreached))
-
-
-def expand(
-  model: nnx.Module, *, tokens: int | None = None, memory: int | None = None
-) -> None:
-  """Replaces factorized matrices by the dense ones they stand for, in place.
-
-  The way back from `compress`: for inference, where the weights are constant.
-
-  Args:
-    model: any Flax NNX model.
-    tokens: rows of x in a call; matrices whose product with so many is
-      predicted to be faster by the factors stay. None replaces all.
-    memory: bytes that the dense matrices may take; those that save most time a
-      byte come first. None sets no bound.
-  """
-  sites, _ = _walk(model)
-  gains = {
-    site: _gain(site.module, tokens or 1)
-    for site in sites.values()
-    if isinstance(site.module, matrix.Matrix)
-    and not isinstance(site.module.spec, dense.Dense)
-  }
-  size = lambda site: 4 * site.module.spec.rows * site.module.spec.cols
-  left = float('inf') if memory is None else memory
-  for site in sorted(gains, key=lambda s: gains[s] / size(s), reverse=True):
-    if (tokens is None or gains[site] > 0) and size(site) <= left:
-      left -= size(site)
-      _expand(site)
-
-
-def _expand(site):
-  module = site.module
-  spec = dense.Dense(rows=module.spec.rows, cols=module.spec.cols)
-  # The rngs make values that are overwritten at once: under jit they cost
-  # nothing.
-  new = _replacement(module, spec, module.std, True, nnx.Rngs(0))
-  new.update({'matrix': module.full()})
-  site.replace(new)
-
-
-def _gain(module, tokens):
-  """Seconds that the dense matrix saves in a call; much where no plan tells."""
-  spec = module.spec
-  method, size = (
-    (spec.attend, spec.cols) if _is_embed(module) else (spec.apply, spec.rows)
-  )
-  x = jax.ShapeDtypeStruct((tokens, size), jnp.float32)
-  with plans.recorded() as made, plans.forward_only():
-    jax.eval_shape(method, module.values(), x)
-  product = cost.Model(cost.machine(), 4).product(tokens, spec.rows, spec.cols)
-  own = sum(plan.cost.seconds for plan in made) if made else float('inf')
-  return own - product.seconds

@@ -1,4 +1,8 @@
-"""Models with constant arrays: what every call would repeat is done once."""
+"""Models whose arrays stay as they are: constant work is done once.
+
+`expand` makes factorized matrices dense, `prepare` does all that speeds a model
+up, and `Server` keeps the prepared model for as long as its arrays live.
+"""
 
 import dataclasses
 import weakref
@@ -6,28 +10,90 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
-from tt_compress.nn import compress, linear, modules
+from tt_compress.algebra import cost, plans
+from tt_compress.nn import embed, linear, matrix, modules
+from tt_compress.parameterizations import dense
 
 
-def prepare(
-  model: nnx.Module, dtype, *, tokens: int, memory: int | None = None
+def expand(
+  model: nnx.Module, *, tokens: int | None = None, max_bytes: int | None = None
 ) -> None:
-  """Makes a model faster to call and changes no result, in place.
+  """Replaces factorized matrices by the dense ones they stand for, in place.
 
-  Matrices are written without what only training needs, made dense where that
-  is faster, and in `Linear` layers merged and cast as a call would do it.
+  The inverse of `compress`, for inference, where the weights are constant.
 
   Args:
     model: any Flax NNX model.
-    dtype: of the x that `Linear` layers get.
-    tokens: rows of x in a call.
-    memory: bytes that the dense matrices may take; None sets no bound.
+    tokens: number of vectors that a matrix multiplies in one call. A matrix
+      keeps its factors if their product is predicted to be faster than the
+      dense one. None replaces every matrix.
+    max_bytes: bytes that the dense matrices may take; the matrices that save
+      most time per byte come first. None sets no limit.
+  """
+  found = [
+    (
+      _gain(module, tokens or 1),
+      4 * module.spec.rows * module.spec.cols,
+      module,
+    )
+    for module in modules.matrices(model).values()
+    if not isinstance(module.spec, dense.Dense)
+  ]
+  left = float('inf') if max_bytes is None else max_bytes
+  for gain, num_bytes, module in sorted(
+    found, key=lambda entry: entry[0] / entry[1], reverse=True
+  ):
+    if (tokens is None or gain > 0) and num_bytes <= left:
+      left -= num_bytes
+      spec = dense.Dense(rows=module.spec.rows, cols=module.spec.cols)
+      module.become(spec, {'matrix': module.full()})
+
+
+def _gain(module: matrix.Matrix, tokens: int) -> float:
+  """Predicted seconds per call that the dense matrix saves.
+
+  Infinite where the factors have no contraction whose cost is known.
+  """
+  spec = module.spec
+  method, size = (
+    (spec.attend, spec.cols)
+    if isinstance(module, embed.Embed)
+    else (spec.apply, spec.rows)
+  )
+  x = jax.ShapeDtypeStruct((tokens, size), jnp.float32)
+  with plans.recorded() as made, plans.forward_only():
+    jax.eval_shape(method, module.values(), x)
+  product = cost.Model(cost.machine(), 4).product(tokens, spec.rows, spec.cols)
+  own = sum(plan.cost.seconds for plan in made) if made else float('inf')
+  return own - product.seconds
+
+
+def prepare(
+  model: nnx.Module,
+  dtype: DTypeLike,
+  *,
+  tokens: int,
+  max_bytes: int | None = None,
+) -> None:
+  """Makes a model faster to call, in place; results stay the same.
+
+  Matrices lose the factors that only training needs and become dense where
+  that is faster. `Linear` layers merge and cast their factors once instead of
+  in every call.
+
+  Args:
+    model: any Flax NNX model.
+    dtype: of the inputs of the `Linear` layers.
+    tokens: number of vectors that a matrix multiplies in one call.
+    max_bytes: bytes that the dense matrices may take; None sets no limit.
   """
   for module in modules.matrices(model).values():
     module.become(*module.spec.bare(module.values()))
-  compress.expand(model, tokens=tokens, memory=memory)
+  expand(model, tokens=tokens, max_bytes=max_bytes)
   for module in modules.matrices(model).values():
     if isinstance(module, linear.Linear):
       module.prepare(tokens, dtype)
@@ -35,15 +101,15 @@ def prepare(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Form:
-  """How a prepared model is put together; itself its only equal.
+  """The static part of a prepared model.
 
-  So it is a cheap static argument of a compiled function.
+  Equal only to itself, hence a cheap static argument of a compiled function.
 
   Attributes:
-    graphdef: its graph.
-    treedef: of its params and buffers.
-    sources: for every array the place among those it was made of, or None
-      where it is new.
+    graphdef: graph of the prepared model.
+    treedef: structure of its params and buffers.
+    sources: for every array of the prepared model, its index among the arrays
+      of the original model, or None if preparation created the array.
   """
 
   graphdef: nnx.GraphDef
@@ -51,13 +117,13 @@ class Form:
   sources: tuple[int | None, ...]
 
   def merge(self, arrays: list[jax.Array]) -> nnx.Module:
-    """The model with the arrays that came with the form."""
+    """The prepared model, from the arrays that `Server` returns."""
     return modules.merge(self.graphdef, *self.treedef.unflatten(arrays))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-  """New arrays, and the form that they have a place in."""
+  """The arrays that preparation created, and the form they belong to."""
 
   arrays: list[jax.Array]
   form: Form
@@ -71,12 +137,12 @@ jax.tree_util.register_dataclass(
 class Server:
   """Prepares models of one graph, once for each set of arrays.
 
-  It remembers what it made of the last arrays as long as these are there: once
-  one of them is gone, as when training goes on, what was made of them is, too.
+  The result is kept while all arrays that it was made from exist. As soon as
+  one of them is deleted, for example by a training step, the result is freed.
 
   Args:
-    graphdef: of the models.
-    change: (model, tokens), what to do with a model in place, traced.
+    graphdef: graph of the models.
+    change: (model, tokens) -> None; prepares the model in place while traced.
   """
 
   def __init__(
@@ -93,13 +159,13 @@ class Server:
     """The form and the arrays of the prepared model.
 
     Args:
-      variables: {'params': ..., 'buffers': ...}; arrays are known again by
-        identity, so they may not be written into.
-      tokens: for `change`.
+      variables: {'params': ..., 'buffers': ...}. Arrays are recognized by
+        identity, so their contents must not change.
+      tokens: passed to `change`.
     """
     leaves = jax.tree.leaves(variables)
     if not self._remembers(leaves, tokens):
-      self._forget()  # now: there should not be two at a time
+      self._forget()  # first, so that memory never holds two results
       self._made = self._make(variables, tokens=tokens)
       self._tokens = tokens
       self._known = _watch(leaves, self)
@@ -112,8 +178,8 @@ class Server:
     self._change(model, tokens)
     graphdef, *parts = modules.split(model)
     arrays, treedef = jax.tree.flatten(parts)
-    # Arrays as they were are no results: those would be copies, or keep alive
-    # what they were made of.
+    # Unchanged arrays are not returned: jit would copy them, and copies would
+    # take memory twice.
     places = {id(a): k for k, a in enumerate(jax.tree.leaves(variables))}
     sources = tuple(places.get(id(array)) for array in arrays)
     new = [a for a, k in zip(arrays, sources, strict=True) if k is None]
@@ -132,7 +198,7 @@ class Server:
 
 
 def _watch(leaves, server):
-  """References that keep no array alive; the server forgets with the first."""
+  """Weak references to arrays; the server forgets when the first one dies."""
   owner = weakref.ref(server)
 
   def forget(_):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import configuration, tasks
-from tt_compress.nn import compress, modules
+from tt_compress.nn import compress, modules, serving
 from tt_compress.training import build, plan, workdir
 from tt_compress.training.checkpoints import matching
 
@@ -93,7 +93,7 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
 def _expand(source, variables):
   """The arrays of the dense model that a trained one stands for."""
   model = modules.merge(build.blueprint(source).graphdef, **variables)
-  compress.expand(model)
+  serving.expand(model)
   _, params, buffers = modules.split(model)
   return {'params': params, 'buffers': buffers}
 

@@ -156,15 +156,15 @@ class Transformer(nnx.Module):
       layer.cross_attention.keys_values(memory) for layer in self.decoder.layers
     )
 
-  def prepare(self, *, tokens: int, memory: int | None = None) -> None:
-    """Makes `step` faster for arrays that stay as they are, in place.
+  def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
+    """Makes `step` faster for constant arrays, in place.
 
     Args:
-      tokens: of a step.
-      memory: bytes that the matrices made dense may take; None: no bound.
+      tokens: number of hypotheses in a step.
+      max_bytes: bytes that the dense matrices may take; None sets no limit.
     """
-    serving.prepare(self, self.dtype, tokens=tokens, memory=memory)
-    # Rows are looked up in the dtype of the table, which is another one.
+    serving.prepare(self, self.dtype, tokens=tokens, max_bytes=max_bytes)
+    # A copy: lookups read the table in its own dtype, logits in `self.dtype`.
     table, _ = self._output()
     self.logits = copy.copy(table)
     self.logits.prepare(tokens, self.dtype)

@@ -49,9 +49,9 @@ class Decoder:
 
   def _prepare(self, model, tokens):
     # Absent from the configurations of older runs.
-    memory = self._settings.get('expand_bytes')
+    max_bytes = self._settings.get('expand_bytes')
     with plans.forward_only():
-      model.prepare(tokens=tokens, memory=memory)
+      model.prepare(tokens=tokens, max_bytes=max_bytes)
 
   @plans.forward_only()
   def _search(self, arrays, inputs, form, beam_size, num_ids):
