@@ -11,10 +11,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from benchmarks import layer_cases, records
-from tt_compress import parameterizations
+from benchmarks import layer_cases, programs, records
+from tt_compress import parameterizations, timing
 from tt_compress.algebra import plans, trains
-from tt_compress.studies import timing
 
 _SHAPES = {
   (512, 512): dict(row_modes=(8, 8, 8), col_modes=(8, 8, 8)),
@@ -125,4 +124,4 @@ def _call(spec, case, plan, kind):
   loss = lambda cores, x: jnp.sum(product(cores, x) * weights)
   function = jax.value_and_grad(loss, (0, 1)) if kind == 'gradient' else product
   compiled = jax.jit(function).lower(cores, x).compile()
-  return lambda: compiled(cores, x)
+  return programs.blocking(lambda: compiled(cores, x))

@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks import networks, records
-from tt_compress import tasks
+from tt_compress import tasks, timing
 from tt_compress.data import corpus
 from tt_compress.parallel import sharding
-from tt_compress.studies import timing
 from tt_compress.training import build
 
 _GOALS = {'batch 1': 1.6, 'batch 32': 1.1}

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import (
-  clock,
   decode,
   layer_cases,
   layers,
@@ -23,6 +22,7 @@ from benchmarks import (
   programs,
   records,
 )
+from tt_compress import timing
 
 ROUNDS = 15
 _CALLS = 20  # of a round
@@ -109,7 +109,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 def _measure(case, rounds):
   pair = case.pair()
   calls = {name: call for name, (call, _) in pair.items()}
-  times = clock.interleaved(calls, _seconds_to_return, rounds)
+  times = timing.in_turns(calls, _seconds_to_return, rounds)
   return {
     'case': case.text,
     'kind': 'return',

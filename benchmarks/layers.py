@@ -10,10 +10,9 @@ import optax
 from flax import nnx
 
 from benchmarks import layer_cases, programs, records
-from tt_compress import parameterizations
+from tt_compress import parameterizations, timing
 from tt_compress.nn import cross_entropy, embed
 from tt_compress.parameterizations import base
-from tt_compress.studies import timing
 
 CASES, TINY = layer_cases.CASES, layer_cases.TINY
 ROUNDS = 15

@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import programs, records
+from tt_compress import timing
 from tt_compress.algebra import cost
-from tt_compress.studies import timing
 from tt_compress.training import build
 
 ROUNDS = 7

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import networks, programs, records
-from tt_compress.studies import timing
+from tt_compress import timing
 
 CASES = networks.cases(dict(step=0.85), layers=(6, 1))
 TINY = networks.cases(dict(step=0.85), layers=(1,), tiny=True)[:1]

@@ -2,8 +2,8 @@
 
   python -m benchmarks.peers_torch --output=FILE [--cases=FILE]
 
-Runs in an environment of its own, see `peer_cases.INSTALL`, and imports
-neither JAX nor the package. `benchmarks.peers` starts it.
+Runs in an environment of its own, see `peer_cases.INSTALL`, and imports neither
+JAX nor more of the package than `timing`. `benchmarks.peers` starts it.
 """
 
 import argparse
@@ -17,7 +17,8 @@ import tltorch
 import torch
 import word2ket
 
-from benchmarks import clock, layer_cases, peer_cases
+from benchmarks import layer_cases, peer_cases
+from tt_compress import timing
 
 
 def measure(cases, rounds: int) -> list[dict]:
@@ -33,7 +34,7 @@ def measure(cases, rounds: int) -> list[dict]:
 def _measure(case, kind, rounds):
   layers = {'dense': _dense(case), **MAKERS[case.work, case.name](case)}
   calls = {name: _call(case, layer, kind) for name, layer in layers.items()}
-  times = clock.interleaved(calls, clock.seconds, rounds)
+  times = timing.interleaved(calls, rounds=rounds)
   medians = {name: statistics.median(found) for name, found in times.items()}
   dense = medians.pop('dense')
   best = min(medians, key=medians.get)

@@ -14,7 +14,7 @@ class Program:
   """A compiled function that holds its arguments.
 
   Attributes:
-    call: without arguments.
+    call: without arguments; returns when the result is computed.
     memory: as `planning.compiled.memory` tells it.
   """
 
@@ -25,7 +25,8 @@ class Program:
 def repeated(function: jax.stages.Wrapped, *arguments) -> Program:
   """A program that computes the same every time."""
   compiled = function.lower(*arguments).compile()
-  return Program(lambda: compiled(*arguments), compiler.memory(compiled))
+  call = blocking(lambda: compiled(*arguments))
+  return Program(call, compiler.memory(compiled))
 
 
 def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
@@ -37,7 +38,13 @@ def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
     *inputs: the same for all calls.
   """
   compiled = update.lower(state, *inputs).compile()
-  return Program(following(compiled, state, *inputs), compiler.memory(compiled))
+  call = blocking(following(compiled, state, *inputs))
+  return Program(call, compiler.memory(compiled))
+
+
+def blocking(function: Callable[[], Any]) -> Callable[[], Any]:
+  """A function that returns when the arrays of another one are computed."""
+  return lambda: jax.block_until_ready(function())
 
 
 def following(update: Callable, state: Any, *inputs) -> Callable[[], Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from tt_compress.studies import timing
+from tt_compress import timing
 from tt_compress.training import build, workdir
 
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')

@@ -7,7 +7,6 @@ import pytest
 
 from benchmarks import layer_cases, layers
 from tt_compress import parameterizations
-from tt_compress.studies import timing
 
 
 def make(work, name, goals, memory=None, blocks=None, **options):
@@ -38,25 +37,6 @@ def test_every_kind_of_time_is_told():
   assert found[3]['memory'] > 0 and found[3]['memory_goal'] == 0.5
   assert len(layers.table(found).splitlines()) == 7
   json.dumps(found)
-
-
-def test_ratios_are_of_medians_and_of_minima():
-  times = {'a': [2.0, 8.0, 4.0], 'b': [1.0, 2.0, 3.0]}
-  found = timing.ratios(times, 'a', 'b')
-  assert found == {
-    'ratio': 2.0,
-    'ratio_of_minima': 2.0,
-    'ms': 4000.0,
-    'reference_ms': 2000.0,
-  }
-
-
-def test_functions_take_turns():
-  calls = []
-  functions = {name: lambda name=name: calls.append(name) for name in 'ab'}
-  times = timing.interleaved(functions, rounds=3, seconds=0.0)
-  assert calls == list('abababab')
-  assert [len(times[name]) for name in 'ab'] == [3, 3]
 
 
 @pytest.mark.parametrize('case', layer_cases.CASES, ids=lambda case: case.text)

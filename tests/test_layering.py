@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'tt_compress'
 LAYERS = (
-  ('rules', 'parallel'),
+  ('rules', 'timing', 'parallel'),
   ('algebra',),
   ('parameterizations',),
   ('nn',),

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import jax
 
+from tt_compress import timing
 from tt_compress.nn import modules
-from tt_compress.studies import timing
 from tt_compress.training import build, run
 
 _ROUNDS = 15
@@ -69,7 +69,7 @@ def _calls(made: run.Run) -> dict:
 
   def call(batch):
     batch = jax.device_put(batch)
-    return lambda: loss(variables, batch)
+    return lambda: jax.block_until_ready(loss(variables, batch))
 
   made.close()
   return {'one': call(one), 'batch': call(whole), 'batch_size': batch_size}
