@@ -1,10 +1,16 @@
+import dataclasses
 import importlib.util
 import json
 import pathlib
+import sys
+import typing
+from typing import Literal
 
 import pytest
+from absl import flags
+from ml_collections import config_flags
 
-from tt_compress import configuration
+from tt_compress import configuration, models
 from tt_compress.nn import modules
 from tt_compress.training import build
 
@@ -143,6 +149,74 @@ def test_a_setting_that_is_none_by_default_has_a_type():
   assert config.model.get_type('source_vocab_size') is int
   with pytest.raises(TypeError, match='source_vocab_size'):
     config.model.source_vocab_size = 'many'
+
+
+@dataclasses.dataclass(frozen=True)
+class ManyOptions:
+  """An option of every type that a model may have."""
+
+  required: int
+  cell: Literal['lstm', 'gru'] = 'lstm'
+  cutoffs: tuple[int, ...] | None = None
+  reading: Literal['left', 'right'] | None = None
+  times: Literal[1, 2] | None = None
+  is_tied: bool | None = None
+  rate: typing.Optional[float] = None  # noqa: UP045, models may write it so
+  size: int | Literal['auto'] | None = None
+  shape: tuple[int, ...] = dataclasses.field(default_factory=lambda: (2, 3))
+
+
+@pytest.fixture
+def many(monkeypatch):
+  """A configuration of a model that has all of them."""
+  monkeypatch.setitem(models.MODELS, 'many', (ManyOptions, None))
+  return configuration.defaults(
+    'test', configuration.parse(''), model='many', task='classification'
+  )
+
+
+def test_options_of_every_type_have_defaults_and_are_set_by_flags(
+  many, monkeypatch
+):
+  unset = ('required', 'cutoffs', 'reading', 'times', 'is_tied', 'rate', 'size')
+  assert many.model.to_dict() == {
+    **{'name': 'many', 'cell': 'lstm', 'shape': (2, 3)},
+    **dict.fromkeys(unset),
+  }
+  changes = ('cell=gru', 'cutoffs=(10,20)', 'reading=left', 'times=2')
+  changes += ('is_tied=false', 'rate=0.5', "size='auto'")
+  argv = ['test', *(f'--config.model.{change}' for change in changes)]
+  monkeypatch.setattr(sys, 'argv', argv)
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_dict('config', many, flag_values=values)
+  values(argv)
+  changed = dict(cell='gru', cutoffs=(10, 20), reading='left', times=2)
+  changed |= dict(is_tied=False, rate=0.5, size='auto')
+  assert {name: many.model[name] for name in changed} == changed
+  configuration.check_model(many.model)
+
+
+@pytest.mark.parametrize(
+  'name, value, told',
+  [
+    ('cell', 'rnn', "model.cell='rnn' must be one of 'lstm', 'gru'$"),
+    ('reading', 'up', "model.reading='up' must be .*'left', 'right', None$"),
+    ('times', 3, 'model.times=3 must be one of 1, 2, None$'),
+  ],
+)
+def test_values_that_a_literal_does_not_name(many, name, value, told):
+  configuration.check(many)
+  many.model[name] = value
+  with pytest.raises(ValueError, match=told):
+    configuration.check(many)
+
+
+@pytest.mark.parametrize(
+  'name, value', [('cutoffs', 5), ('is_tied', 'yes'), ('times', 'two')]
+)
+def test_options_keep_their_type(many, name, value):
+  with pytest.raises(TypeError, match=name):
+    many.model[name] = value
 
 
 def test_the_twin_differs_in_compression_alone():

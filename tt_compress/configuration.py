@@ -14,8 +14,10 @@ import dataclasses
 import json
 import os
 import runpy
+import types
 import typing
 from collections.abc import Mapping
+from typing import Literal
 
 import ml_collections
 from ml_collections import config_dict
@@ -91,19 +93,43 @@ def _model_defaults(name: str) -> dict:
   options, _ = models.MODELS[name]
   hints = typing.get_type_hints(options)
   return {
-    field.name: _default(field.default, hints[field.name])
+    field.name: _default(field, hints[field.name])
     for field in dataclasses.fields(options)
   }
 
 
-def _default(value, hint):
-  if value is dataclasses.MISSING:
-    return None
-  if value is not None:
-    return value
+def _default(field: dataclasses.Field, hint):
+  """The value of a setting, or a typed placeholder for one that is None."""
+  if field.default_factory is not dataclasses.MISSING:
+    return field.default_factory()
+  if field.default is dataclasses.MISSING:
+    return None  # The task or the config file has to set it.
+  if field.default is not None:
+    return field.default
   # A bare None has no type, and a flag could not set it.
-  [kind] = set(typing.get_args(hint)) - {type(None)}
-  return config_dict.placeholder(kind)
+  kinds = _kinds(hint)
+  return config_dict.placeholder(kinds.pop() if len(kinds) == 1 else object)
+
+
+def _kinds(hint) -> set[type]:
+  """The types that values of an annotation have, None left out."""
+  parts = typing.get_args(hint)
+  if typing.get_origin(hint) is Literal:
+    return {type(choice) for choice in parts}
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    return set().union(*map(_kinds, parts))
+  return {typing.get_origin(hint) or hint} - {types.NoneType}
+
+
+def _choices(hint) -> tuple:
+  """The values that an annotation names, () if it names none."""
+  parts = typing.get_args(hint)
+  if typing.get_origin(hint) is Literal:
+    return parts
+  if typing.get_origin(hint) in (typing.Union, types.UnionType):
+    named = sum(map(_choices, parts), ())
+    return named + (None,) if named and types.NoneType in parts else named
+  return ()
 
 
 def defaults(
@@ -224,6 +250,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name, (value, bound) in least.items():
     if not value >= bound:  # a NaN is not, either
       raise ValueError(f'{name}={value} must be at least {bound}')
+  check_model(config.model)
   tasks.TASKS[config.task].check(config)
   choose = config.checkpoint.get('choose', 'best')
   if choose not in ('best', 'latest'):
@@ -242,6 +269,30 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise ValueError(
       f'logging.profile={window} must be () or (first step, last step)'
     )
+
+
+def check_model(model: Mapping) -> None:
+  """Refuses an unknown model and values that its options do not name.
+
+  Args:
+    model: the group `model` of a configuration.
+
+  Raises:
+    ValueError: naming the setting, its value and the choices.
+  """
+  if model['name'] not in models.MODELS:
+    raise ValueError(
+      f'model.name={model["name"]!r} is unknown; choose one of '
+      f'{sorted(models.MODELS)}'
+    )
+  options, _ = models.MODELS[model['name']]
+  for name, hint in typing.get_type_hints(options).items():
+    choices = _choices(hint)
+    if choices and model[name] not in choices:
+      raise ValueError(
+        f'model.{name}={model[name]!r} must be one of '
+        f'{", ".join(map(repr, choices))}'
+      )
 
 
 def finish(

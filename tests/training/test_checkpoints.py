@@ -158,6 +158,28 @@ def test_keeps_the_latest_and_the_best(tmp_path, mode, best):
   store.close()
 
 
+@pytest.mark.parametrize('mode', ['max', 'min'])
+@pytest.mark.parametrize('keep_latest', [1, 4])
+def test_of_equal_checkpoints_the_latest_is_the_best(
+  tmp_path, mode, keep_latest
+):
+  """Among those that are kept, and when older ones are removed."""
+  options = dict(best=('score', mode), keep_latest=keep_latest)
+  store = open_again(tmp_path, **options)
+  worse = -1.0 if mode == 'max' else 9.0
+  best = []
+  for step, score in enumerate([5.0, 5.0, worse, 5.0, worse, worse], 1):
+    store.save(step, make_state(step), {'score': score})
+    store.wait()
+    best.append(store.best_step())
+  assert best == [1, 2, 2, 4, 4, 4]
+  store.close()
+  store = open_again(tmp_path, **options)
+  restored = store.restore(abstract(make_state()), 'best')
+  assert int(restored['step']) == 4
+  store.close()
+
+
 def test_checkpoints_without_metrics_are_not_kept_for_long(tmp_path):
   steps = {1: None, 2: {'score': 1.0}, 3: None, 4: None, 5: None}
   fill(tmp_path, steps, best=('score', 'max'))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tt_compress import models
+from tt_compress import configuration, models
 from tt_compress.algebra import backend, cost
 from tt_compress.nn import compress, embed, modules
 
@@ -92,13 +92,9 @@ def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:
   Raises:
     ValueError: an unknown model or option, or rules that do not fit.
   """
+  configuration.check_model(config.model)
   options = dict(config.model)
-  name = options.pop('name')
-  if name not in models.MODELS:
-    raise ValueError(
-      f'model.name={name!r} is unknown; choose one of {sorted(models.MODELS)}'
-    )
-  make_options, make_model = models.MODELS[name]
+  make_options, make_model = models.MODELS[options.pop('name')]
   model = make_model(
     make_options(**options), rngs=rngs, dtype=activation_dtype(config.dtype)
   )

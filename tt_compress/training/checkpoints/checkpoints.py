@@ -35,7 +35,9 @@ class Checkpoints:
       folder: path; created if missing.
       keep_latest: how many of the newest checkpoints to keep, at least 1.
       best: None, or `(metric name, 'max' or 'min')`: the best checkpoint by
-        that metric is kept too, however old. A NaN is never the best.
+        that metric is kept too, however old. Of equally good checkpoints the
+        latest is the best: it has been trained longest. A NaN is never the
+        best.
 
     Raises:
       ValueError: keep_latest below 1, or a `best` that is not such a pair.
@@ -169,7 +171,10 @@ class Checkpoints:
     return max(self._steps(), default=None)
 
   def best_step(self):
-    """Returns the complete step with the best metric, or None."""
+    """Returns the complete step with the best metric, or None.
+
+    Of several with an equal metric it is the latest.
+    """
     ranked = self._ranked()
     return ranked[0] if ranked else None
 
