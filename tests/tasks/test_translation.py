@@ -184,3 +184,104 @@ def test_a_source_vocabulary_of_another_size_is_refused(task_and_variables):
   told = 'source_vocab_size=41 differs from model.vocab_size=40.*leave out'
   with pytest.raises(ValueError, match=told):
     translation.Translation(config, task._graphdef, None)
+
+
+def test_a_loss_has_the_label_smoothing_of_its_configuration(
+  task_and_variables,
+):
+  task, _ = task_and_variables
+  targets = np.array([[5, 6, 2, 0]])
+  batch = {'inputs': targets, 'targets': targets}
+  losses = {}
+  for smoothing in (0.0, 0.3):
+    config = task._config.copy_and_resolve_references()
+    config.label_smoothing = smoothing
+    smoothed = translation.Translation(config, task._graphdef, None)
+    losses[smoothing], _ = smoothed.loss(Ones(), batch)
+  # Logits of 1 for the end and 0 for 39 others: log p = logit - normalizer.
+  normalizer = np.log(39 + np.e)
+  uniform = normalizer - 1 / 40
+  plain = 3 * normalizer - 1
+  np.testing.assert_allclose(losses[0.0], plain, rtol=1e-6)
+  np.testing.assert_allclose(
+    losses[0.3], 0.7 * plain + 0.3 * 3 * uniform, rtol=1e-5
+  )
+
+
+def test_training_batches_follow_the_seed_and_the_limits(task_and_variables):
+  task, _ = task_and_variables
+
+  def batches(seed=0, **limits):
+    config = task._config.copy_and_resolve_references()
+    config.seed = seed
+    config.data.batch_tokens = 12
+    config.data.update(limits)
+    made = translation.Translation(config, task._graphdef, task._workdir)
+    made.vocabulary = task.vocabulary
+    found = made.train_batches()
+    return [found.batch(step) for step in range(found.steps_per_epoch)]
+
+  order = lambda seed: [batch['inputs'].tolist() for batch in batches(seed)]
+  assert order(0) == order(0)
+  assert any(order(0) != order(seed) for seed in range(1, 4))
+
+  sides = [task.vocabulary.encode(side) for side in zip(*PAIRS, strict=True)]
+  lengths = [sorted(map(len, pair)) for pair in zip(*sides, strict=True)]
+  differences = [high - low for low, high in lengths]
+  ratios = [high / low for low, high in lengths]
+  assert len(set(differences)) > 1 and len(set(ratios)) > 1
+  for limits, kept in (
+    (dict(max_difference=min(differences)), differences),
+    (dict(max_ratio=min(ratios)), ratios),
+  ):
+    rows = sum(np.sum(b['targets'][:, 0] != 0) for b in batches(**limits))
+    assert rows == kept.count(min(kept))
+
+
+def test_scores_are_of_their_split_and_their_side(
+  task_and_variables, tmp_path, monkeypatch
+):
+  task, variables = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  pairs = {
+    'train': PAIRS,
+    'validation': [('ein Hund und eine Katze', 'a dog and a cat')],
+    'test': [('zwei Hunde', 'two dogs and two small cats')],
+  }
+  for split, lines in pairs.items():
+    text = ''.join('\t'.join(pair) + '\n' for pair in lines)
+    (tmp_path / f'{split}.tsv').write_text(text)
+  config.data.options = dict(
+    files={split: str(tmp_path / f'{split}.tsv') for split in pairs}
+  )
+  config.data.bucket_lengths = (40,)
+  made = translation.Translation(config, task._graphdef, None)
+  # A hypothesis that is too short: with the sides swapped there would be no
+  # brevity penalty.
+  hypotheses = {
+    'ein Hund und eine Katze': 'a dog and a cat',
+    'zwei Hunde': 'two dogs and two small',
+  }
+  monkeypatch.setattr(
+    made,
+    'translate',
+    lambda _, lines, **options: [
+      [translation.Translated(hypotheses[line], 0.0)] for line in lines
+    ],
+  )
+  # In place of a loss, the sum of the target ids tells which pairs were seen.
+  monkeypatch.setattr(
+    made, '_loss', lambda _, batch: ([np.sum(batch['targets'])], [1])
+  )
+  total = lambda split: np.sum(
+    made.vocabulary.encode([pairs[split][0][1]])[0], initial=corpus.EOS_ID
+  )
+  assert total('validation') != total('test')
+  validated = made.validate(variables)
+  assert validated == {
+    'loss': total('validation'),
+    'bleu': pytest.approx(100),
+  }
+  tested = made.evaluate(variables, 'test')
+  assert tested['loss'] == total('test')
+  assert tested['bleu'] == pytest.approx(100 * np.exp(1 - 6 / 5))

@@ -1,6 +1,7 @@
 """The ground of this folder: what a source returns, and the special ids."""
 
 import dataclasses
+import functools
 import hashlib
 
 from absl import logging
@@ -44,13 +45,15 @@ class Corpus:
   def __len__(self):
     return len(self.source)
 
-  @property
-  def digest(self):
+  @functools.cached_property
+  def digest(self) -> str:
     """SHA-256 of the sentences in their order, in hexadecimal."""
     total = hashlib.sha256()
     for pair in zip(self.source, self.target, strict=True):
-      # No sentence holds a line end, so different pairs are different bytes.
-      total.update('\n'.join((*pair, '')).encode())
+      for sentence in pair:
+        # UTF-8 has no byte 0xff, so a line feed inside a sentence differs from
+        # the one that ends it.
+        total.update(sentence.encode().replace(b'\n', b'\xff') + b'\n')
     return total.hexdigest()
 
 
