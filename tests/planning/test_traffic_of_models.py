@@ -30,7 +30,7 @@ class Network(nnx.Module):
     self.logits = embed.Embed(ROWS, COLS, spec=spec, rngs=rngs)
 
 
-def loss(model, batch, noise):
+def loss(model, batch, noise, carry):
   found = model.embed(batch['ids'], noise) + model.deep(batch['x'], noise)
   # Otherwise the gradients of both layers are one sum.
   found = found + jax.nn.relu(model.wide(batch['x'], noise))
@@ -38,7 +38,7 @@ def loss(model, batch, noise):
   total = cross_entropy.summed(
     model.logits, found, batch['targets'], weights, noise=noise, smoothing=0.1
   )
-  return total, jnp.sum(weights)
+  return total, jnp.sum(weights), carry
 
 
 def gradients(spec, data, model):
@@ -59,10 +59,10 @@ def gradients(spec, data, model):
   }
   placed = jax.device_put(variables, places)
   batch = sharding.put(batch, mesh)
-  arguments = placed['params'], placed['buffers'], batch, jax.random.key(0)
+  arguments = placed['params'], placed['buffers'], batch, {}, jax.random.key(0)
   out = sharding.replicated(mesh)
   compiled = jax.jit(
-    function, out_shardings=(out, out, places['params'])
+    function, out_shardings=(out, out, places['params'], out)
   ).lower(*arguments)
   program = compiled.compile(contract.COMPILER)
   parts = [a.addressable_data(0) for a in jax.tree.leaves(placed['params'])]
@@ -102,17 +102,20 @@ def test_a_feed_forward_block_sends_its_factors():
       ]
     )
 
-  def squares(model, batch, noise):
+  def squares(model, batch, noise, carry):
     del noise
     up, down = model
-    return jnp.sum(down(jax.nn.relu(up(batch['x']))) ** 2), jnp.float32(1)
+    total = jnp.sum(down(jax.nn.relu(up(batch['x']))) ** 2)
+    return total, jnp.float32(1), carry
 
   graphdef, params, buffers = modules.split(nnx.eval_shape(make))
   mesh = sharding.make_mesh()
   shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
   batch = {'x': shape((128, 512)), 'positions': shape((128,))}
   function = step.make_gradients(graphdef, squares, mesh)
-  lowered = jax.jit(function).lower(params, buffers, batch, jax.random.key(0))
+  lowered = jax.jit(function).lower(
+    params, buffers, batch, {}, jax.random.key(0)
+  )
   program = lowered.compile(contract.COMPILER).as_text()
   num_params = modules.num_params(params)
   assert tiny.moved(program) <= 4 * (num_params + 2)

@@ -86,7 +86,7 @@ def test_loss_shifts_targets_and_leaves_padding_out(task_and_variables):
   targets = np.array([[5, 6, 2, 0], [7, 2, 0, 0], [0, 0, 0, 0]])
   model = Ones()
   batch = {'inputs': targets, 'targets': targets}
-  total, weight = task.loss(model, batch, smoothing=0.0)
+  total, weight, _ = task.loss(model, batch, smoothing=0.0)
   np.testing.assert_array_equal(
     model.seen, [[1, 5, 6, 2], [1, 7, 2, 0], [1, 0, 0, 0]]
   )
@@ -140,7 +140,7 @@ def test_evaluate(task_and_variables):
       row[: len(pieces) + 1] = [*pieces, corpus.EOS_ID]
   model = modules.merge(task._graphdef, **variables)
   batch = {'inputs': padded[0], 'targets': padded[1]}
-  total, weight = task.loss(model, batch, smoothing=0.0)
+  total, weight, _ = task.loss(model, batch, smoothing=0.0)
   np.testing.assert_allclose(found['loss'], total / weight, rtol=1e-5)
 
 

@@ -55,9 +55,9 @@ class NoisyRegression(nnx.Module):
     self.linear = linear.Linear(3, 2, spec=spec, use_bias=False, rngs=rngs)
 
 
-def noisy_squares(model, batch, noise):
+def noisy_squares(model, batch, noise, carry):
   found = model.linear(batch['x'], noise)
-  return jnp.sum(found**2), jnp.asarray(len(found), jnp.float32)
+  return jnp.sum(found**2), jnp.asarray(len(found), jnp.float32), carry
 
 
 @pytest.mark.parametrize('num_devices, accumulation', [(1, 1), (8, 2)])
@@ -84,9 +84,9 @@ def test_weights_drawn_once_are_those_of_seed_and_step(
     )
 
 
-def squares(model, batch, noise):
+def squares(model, batch, noise, carry):
   errors = model(batch['x'], noise) - batch['y']
-  return jnp.sum(errors**2), jnp.asarray(len(errors), jnp.float32)
+  return jnp.sum(errors**2), jnp.asarray(len(errors), jnp.float32), carry
 
 
 def train(num_devices, accumulation, loss=squares):
@@ -116,5 +116,7 @@ def difference(ours, theirs):
 def test_noise_of_examples_does_not_depend_on_the_devices():
   one = train(1, 1)
   assert difference(train(8, 2), one) < 1e-6
-  exact = train(1, 1, lambda model, batch, noise: squares(model, batch, None))
+  exact = train(
+    1, 1, lambda model, batch, noise, carry: squares(model, batch, None, carry)
+  )
   assert difference(exact, one) > 0.01

@@ -94,10 +94,10 @@ class Regression(nnx.Module):
     self.linear = linear.Linear(3, 2, spec=spec, use_bias=False, rngs=rngs)
 
 
-def squares(model, batch, noise):
+def squares(model, batch, noise, carry):
   del noise
   errors = model.linear(batch['x']) - batch['y']
-  return jnp.sum(errors**2), jnp.asarray(len(errors), jnp.float32)
+  return jnp.sum(errors**2), jnp.asarray(len(errors), jnp.float32), carry
 
 
 def test_large_arrays_travel_alone(monkeypatch):
@@ -109,7 +109,7 @@ def test_large_arrays_travel_alone(monkeypatch):
   for small in (1, 2**16):
     monkeypatch.setattr(step, '_SMALL', small)
     function = jax.jit(step.make_gradients(graphdef, squares, mesh))
-    arguments = params, buffers, batch, jax.random.key(0)
+    arguments = params, buffers, batch, {}, jax.random.key(0)
     found.append(function(*arguments))
     programs.append(function.lower(*arguments).compile().as_text())
   jax.tree.map(np.testing.assert_allclose, *found)

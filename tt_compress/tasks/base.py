@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 import jax
 from flax import nnx
 
+from tt_compress.nn import dropout
+
 Scores = dict[str, Any]
 
 
@@ -67,6 +69,22 @@ class Task:
     raise NotImplementedError(f'{cls.__name__} has no batch_shapes')
 
   @classmethod
+  def carry_shapes(cls, config) -> dict[str, Any]:
+    """Shapes of the carry: what a step hands to the next one.
+
+    The first carry is zeros. A task that carries something has batches of one
+    number of examples, and the carry has one entry for each of them.
+
+    Args:
+      config: of the run.
+
+    Returns:
+      A tree of `jax.ShapeDtypeStruct` [examples, ...], examples of padding not
+      counted; empty for a task whose steps are independent.
+    """
+    return {}
+
+  @classmethod
   def check(cls, config) -> None:
     """Refuses settings that would fail, or mislead, only after training."""
     metric = config.evaluation.metric
@@ -110,9 +128,26 @@ class Task:
     raise NotImplementedError(f'{type(self).__name__} has no num_examples')
 
   def loss(
-    self, model, batch: Mapping[str, jax.Array], noise=None
-  ) -> tuple[jax.Array, jax.Array]:
-    """(sum of losses, sum of weights) of a batch; `noise` for training."""
+    self,
+    model,
+    batch: Mapping[str, jax.Array],
+    noise: dropout.Noise | None = None,
+    carry: Any = None,
+  ) -> tuple[jax.Array, jax.Array, Any]:
+    """The loss of a batch or of a part of it.
+
+    Args:
+      model: of the run.
+      batch: arrays [examples, ...].
+      noise: keys of this pass, for training; None means deterministic.
+      carry: what the previous step has handed on, as `carry_shapes` but with
+        the examples of this batch; None or empty for a task without. No
+        gradient flows into the step that made it.
+
+    Returns:
+      (sum of losses, sum of weights, the carry for the next step, of the same
+      shapes and dtypes).
+    """
     raise NotImplementedError(f'{type(self).__name__} has no loss')
 
   def validate(self, variables: Mapping) -> dict[str, float]:

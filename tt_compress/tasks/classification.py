@@ -140,14 +140,14 @@ class Classification(base.Task):
     x = pixels.reshape(len(pixels), -1).astype(jnp.float32) / 255
     return model((x - data.mean) / data.std, noise)
 
-  def loss(self, model, batch, noise=None):
+  def loss(self, model, batch, noise=None, carry=None):
     found = cross_entropy.of_logits(
       self.logits(model, batch['images'], noise),
       batch['labels'],
       self._config.label_smoothing,
     )
     weights = batch['weights']
-    return jnp.sum(found * weights), jnp.sum(weights)
+    return jnp.sum(found * weights), jnp.sum(weights), carry
 
   def _batch_sums(self, variables, batch):
     """Sums over a batch, each [1]: cross-entropy, right answers, images."""

@@ -203,15 +203,14 @@ class Translation(base.Task):
       shuffle=False,
     )
 
-  def loss(
-    self, model, batch: Mapping[str, jax.Array], noise=None, smoothing=None
-  ) -> tuple[jax.Array, jax.Array]:
-    """Sum of the loss over target tokens, and their number.
+  def loss(self, model, batch, noise=None, carry=None, smoothing=None):
+    """Sum of the loss over target tokens, their number, and the carry.
 
     Args:
       model: has `features` and their `cross_entropy`, as a Transformer.
       batch: 'inputs' and 'targets', int32 [batch, length].
       noise: keys of the dropout; None means deterministic.
+      carry: returned as it is; sentences are independent.
       smoothing: label smoothing; the configured one if None.
     """
     if smoothing is None:
@@ -230,12 +229,12 @@ class Translation(base.Task):
       # Absent from the configurations of older runs.
       blocks=self._config.get('logits_blocks'),
     )
-    return total, jnp.sum(weights)
+    return total, jnp.sum(weights), carry
 
   def _batch_loss(self, variables, batch):
     model = modules.merge(self._graphdef, **variables)
-    sums = self.loss(model, batch, smoothing=0.0)
-    return tuple(jnp.reshape(x, 1) for x in sums)
+    total, weight, _ = self.loss(model, batch, smoothing=0.0)
+    return jnp.reshape(total, 1), jnp.reshape(weight, 1)
 
   def translate(
     self,

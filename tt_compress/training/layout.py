@@ -34,11 +34,14 @@ class Layout:
 
     Args:
       tree: arrays or their shapes. What an optimizer keeps for a parameter has
-        a path that ends in its path, and as many axes.
+        a path that ends in its path, and as many axes. A carry is sharded over
+        the data, as the batch is.
     """
 
     def place(path, leaf):
       names = tuple(_name(entry) for entry in path)
+      if names[0] == 'carry':
+        return sharding.along_data(self.mesh)
       found = _longest(self.partitions, names, leaf.ndim)
       if self.moments and 'opt_state' in names:
         found = _along_data_too(found, leaf.shape, self.mesh)

@@ -14,6 +14,7 @@ from tt_compress import configuration, tasks
 from tt_compress.parallel import processes, sharding
 from tt_compress.training import (
   build,
+  carry,
   description,
   layout,
   metrics,
@@ -82,7 +83,9 @@ class Run:
   @functools.cached_property
   def _shapes(self) -> dict:
     return jax.eval_shape(
-      lambda variables: step.start(variables, self._optimizer),
+      lambda variables: step.start(
+        variables, self._optimizer, carry.in_memory(self.config, self.mesh)
+      ),
       self.blueprint.variables,
     )
 
@@ -92,7 +95,11 @@ class Run:
 
   def _initial_state(self, variables: Mapping) -> dict:
     return step.initial_state(
-      variables, self._optimizer, self.mesh, self._shardings
+      variables,
+      self._optimizer,
+      self.mesh,
+      self._shardings,
+      carry.in_memory(self.config, self.mesh),
     )
 
   def _abstract_state(self) -> dict:
@@ -229,7 +236,11 @@ class Run:
       return self._initial_state(variables), 0.0
     if self._checkpoints.latest_step() is None:
       return self._fresh_state(), 0.0
-    state = self._checkpoints.restore(self._abstract_state())
+    abstract = self._abstract_state()
+    state = self._checkpoints.restore(
+      {**abstract, 'carry': carry.in_checkpoints(self.config, self.mesh)}
+    )
+    state['carry'] = carry.resized(state['carry'], abstract['carry'])
     done = int(state['step'])
     logging.info('continuing from step %d in %s', done, self.workdir)
     return state, folder.seconds_at(self.workdir, done)
@@ -318,7 +329,12 @@ class Run:
     # The best one may not precede the end of a schedule: what is asked for is
     # not reached there.
     is_candidate = done >= self._settled_at
-    self._checkpoints.save(done, state, scores if is_candidate else None)
+    kept = carry.resized(
+      state['carry'], carry.in_checkpoints(self.config, self.mesh)
+    )
+    self._checkpoints.save(
+      done, {**state, 'carry': kept}, scores if is_candidate else None
+    )
 
   def _describe_fit(self, state: dict, report: dict) -> None:
     """Tells what fitting alone has reached, and keeps it in the folder."""

@@ -17,7 +17,7 @@ from tt_compress.parallel import sharding
 # Numbers of an array that is worth a copy to send it with others.
 _SMALL = 2**16
 
-Loss = Callable[..., tuple[jax.Array, jax.Array]]
+Loss = Callable[..., tuple[jax.Array, jax.Array, Any]]
 
 
 def _varying(tree):
@@ -32,21 +32,51 @@ def _varying(tree):
   )
 
 
-def _accumulate(function, params, batch, parts: int):
-  """Sum of `function(params, part)` over equal parts of a batch."""
+def _accumulate(function, params, batch, carry, parts: int):
+  """Works through the equal parts of a batch.
+
+  Args:
+    function: (params, part of the batch, part of the carry) -> (sums, carry).
+    params: of the model.
+    batch: arrays [examples, ...].
+    carry: likewise.
+    parts: how many.
+
+  Returns:
+    The sums added up, and the carries of the parts one behind the other.
+  """
   if parts == 1:
-    return function(params, batch)
-  batch = jax.tree.map(
-    lambda a: a.reshape(parts, a.shape[0] // parts, *a.shape[1:]), batch
+    return function(params, batch, carry)
+  inputs = jax.tree.map(
+    lambda a: a.reshape(parts, a.shape[0] // parts, *a.shape[1:]),
+    (batch, carry),
   )
-  shapes = jax.eval_shape(function, params, jax.tree.map(lambda a: a[0], batch))
+  first = jax.tree.map(lambda a: a[0], inputs)
+  shapes, _ = jax.eval_shape(function, params, *first)
   zeros = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
 
   def add(total, part):
-    return jax.tree.map(jnp.add, total, function(params, part)), None
+    sums, carry = function(params, *part)
+    return jax.tree.map(jnp.add, total, sums), carry
 
-  total, _ = jax.lax.scan(add, _varying(zeros), batch)
-  return total
+  total, carries = jax.lax.scan(add, _varying(zeros), inputs)
+  return total, jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), carries)
+
+
+def _check_carry(given, returned) -> None:
+  """Refuses a carry that the next step, or a checkpoint, could not take."""
+  told = lambda tree: {
+    jax.tree_util.keystr(path, simple=True, separator='/'): (
+      f'{leaf.dtype}{list(leaf.shape)}'
+    )
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+  if told(given) != told(returned):
+    raise ValueError(
+      f'the loss returns the carry {told(returned)}, but got {told(given)}; '
+      'names, dtypes and shapes must be those of carry_shapes: cast what it '
+      'returns'
+    )
 
 
 def _sum(tree, shardings):
@@ -88,35 +118,46 @@ def make_gradients(
 
   Args:
     graphdef: graph of the model.
-    loss: (model, batch, noise) -> (sum of losses, sum of weights).
+    loss: see `tasks.base.Task.loss`.
     mesh: of the run.
-    accumulation: parts in which each device works through its rows.
-    shardings: of the parameters, one for all or a tree; whole if None.
+    accumulation: microbatches in which each device computes its examples.
+    shardings: of the parameters, one for all or a tree; replicated if None.
 
   Returns:
-    (params, buffers, batch, key) -> (mean loss, sum of weights, gradients).
+    (params, buffers, batch, carry, key) -> (mean loss, sum of weights,
+    gradients, carry).
   """
 
   whole = sharding.replicated(mesh)
   places = (whole, whole), whole if shardings is None else shardings
 
-  def local(params, buffers, batch, key):
-    def sums(params, part):
+  def local(params, buffers, batch, carry, key):
+    def sums(params, part, given):
       model = modules.merge(graphdef, params, buffers)
-      return loss(model, part, Noise(key, part['positions']))
+      noise = Noise(key, part['positions'])
+      total, weight, carry = loss(model, part, noise, given)
+      _check_carry(given, carry)
+      return total, (weight, carry)
 
-    gradient = jax.value_and_grad(sums, has_aux=True)
-    totals = _accumulate(gradient, _varying(params), batch, accumulation)
+    def gradient(params, part, given):
+      (total, (weight, carry)), gradients = jax.value_and_grad(
+        sums, has_aux=True
+      )(params, part, given)
+      return ((total, weight), gradients), carry
+
+    totals, carry = _accumulate(
+      gradient, _varying(params), batch, carry, accumulation
+    )
     (total, weight), gradients = _sum(totals, places)
     scaled = jax.tree.map(lambda g: g / weight, gradients)
-    return total / weight, weight, scaled
+    return total / weight, weight, scaled, carry
 
-  everywhere = PartitionSpec()
+  everywhere, data = PartitionSpec(), PartitionSpec(sharding.DATA)
   return jax.shard_map(
     local,
     mesh=mesh,
-    in_specs=(everywhere, everywhere, PartitionSpec(sharding.DATA), everywhere),
-    out_specs=everywhere,
+    in_specs=(everywhere, everywhere, data, data, everywhere),
+    out_specs=(everywhere, everywhere, everywhere, data),
     axis_names={sharding.DATA},
   )
 
@@ -136,25 +177,26 @@ def make_step(
 
   What is minimized is (sum of losses + penalty) / num_examples over an epoch,
   so a step adds penalty / num_examples to the mean loss of its batch. The state
-  is a plain dict {'step', 'params', 'buffers', 'opt_state'}; it is donated. The
-  noise is a function of the seed and the step.
+  is a plain dict {'step', 'params', 'buffers', 'opt_state', 'carry'}; it is
+  donated. The noise is a function of the seed and the step.
 
   Args:
     graphdef: graph of the model.
-    loss: (model, batch, noise) -> (sum of losses, sum of weights).
+    loss: see `tasks.base.Task.loss`.
     optimizer: of the parameters.
     mesh: of the run.
     seed: of the noise.
     num_examples: sum of the weights of the loss over an epoch.
-    accumulation: parts in which each device works through its rows.
-    shardings: of a state, see `layout.Layout`; whole on every device if None.
+    accumulation: microbatches in which each device computes its examples.
+    shardings: of a state, see `layout.Layout`; if None, the carry is sharded
+      over the data and everything else is replicated.
 
   Returns:
     (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
   """
   whole = sharding.replicated(mesh)
   if shardings is None:
-    shardings = dict.fromkeys(('step', 'params', 'buffers', 'opt_state'), whole)
+    shardings = _replicated_but_carry(mesh)
   gradients = make_gradients(
     graphdef, loss, mesh, accumulation, shardings['params']
   )
@@ -167,7 +209,9 @@ def make_step(
   def update(state, batch):
     params, buffers = state['params'], state['buffers']
     key = jax.random.fold_in(jax.random.key(seed), state['step'])
-    mean, weight, grads = gradients(params, buffers, batch, key)
+    mean, weight, grads, carry = gradients(
+      params, buffers, batch, state['carry'], key
+    )
     extra, extra_grads = jax.value_and_grad(penalty)(params, buffers)
     grads = jax.tree.map(jnp.add, grads, extra_grads)
     changes, opt_state = optimizer.update(grads, state['opt_state'], params)
@@ -187,6 +231,7 @@ def make_step(
       'params': params,
       'buffers': buffers,
       'opt_state': opt_state,
+      'carry': carry,
     }, metrics
 
   return jax.jit(
@@ -197,15 +242,31 @@ def make_step(
   )
 
 
+def _replicated_but_carry(mesh: Mesh) -> dict[str, Any]:
+  """Shardings of a state whose parameters are not sharded."""
+  whole = sharding.replicated(mesh)
+  names = ('step', 'params', 'buffers', 'opt_state')
+  return dict.fromkeys(names, whole) | {'carry': sharding.along_data(mesh)}
+
+
 def start(
-  variables: Mapping, optimizer: optax.GradientTransformation
+  variables: Mapping,
+  optimizer: optax.GradientTransformation,
+  carry: Any = None,
 ) -> dict[str, Any]:
-  """The state before the first step; of shapes under `jax.eval_shape`."""
+  """The state before the first step; of shapes under `jax.eval_shape`.
+
+  Args:
+    variables: arrays of the model, {'params', 'buffers'}.
+    optimizer: of the parameters.
+    carry: its shapes in memory, see `carry.in_memory`; None for no carry.
+  """
   return {
     'step': jnp.zeros((), jnp.int32),
     'params': variables['params'],
     'buffers': variables['buffers'],
     'opt_state': optimizer.init(variables['params']),
+    'carry': jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), carry or {}),
   }
 
 
@@ -214,9 +275,10 @@ def initial_state(
   optimizer: optax.GradientTransformation,
   mesh: Mesh,
   shardings: Mapping[str, Any] | None = None,
+  carry: Any = None,
 ) -> dict[str, Any]:
-  """The state before the first step, created where it belongs."""
-  shardings = sharding.replicated(mesh) if shardings is None else shardings
-  make = lambda variables: start(variables, optimizer)
+  """The state before the first step, created where it belongs; see `start`."""
+  shardings = _replicated_but_carry(mesh) if shardings is None else shardings
+  make = lambda variables: start(variables, optimizer, carry)
   # Under jit with shardings: made eagerly, a scalar would end on one device.
   return jax.jit(make, out_shardings=shardings)(variables)
