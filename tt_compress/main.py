@@ -12,10 +12,10 @@ from ml_collections import config_flags
 from tt_compress import configuration
 from tt_compress.data import text
 from tt_compress.parallel import cluster, processes
-from tt_compress.planning import device_plan
+from tt_compress.planning import device_plan, plan
 from tt_compress.studies import study
 from tt_compress.studies.report import markdown, plots, write
-from tt_compress.training import origin, plan, run, workdir
+from tt_compress.training import origin, run, sizes, workdir
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
@@ -179,14 +179,14 @@ def _predict(this: run.Run) -> None:
 
 
 def _plan(this: run.Run) -> None:
-  sizes = this.plan()
+  made = plan.make(this.config, this.blueprint)
   if not processes.is_first():
     return
-  print(plan.table(sizes))
+  print(plan.table(made))
   if _DEVICES.value is not None:
-    sizes['devices'] = device_plan.make(this.config, _DEVICES.value)
-    print(device_plan.table(sizes['devices']))
-  print('written to', plan.write(sizes, this.workdir))
+    made['devices'] = device_plan.make(this.config, _DEVICES.value)
+    print(device_plan.table(made['devices']))
+  print('written to', plan.write(made, this.workdir))
 
 
 def print_fit(fit: dict, this: run.Run) -> None:
@@ -198,7 +198,7 @@ def print_fit(fit: dict, this: run.Run) -> None:
 
 
 def print_results(results: dict, this: run.Run) -> None:
-  print(plan.table(this.plan()))
+  print(sizes.table(this.sizes()))
   told = this.task.report_baselines(results)
   if told:
     print(told)
@@ -216,7 +216,7 @@ def print_results(results: dict, this: run.Run) -> None:
     f'{results["seconds"] / 60:.1f} minutes:'
   )
   if 'stored' in results:  # folders of earlier versions lack it
-    print(plan.stored(results['stored']))
+    print(sizes.describe_stored(results['stored']))
   print(this.task.report('test', results['test']))
 
 

@@ -287,9 +287,9 @@ def test_the_folder_alone_says_which_run_it_is(start, tmp_path):
     workdir.load_config(str(tmp_path))
 
 
-def test_asking_for_the_plan_claims_nothing(start, tmp_path):
-  plan = start().plan()
-  assert plan['num_params'] < plan['dense_num_params']
+def test_asking_for_the_sizes_claims_nothing(start, tmp_path):
+  sizes = start().sizes()
+  assert sizes['num_params'] < sizes['dense_num_params']
   assert not (tmp_path / 'run').exists()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from absl import logging
 
 from tt_compress import configuration
-from tt_compress.training import plan
+from tt_compress.training import sizes
 
 MOST = 256  # host devices
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -103,12 +103,12 @@ def _compile(config, devices):
 def table(found: list[Mapping[str, Any]]) -> str:
   """What `make` returned, as text."""
   first = found[0]
-  sizes = ', '.join(f'{name} {size}' for name, size in first['mesh'].items())
+  axes = ', '.join(f'{name} {size}' for name, size in first['mesh'].items())
   shape = ' x '.join(map(str, next(iter(first['batch'].values()))))
   lines = [
-    f'a step on {sizes}, compiled for {first["backend"]} in {first["dtype"]}, '
+    f'a step on {axes}, compiled for {first["backend"]} in {first["dtype"]}, '
     f'batches of {shape}{_padding(first)}; on each device:',
-    *plan.aligned([_HEADER, *map(_cells, found)], right=range(1, 8)),
+    *sizes.aligned([_HEADER, *map(_cells, found)], right=range(1, 8)),
   ]
   return '\n'.join(lines)
 

@@ -12,7 +12,7 @@ def make(config, sizes: Mapping) -> dict:
 
   Args:
     config: of the run.
-    sizes: of its model, see `plan.make`.
+    sizes: of its model, see `sizes.make`.
   """
   names = ('num_params', 'dense_num_params', 'compression_ratio')
   return {

@@ -9,7 +9,7 @@ from flax import nnx
 
 from tt_compress import configuration, tasks
 from tt_compress.nn import compress, modules, serving
-from tt_compress.training import build, plan, workdir
+from tt_compress.training import build, sizes, workdir
 from tt_compress.training.checkpoints import matching
 
 FILE = 'fit.json'
@@ -84,7 +84,7 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
   )
   _, params, buffers = modules.split(model)
   rows = [
-    {**plan.row(swap.path, swap.spec), 'error': float(swap.error)}
+    {**sizes.row(swap.path, swap.spec), 'error': float(swap.error)}
     for swap in report.swapped
   ]
   return {'params': params, 'buffers': buffers}, rows
@@ -117,14 +117,14 @@ def table(rows: list[dict]) -> str:
     (
       row['path'],
       f'{row["rows"]} x {row["cols"]}',
-      plan.choice(row),
+      sizes.choice(row),
       f'{row["params"]:,}',
       f'{row["ratio"]:.2f}',
       f'{row["error"]:.4f}',
     )
     for row in rows
   ]
-  return '\n'.join(plan.aligned(lines, right=(3, 4, 5)))
+  return '\n'.join(sizes.aligned(lines, right=(3, 4, 5)))
 
 
 def write(folder: str, report: dict) -> None:

@@ -20,7 +20,7 @@ from tt_compress.training import (
   metrics,
   optimizers,
   origin,
-  plan,
+  sizes,
   step,
 )
 from tt_compress.training import workdir as folder
@@ -162,7 +162,7 @@ class Run:
       fitted = self._fit()
       facts = processes.together(self.task.prepare)
       processes.agree('data', facts)
-      described = {**description.make(self.config, self.plan()), **facts}
+      described = {**description.make(self.config, self.sizes()), **facts}
       folder.compare_data(facts, self.workdir)
       folder.claim(self.config, self.workdir)
       if processes.is_first():
@@ -176,7 +176,7 @@ class Run:
         'params_sha256': folder.digest(state['params']),
         'checkpoint': self.chosen,
         'best_step': self._checkpoints.best_step(),
-        'stored': plan.measure_stored(
+        'stored': sizes.measure_stored(
           self.blueprint.graphdef,
           processes.fetch(self.variables(self.chosen)),
           described['dense_num_params'],
@@ -368,9 +368,9 @@ class Run:
     with build.machine(self.config):
       return self.task.predict(self.variables(self.chosen), lines, num_best)
 
-  def plan(self) -> dict:
-    """The sizes of the model, see `training.plan`."""
-    return plan.make(self.config)
+  def sizes(self) -> dict:
+    """Counts the parameters of the model, see `sizes.make`."""
+    return sizes.make(self.config, self.blueprint)
 
   def results(self) -> dict | None:
     """What `train` returned, if it has finished with these settings.

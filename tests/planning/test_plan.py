@@ -5,7 +5,12 @@ import pytest
 
 from tt_compress import configuration, parameterizations
 from tt_compress.algebra import cost, plans
-from tt_compress.training import build, plan
+from tt_compress.planning import plan
+from tt_compress.training import build
+
+
+def make(config):
+  return plan.make(config, build.blueprint(config))
 
 
 def test_the_way_of_a_matrix_is_the_one_its_products_take():
@@ -26,7 +31,7 @@ def test_a_dense_matrix_has_one_way_only():
 
 def test_a_plan_tells_ways_for_the_tokens_of_a_batch():
   config = configuration.load('configs/quickstart.py:tiny')
-  found = plan.make(config)
+  found = make(config)
   assert found['tokens'] == config.data.batch_tokens
   [embed] = [row for row in found['matrices'] if row['path'] == 'embed']
   assert set(embed['contractions']) == {'take', 'attend'}
@@ -50,12 +55,12 @@ def test_a_plan_is_for_the_machine_of_the_configuration():
   for machine in (None, SLOW, None):
     [row] = [
       row
-      for row in plan.make(configured(choice, machine))['matrices']
+      for row in make(configured(choice, machine))['matrices']
       if row['path'] == 'embed'
     ]
     told.append(row['contractions'])
   with cost.use(SLOW):
-    wanted = plan.make(configured(choice))['matrices']
+    wanted = make(configured(choice))['matrices']
   assert told[1] in [row['contractions'] for row in wanted]
   assert told[0] == told[2] and told[0]['attend'][0] != told[1]['attend'][0]
 

@@ -1,0 +1,115 @@
+"""The plan of a run: its sizes and how its products are to be computed."""
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tt_compress import tasks
+from tt_compress.algebra import cost, plans
+from tt_compress.parameterizations import base
+from tt_compress.training import build, sizes
+
+
+def contractions(
+  spec: base.Parameterization, methods: tuple[str, ...], tokens: int, dtype
+) -> dict[str, tuple[str, float]]:
+  """Predicts how products of a matrix are computed in a training step.
+
+  Args:
+    spec: of the matrix.
+    methods: of 'take', 'apply' and 'attend'.
+    tokens: the first axis of x, or the number of ids.
+    dtype: of x.
+
+  Returns:
+    {method: (way, predicted milliseconds)}, without methods that leave no
+    choice. Products are predicted with their gradients, lookups without.
+  """
+  return _contractions(spec, methods, tokens, dtype, cost.machine())
+
+
+@functools.lru_cache(maxsize=256)
+def _contractions(spec, methods, tokens, dtype, machine):
+  """`contractions` for the machine, which has to be in use."""
+  del machine  # It is part of the cache's key.
+  factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
+  x = lambda size: jax.ShapeDtypeStruct((tokens, size), dtype)
+  arguments = {
+    'take': jax.ShapeDtypeStruct((tokens,), jnp.int32),
+    'apply': x(spec.rows),
+    'attend': x(spec.cols),
+  }
+  found = {}
+  for method in methods:
+    with plans.recorded() as made:
+      jax.eval_shape(getattr(spec, method), factors, arguments[method])
+    if made:
+      # A lookup has a branch for each number of distinct ids; the last one is
+      # for all.
+      made = made[-1:] if method == 'take' else made
+      ways = ', '.join(map(str, made))
+      found[method] = ways, 1000 * sum(plan.cost.seconds for plan in made)
+  return found
+
+
+def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
+  """Plans a run; allocates nothing.
+
+  Args:
+    config: of the run.
+    blueprint: of its model.
+
+  Returns:
+    The result of `sizes.make`, 'contractions' in each of its matrices, and
+    'tokens' of a training step that they are for.
+  """
+  tokens = tasks.TASKS[config.task].batch_rows(config)
+  dtype = build.activation_dtype(config.dtype)
+  methods = lambda path: (
+    ('take', 'attend') if path in blueprint.tables else ('apply',)
+  )
+  found = sizes.make(config, blueprint)
+  with build.machine(config):
+    for row in found['matrices']:
+      spec = blueprint.matrices[row['path']]
+      row['contractions'] = contractions(
+        spec, methods(row['path']), tokens, dtype
+      )
+  return {**found, 'tokens': tokens}
+
+
+def table(plan: Mapping[str, Any]) -> str:
+  """A plan as text."""
+  lines = [
+    *sizes.matrix_lines(plan),
+    *_contraction_lines(plan),
+    *sizes.total_lines(plan),
+  ]
+  return '\n'.join(lines)
+
+
+def _contraction_lines(plan):
+  header = (f'for {plan["tokens"]:,} tokens', 'product', 'way', 'predicted ms')
+  lines = [
+    (row['path'], method, way, f'{ms:.3g}')
+    for row in sizes.grouped(plan['matrices'])
+    for method, (way, ms) in row['contractions'].items()
+  ]
+  if not lines:
+    return []
+  return ['', *sizes.aligned([header, *lines], right=(3,)), '']
+
+
+def write(plan: Mapping[str, Any], workdir: str) -> str:
+  """Writes `plan.json` into the workdir and returns its path."""
+  os.makedirs(workdir, exist_ok=True)
+  path = os.path.join(workdir, 'plan.json')
+  with open(path, 'w', encoding='utf-8') as file:
+    json.dump(plan, file, indent=2)
+    file.write('\n')
+  return path
