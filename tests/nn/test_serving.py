@@ -19,7 +19,7 @@ class Foreign(nnx.Module):
     self.table = nnx.Embed(10, 6, rngs=rngs)
     self.first = nnx.Linear(6, 6, rngs=rngs)
     self.again = nnx.List([self.first])
-    self.last = linear.Linear(6, 6, use_bias=False, split='cols', rngs=rngs)
+    self.last = linear.Linear(6, 6, use_bias=False, shard='cols', rngs=rngs)
 
   def __call__(self, ids):
     x = self.again[0](nnx.relu(self.first(self.table(ids))))

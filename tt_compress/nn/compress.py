@@ -189,7 +189,7 @@ def _check_untied(sites: Sequence[_Site], choices: Sequence[Any]) -> None:
   """Refuses to part two modules that hold one variable."""
   holders = {}
   for site, choice in zip(sites, choices, strict=True):
-    for _, node in nnx.iter_graph(site.module):
+    for _, node in nnx.iter_graph(site.module, graph=True):
       if not isinstance(node, nnx.Variable):
         continue
       other, other_choice = holders.setdefault(id(node), (site, choice))

@@ -33,7 +33,7 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
     ValueError: the model holds other variables, e.g. stored rngs.
   """
   graphdef, params, buffers, rest = nnx.split(
-    model, nnx.Param, matrix.Buffer, ...
+    model, nnx.Param, matrix.Buffer, ..., graph=True
   )
   stray = nnx.to_flat_state(rest)
   if stray:
@@ -58,7 +58,7 @@ def matrices(model: nnx.Module) -> dict[str, matrix.Matrix]:
   """{path: matrix} of a model, with paths like 'encoder/layers/0/ffn/up'."""
   return {
     '/'.join(map(str, path)): module
-    for path, module in nnx.iter_modules(model)
+    for path, module in nnx.iter_modules(model, graph=True)
     if isinstance(module, matrix.Matrix)
   }
 
@@ -100,7 +100,7 @@ def stored_size(model: nnx.Module) -> dict:
   }
   others = [
     node.get_value()
-    for _, node in nnx.iter_graph(model)
+    for _, node in nnx.iter_graph(model, graph=True)
     if matrix.is_variable(node) and id(node) not in held
   ]
   numbers, bits = zip(

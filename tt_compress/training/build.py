@@ -112,7 +112,7 @@ def blueprint(config) -> Blueprint:
     model, report = build(config, nnx.Rngs(config.seed))
     return model
 
-  model = nnx.eval_shape(abstract)
+  model = nnx.eval_shape(abstract, graph=True)
   matrices = modules.matrices(model)
   specs = {path: module.spec for path, module in matrices.items()}
   tables = frozenset(
