@@ -1,7 +1,7 @@
 """Every way to contract a train, timed beside the one that is predicted best.
 
-Tells whether the choice of `algebra.plans` is the fastest measured way or
-within 20 % of it, over a grid of shapes, ranks and numbers of tokens.
+Reports whether the choice of `algebra.contractions` is the fastest measured way
+or within 20 % of it, over a grid of shapes, ranks and numbers of tokens.
 """
 
 import statistics
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from benchmarks import layer_cases, programs, records
 from tt_compress import parameterizations, timing
-from tt_compress.algebra import plans, trains
+from tt_compress.algebra import contractions, trains
 
 _SHAPES = {
   (512, 512): dict(row_modes=(8, 8, 8), col_modes=(8, 8, 8)),
@@ -80,10 +80,13 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 def _measure(case, kind, options):
   spec = parameterizations.make(case.name, *case.shape, **case.options)
-  chosen = str(plans.for_apply(spec.core_shapes, case.tokens))
+  chosen = str(contractions.for_apply(spec.core_shapes, case.tokens))
   tried = _plausible(spec, case.tokens, kind, chosen)
   times = timing.interleaved(
-    {name: _call(spec, case, plan, kind) for name, plan in tried.items()},
+    {
+      name: _call(spec, case, contraction, kind)
+      for name, contraction in tried.items()
+    },
     **options,
   )
   medians = {name: statistics.median(t) for name, t in times.items()}
@@ -103,24 +106,24 @@ def _measure(case, kind, options):
 
 
 def _plausible(spec, tokens, kind, chosen):
-  """{name: plan} of ways that may be best, and of the one that is chosen."""
+  """{name: contraction} of those that may be best, and of the chosen one."""
   gradients = kind == 'gradient'
-  ways = plans.ways(spec.core_shapes, tokens, gradients=gradients)
-  least = min(plan.cost.seconds for plan in ways)
+  found = contractions.candidates(spec.core_shapes, tokens, gradients=gradients)
+  least = min(each.cost.seconds for each in found)
   return {
-    str(plan): plan
-    for plan in ways
-    if plan.cost.seconds <= _HOPELESS * least or str(plan) == chosen
+    str(each): each
+    for each in found
+    if each.cost.seconds <= _HOPELESS * least or str(each) == chosen
   }
 
 
-def _call(spec, case, plan, kind):
+def _call(spec, case, contraction, kind):
   keys = jax.random.split(jax.random.key(0), 3)
   factors = spec.init(keys[0], std=0.03)
   cores = [factors[f'core_{k}'] for k in range(spec.num_modes)]
   x = jax.random.normal(keys[1], (case.tokens, spec.rows))
   weights = jax.random.normal(keys[2], (case.tokens, spec.cols))
-  product = lambda cores, x: trains.follow(plan, cores, x)
+  product = lambda cores, x: trains.follow(contraction, cores, x)
   loss = lambda cores, x: jnp.sum(product(cores, x) * weights)
   function = jax.value_and_grad(loss, (0, 1)) if kind == 'gradient' else product
   compiled = jax.jit(function).lower(cores, x).compile()

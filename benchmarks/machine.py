@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from benchmarks import programs, records
 from tt_compress import timing
-from tt_compress.algebra import cost
+from tt_compress.algebra import context
 from tt_compress.training import build
 
 ROUNDS = 7
@@ -156,11 +156,12 @@ def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown, and how to use what was measured."""
   columns = ('case', 'kind', 'measured', 'assumed', 'unit')
   measured = {record['kind']: record['measured'] for record in found}
-  made = dataclasses.replace(cost.machine(), **measured)
+  made = dataclasses.replace(context.current().machine, **measured)
   flags = (f'--config.machine.{name}={x}' for name, x in measured.items())
   return (
     f'{records.table_of(columns, found)}\n\n'
-    f'In Python, until the end of a block:\n\n  with cost.use(cost.{made}):\n\n'
+    'In Python, for the code in a block:\n\n'
+    f'  with context.use(machine=cost.{made}):\n\n'
     f'In a run:\n\n  {" ".join(flags)}'
   )
 
@@ -179,7 +180,7 @@ def _measure(case, options):
       'case': case.text,
       'kind': name,
       'measured': value if name == 'cache' else records.rounded(value),
-      'assumed': getattr(cost.machine(), name),
+      'assumed': getattr(context.current().machine, name),
       'unit': _UNITS[name],
       **({'speeds': told} if name in ('cache', 'cache_bandwidth') else {}),
     }

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tt_compress.algebra import cost, plans, trains
+from tt_compress.algebra import context, contractions, cost, trains
 
 # Round numbers: 1e9 multiplications, 1e6 bytes to memory, 1e8 in the cache.
 MACHINE = cost.Machine(1e9, 1e6, 1e8, cache=1000, start=0.0)
@@ -36,16 +36,16 @@ def test_costs_add_up():
 
 
 def test_operations_of_a_walk_are_those_of_its_program():
-  """Multiplications by the plan and by the compiler, in the forward pass."""
+  """Multiplications of the forward pass: predicted, and by the compiler."""
   x = jax.ShapeDtypeStruct((32, 1024), jnp.float32)
   cores = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in SHAPES]
-  for plan in plans.ways(SHAPES, 32, gradients=False):
-    if plan.blocks > 1:  # a compiler counts the body of a loop once
+  for each in contractions.candidates(SHAPES, 32, gradients=False):
+    if each.blocks > 1:  # a compiler counts the body of a loop once
       continue
-    product = lambda cores, x, plan=plan: trains.follow(plan, cores, x)
+    product = lambda cores, x, each=each: trains.follow(each, cores, x)
     compiled = jax.jit(product).lower(cores, x).compile()
     operations = compiled.cost_analysis()['flops'] / 2
-    assert plan.cost.operations == pytest.approx(operations, rel=0.01), plan
+    assert each.cost.operations == pytest.approx(operations, rel=0.01), each
 
 
 def test_another_machine_chooses_another_way():
@@ -53,30 +53,31 @@ def test_another_machine_chooses_another_way():
   slow = cost.Machine(1e6, 1e15, 1e15, cache=2**30, start=0.0)
   chosen = []
   for machine in (fast, slow):
-    with cost.use(machine):
-      chosen.append(plans.for_apply(SHAPES, 2048))
+    with context.use(machine=machine):
+      chosen.append(contractions.for_apply(SHAPES, 2048))
   # Free multiplications: what moves least. Free traffic: the fewest of them.
   assert chosen[0].cost.bytes < chosen[1].cost.bytes
   assert chosen[0].cost.operations > chosen[1].cost.operations
-  assert cost.machine() is cost.MACHINES['cpu']
+  assert context.current().machine is cost.MACHINES['cpu']
 
 
 @pytest.mark.parametrize(
-  'contraction, count', [('cores', 3), ('two', 2), ('full', 1)]
+  'restriction, count', [('cores', 3), ('two', 2), ('full', 1)]
 )
-def test_a_way_can_be_asked_for(contraction, count):
+def test_a_way_can_be_asked_for(restriction, count):
   for tokens in (1, 4096):
-    plan = plans.for_apply(SHAPES, tokens, contraction=contraction)
-    assert len(plan.groups) == count
+    each = contractions.for_apply(SHAPES, tokens, restriction=restriction)
+    assert len(each.groups) == count
     assert (
-      len(plans.for_rows(SHAPES, tokens, contraction=contraction).groups)
+      len(contractions.for_rows(SHAPES, tokens, restriction=restriction).groups)
       == count
     )
 
 
-def test_plans_of_what_is_traced_are_recorded():
+def test_contractions_that_are_traced_are_recorded():
   x = jax.ShapeDtypeStruct((5, 1024), jnp.float32)
   cores = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in SHAPES]
-  with plans.recorded() as found:
+  found = []
+  with context.use(record=found):
     jax.eval_shape(trains.apply, cores, x)
-  assert found == [plans.for_apply(SHAPES, 5)]
+  assert found == [contractions.for_apply(SHAPES, 5)]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tt_compress.algebra import plans, rings
+from tt_compress.algebra import contractions, rings
 
 SHAPES = {
   'one': [(3, 4, 5, 3)],
@@ -39,7 +39,7 @@ def brute_force(cores):
 @pytest.mark.parametrize('name', SHAPES)
 def test_both_ways_are_the_definition(name, room, monkeypatch):
   """Whether there is room for the merged halves or not."""
-  monkeypatch.setattr(plans, 'merging_room', lambda *_: room)
+  monkeypatch.setattr(contractions, 'merging_room', lambda *_: room)
   cores = make(name)
   matrix = brute_force(cores)
   x = np.random.default_rng(1).normal(size=(2, 3, len(matrix)))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tt_compress.algebra import plans, trains
+from tt_compress.algebra import contractions, trains
 
 TRAINS = {
   'one': ((6,), (4,), (1, 1)),
@@ -38,13 +38,13 @@ def brute_force(cores):
   return result
 
 
-def every_plan(shapes):
+def every_contraction(shapes):
   inner = range(1, len(shapes))
   for count in range(len(shapes)):
     for cuts in itertools.combinations(inner, count):
       groups = tuple(itertools.pairwise((0, *cuts, len(shapes))))
       for from_left, blocks in itertools.product((True, False), (1, 2)):
-        yield plans.Plan(groups, from_left, None, blocks)
+        yield contractions.Contraction(groups, from_left, None, blocks)
 
 
 def device_cores(cores):
@@ -69,15 +69,19 @@ def test_transpose(name):
 
 
 @pytest.mark.parametrize('name', TRAINS)
-def test_every_plan_gives_the_same(name, monkeypatch):
+def test_every_contraction_gives_the_same(name, monkeypatch):
   cores = make_cores(name)
   matrix = brute_force(cores)
   x = np.random.default_rng(1).normal(size=(3, len(matrix)))
   ids = np.array([[0, 2, len(matrix) - 1], [1, 1, 2]])
   cores = device_cores(cores)
-  for plan in every_plan(tuple(core.shape for core in cores)):
-    monkeypatch.setattr(plans, 'for_apply', lambda *_, plan=plan: plan)
-    monkeypatch.setattr(plans, 'for_rows', lambda *_, plan=plan: plan)
+  for chosen in every_contraction(tuple(core.shape for core in cores)):
+    monkeypatch.setattr(
+      contractions, 'for_apply', lambda *_, chosen=chosen: chosen
+    )
+    monkeypatch.setattr(
+      contractions, 'for_rows', lambda *_, chosen=chosen: chosen
+    )
     both = jax.jit(lambda c, x, i: (trains.apply(c, x), trains.rows(c, i)))
     product, rows = both(cores, jnp.asarray(x, jnp.float32), jnp.asarray(ids))
     close(product, x @ matrix)
@@ -95,14 +99,14 @@ def test_batches_of_any_shape(shape):
   assert rows.shape == (*shape, matrix.shape[1])
 
 
-def test_plans_follow_the_number_of_tokens():
+def test_contractions_follow_the_number_of_tokens():
   shapes = ((1, 32, 8, 64), (64, 32, 8, 64), (64, 32, 16, 1))
   chain = ((0, 1), (1, 2), (2, 3))
-  assert plans.for_apply(shapes, 1).groups == chain
-  assert plans.for_apply(shapes, 4096).groups == ((0, 3),)
-  assert plans.for_rows(shapes, 8).groups == chain
+  assert contractions.for_apply(shapes, 1).groups == chain
+  assert contractions.for_apply(shapes, 4096).groups == ((0, 3),)
+  assert contractions.for_rows(shapes, 8).groups == chain
   # A table of the first two cores, not the matrix.
-  assert plans.for_rows(shapes, 4096).groups == ((0, 2), (2, 3))
+  assert contractions.for_rows(shapes, 4096).groups == ((0, 2), (2, 3))
 
 
 def test_small_ranks_are_never_made_full():
@@ -114,19 +118,23 @@ def test_small_ranks_are_never_made_full():
     (2, 2, 4, 1),
   )
   for tokens in (1, 16, 256, 4096):
-    assert len(plans.for_apply(shapes, tokens).groups) > 1
+    assert len(contractions.for_apply(shapes, tokens).groups) > 1
 
 
 def test_lookup_makes_the_matrix_only_where_it_is_small():
   shapes = ((1, 25, 4, 16), (16, 30, 8, 16), (16, 40, 8, 1))
-  assert len(plans.for_rows(shapes, 64).groups) > 1
-  assert plans.for_rows(shapes, 10**6).groups == ((0, 3),)
+  assert len(contractions.for_rows(shapes, 64).groups) > 1
+  assert contractions.for_rows(shapes, 10**6).groups == ((0, 3),)
 
 
 def test_merging_counts_the_cheaper_side_first():
   # Ranks 2 and 50: contracting over 50 first leaves the small rank for last.
-  assert plans.merge_cut(((1, 4, 4, 50), (50, 4, 4, 2), (2, 4, 4, 1))) == 2
-  assert plans.merge_cut(((1, 4, 4, 2), (2, 4, 4, 50), (50, 4, 4, 1))) == 1
+  assert (
+    contractions.merge_cut(((1, 4, 4, 50), (50, 4, 4, 2), (2, 4, 4, 1))) == 2
+  )
+  assert (
+    contractions.merge_cut(((1, 4, 4, 2), (2, 4, 4, 50), (50, 4, 4, 1))) == 1
+  )
 
 
 def test_apply_multiplies_in_the_dtype_of_x():

@@ -39,7 +39,7 @@ def test_expand_computes_the_same_and_is_dense():
   assert all(isinstance(m.spec, dense.Dense) for m in found.values())
   # What is shared, and what is sharded, stays so.
   assert model.again[0] is model.first
-  assert model.last.split == 'cols'
+  assert model.last.shard == 'cols'
 
 
 class Pair(nnx.Module):

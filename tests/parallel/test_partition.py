@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from tests.parameterizations import contract
-from tt_compress.algebra import plans
+from tt_compress.algebra import context, contractions
 from tt_compress.parallel import partition
 
 SHAPES = (1, 4, 4, 16), (16, 4, 4, 16), (16, 4, 4, 1)
@@ -37,31 +37,31 @@ def test_an_axis_that_the_devices_divide_is_sharded(size, local):
 
 def test_sides_without_a_mesh_are_none():
   assert partition.size() == 1
-  with partition.along('rows'):
-    assert partition.side() is None
+  with context.use(side='rows'):
+    assert context.current().side is None
     assert partition.shard(1.0, 0) == 1.0
 
 
-def test_plans_of_sides():
+def test_contractions_of_sides():
   found = {}
 
   def record(x):
     assert partition.size() == 4
     for side in ('rows', 'cols'):
-      with partition.along(side):
-        found[side] = plans.ways(SHAPES, 4096)
-    found[None] = plans.ways(SHAPES, 4096)
-    found['lookup'] = plans.for_rows(SHAPES, 4096)
+      with context.use(side=side):
+        found[side] = contractions.candidates(SHAPES, 4096)
+    found[None] = contractions.candidates(SHAPES, 4096)
+    found['lookup'] = contractions.for_rows(SHAPES, 4096)
     return x
 
   on_mesh(record, np.ones((4, 2), np.float32))
-  assert set(found[None]) == set(plans.ways(SHAPES, 4096))
+  assert set(found[None]) == set(contractions.candidates(SHAPES, 4096))
   # Slices of the first core alone are what devices exchange.
   assert found['lookup'].groups[0] == (0, 1)
-  assert plans.for_rows(SHAPES, 4096).groups == ((0, 3),)
+  assert contractions.for_rows(SHAPES, 4096).groups == ((0, 3),)
   for side in ('rows', 'cols'):
-    walks = [plan for plan in found[side] if len(plan.groups) > 1]
-    assert {plan.from_left for plan in walks} == {side == 'cols'}
-    whole = [plan for plan in found[side] if len(plan.groups) == 1]
-    assert {plan.blocks for plan in whole} == {1}
+    walks = [each for each in found[side] if len(each.groups) > 1]
+    assert {each.from_left for each in walks} == {side == 'cols'}
+    whole = [each for each in found[side] if len(each.groups) == 1]
+    assert {each.blocks for each in whole} == {1}
     assert set(found[side]) < set(found[None])

@@ -9,7 +9,7 @@ import pytest
 
 from tests.parameterizations import contract, test_contract, wrappers
 from tt_compress import parameterizations
-from tt_compress.algebra import plans
+from tt_compress.algebra import context, contractions
 from tt_compress.parameterizations import base
 
 SPECS = [
@@ -30,7 +30,7 @@ def start(spec):
 
 
 def prepared(spec, factors, dtype, transposed, tokens=TOKENS):
-  with plans.forward_only():
+  with context.use(gradients=False):
     return spec.prepared(factors, tokens, dtype, transposed=transposed)
 
 
@@ -91,10 +91,11 @@ def sizes(spec, factors, transposed, tokens):
   """How many cores a product merges to each one that it multiplies with."""
   size = spec.cols if transposed else spec.rows
   x = jax.ShapeDtypeStruct((tokens, size), jnp.float32)
-  with plans.recorded() as made, plans.forward_only():
+  made = []
+  with context.use(record=made, gradients=False):
     jax.eval_shape(spec.attend if transposed else spec.apply, factors, x)
-  [plan] = made
-  return [stop - start for start, stop in plan.groups]
+  [chosen] = made
+  return [stop - start for start, stop in chosen.groups]
 
 
 @pytest.mark.parametrize('transposed', [False, True])
@@ -116,8 +117,8 @@ def test_ranks_that_are_too_high_alone_stay_apart(monkeypatch):
   spec = make(row_modes=(1, 4, 4), col_modes=(1, 4, 4))
   with pytest.raises(base.RankError):
     make(row_modes=(1, 16), col_modes=(1, 16))
-  plan = plans.Plan(((0, 1), (1, 3)), True, None)
-  monkeypatch.setattr(plans, 'for_apply', lambda *_: plan)
+  chosen = contractions.Contraction(((0, 1), (1, 3)), True, None)
+  monkeypatch.setattr(contractions, 'for_apply', lambda *_: chosen)
   factors = start(spec)
   made, held = prepared(spec, factors, jnp.float32, False)
   assert made == spec and held is factors

@@ -8,7 +8,7 @@ import pytest
 
 from tests.parameterizations import contract
 from tt_compress import parameterizations
-from tt_compress.algebra import plans
+from tt_compress.algebra import contractions
 from tt_compress.parameterizations import base, tensor_train
 
 
@@ -229,7 +229,7 @@ def test_the_full_matrix_is_not_kept_for_the_backward_pass():
   factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
   x = jax.ShapeDtypeStruct((1024, 512), jnp.float32)
   shapes = tuple(core.shape for core in factors.values())
-  assert len(plans.for_apply(shapes, 1024).groups) == 1
+  assert len(contractions.for_apply(shapes, 1024).groups) == 1
 
   def kept(product):
     _, backward = jax.eval_shape(
@@ -279,7 +279,9 @@ def test_modes_for_speed_are_fast_and_within_the_size():
   assert fast.num_params <= 552_960
   assert fast.num_modes == 2 and max(fast.tt_rank) == 16
   balanced = parameterizations.make('tensor_train', 1024, 4096, tt_rank=16)
-  seconds = lambda spec: plans.for_apply(spec.core_shapes, 256).cost.seconds
+  seconds = lambda spec: (
+    contractions.for_apply(spec.core_shapes, 256).cost.seconds
+  )
   assert seconds(fast) < 0.5 * seconds(balanced)
   # A generic one has full rank, unlike a low-rank matrix of this size.
   small = parameterizations.make(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from tt_compress import configuration
-from tt_compress.algebra import backend, cost
+from tt_compress.algebra import context, cost
 from tt_compress.planning import compiled, device_plan
 from tt_compress.training import build
 
@@ -134,7 +134,7 @@ def test_a_topology_that_is_not_there():
 
 def test_what_is_traced_for_other_devices():
   assert build.activation_dtype('auto') == jnp.float32
-  with backend.use('tpu'):
+  with context.use(backend='tpu'):
     assert build.activation_dtype('auto') == jnp.bfloat16
-    assert cost.machine() is cost.MACHINES['tpu']
-  assert cost.machine() is cost.MACHINES['cpu']
+    assert context.current().machine is cost.MACHINES['tpu']
+  assert context.current().machine is cost.MACHINES['cpu']

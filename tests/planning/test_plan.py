@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 from tt_compress import configuration, parameterizations
-from tt_compress.algebra import cost, plans
+from tt_compress.algebra import context, contractions, cost
 from tt_compress.planning import plan
 from tt_compress.training import build
 
@@ -16,12 +16,12 @@ def make(config):
 def test_the_way_of_a_matrix_is_the_one_its_products_take():
   spec = parameterizations.make('tensor_train', 512, 2048, tt_rank=8)
   found = plan.contractions(spec, ('apply', 'take'), 256, jnp.float32)
-  chosen = plans.for_apply(spec.core_shapes, 256)
+  chosen = contractions.for_apply(spec.core_shapes, 256)
   assert found['apply'] == (
     str(chosen),
     pytest.approx(1000 * chosen.cost.seconds),
   )
-  assert found['take'][0] == str(plans.for_rows(spec.core_shapes, 256))
+  assert found['take'][0] == str(contractions.for_rows(spec.core_shapes, 256))
 
 
 def test_a_dense_matrix_has_one_way_only():
@@ -59,7 +59,7 @@ def test_a_plan_is_for_the_machine_of_the_configuration():
       if row['path'] == 'embed'
     ]
     told.append(row['contractions'])
-  with cost.use(SLOW):
+  with context.use(machine=SLOW):
     wanted = make(configured(choice))['matrices']
   assert told[1] in [row['contractions'] for row in wanted]
   assert told[0] == told[2] and told[0]['attend'][0] != told[1]['attend'][0]
@@ -74,6 +74,6 @@ def test_modes_for_speed_are_those_of_the_machine():
   make = lambda: parameterizations.make(
     'tensor_train', first.rows, first.cols, **choice
   )
-  with cost.use(cost.MACHINES['gpu']):
+  with context.use(machine=cost.MACHINES['gpu']):
     assert second == make()
   assert first == make() != second

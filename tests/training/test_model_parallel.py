@@ -10,7 +10,7 @@ import pytest
 
 from tests.parameterizations import contract
 from tests.training import tiny
-from tt_compress.algebra import cost
+from tt_compress.algebra import context
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
 from tt_compress.planning import traffic
@@ -102,7 +102,9 @@ def test_of_activations_only_sums_travel(cache):
   tokens = jax.ShapeDtypeStruct((128, 32), jnp.int32)
   positions = jax.ShapeDtypeStruct((128,), jnp.int32)
   batch = dict(inputs=tokens, targets=tokens, positions=positions)
-  with cost.use(dataclasses.replace(cost.machine(), cache=cache)):
+  with context.use(
+    machine=dataclasses.replace(context.current().machine, cache=cache)
+  ):
     lowered = update.lower(shapes, batch)
   program = lowered.compile(contract.COMPILER).as_text()
   found = traffic.transfers(program, mesh)

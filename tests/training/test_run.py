@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration
-from tt_compress.algebra import cost
+from tt_compress.algebra import context, cost
 from tt_compress.tasks import base
 from tt_compress.training import build, run, step, workdir
 
@@ -147,7 +147,7 @@ def test_the_loop_and_what_it_leaves(start):
 
 def test_programs_are_made_for_the_machine_of_the_run(start):
   seen = []
-  note = lambda *_: seen.append(cost.machine())
+  note = lambda *_: seen.append(context.current().machine)
   config = make_config(**{'machine.rate': 1.5e9})
   made = start(config, corrupt=note)
   evaluate = made.task.evaluate
@@ -159,7 +159,7 @@ def test_programs_are_made_for_the_machine_of_the_run(start):
   assert len(seen) == NUM_STEPS + NUM_STEPS // 2 + 2 + 1
   ours = cost.MACHINES['cpu']
   assert set(seen) == {dataclasses.replace(ours, rate=1.5e9)}
-  assert cost.machine() is ours
+  assert context.current().machine is ours
 
 
 def pruned(end):

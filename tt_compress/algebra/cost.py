@@ -6,12 +6,7 @@ a CPU means new pages, by far the slowest thing there is. All sizes are static,
 so that costs are known when a program is traced.
 """
 
-import contextlib
-import contextvars
 import dataclasses
-from collections.abc import Iterator
-
-from tt_compress.algebra import backend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,24 +36,6 @@ MACHINES = {
   'gpu': Machine(2.5e14, 2e12, 5e12, 2**24, 4e-6),
   'tpu': Machine(8e13, 7e11, 5e12, 2**26, 1e-6),
 }
-
-_override = contextvars.ContextVar('machine', default=None)
-
-
-def machine() -> Machine:
-  """The machine that contractions are chosen for."""
-  kind = backend.name() if backend.name() in MACHINES else 'gpu'
-  return _override.get() or MACHINES[kind]
-
-
-@contextlib.contextmanager
-def use(chosen: Machine) -> Iterator[None]:
-  """Chooses contractions traced inside of it for another machine."""
-  token = _override.set(chosen)
-  try:
-    yield
-  finally:
-    _override.reset(token)
 
 
 @dataclasses.dataclass(frozen=True)

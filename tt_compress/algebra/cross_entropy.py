@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import backend, blocks
+from tt_compress.algebra import blocks, context
 
 # Logits that exist at a time, 64 MiB in float32 on a CPU: fewer cost more sums
 # of gradients of W than they save.
@@ -51,13 +51,13 @@ def of_logits(
 
 def token_blocks(num_logits: int) -> int:
   """How many blocks of tokens suit so many logits in all; 1 for few."""
-  room = _ROOM.get(backend.name(), _OTHER_ROOM)
+  room = _ROOM.get(context.current().backend, _OTHER_ROOM)
   return max(1, -(-num_logits // room))
 
 
 def row_blocks(tokens: int, rows: int) -> int:
   """How many blocks of rows of W suit so many tokens."""
-  room = _ROOM_BY_ROWS.get(backend.name(), _OTHER_ROOM)
+  room = _ROOM_BY_ROWS.get(context.current().backend, _OTHER_ROOM)
   block = max(_LEAST_ROWS, room // max(1, tokens))
   return -(-rows // block)
 

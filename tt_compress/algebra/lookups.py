@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import backend, distinct, modes
+from tt_compress.algebra import context, distinct, modes
 from tt_compress.parallel import partition
 
 Multiply = Callable[[Any, list[jax.Array]], jax.Array]
@@ -187,7 +187,7 @@ def _slices(tables, indices):
 
 def _blocks(array, size):
   """[n, ...] as [blocks, n of a block, ...], with zeros behind it."""
-  room = _ROOM.get(backend.name(), _OTHER_ROOM)
+  room = _ROOM.get(context.current().backend, _OTHER_ROOM)
   most = max(1, min(len(array), max(room // size, len(array) // 64)))
   # Blocks without padding are no copy.
   even = (n for n in range(most, most // 2, -1) if len(array) % n == 0)

@@ -19,7 +19,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, lookups, plans, trains
+from tt_compress.algebra import blocks, contractions, lookups, trains
 
 Cores = trains.Cores
 
@@ -64,7 +64,7 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
     what its two halves cost, unless these are merged once for all ids.
   """
   num_rows, num_cols = _shape(cores)
-  room = plans.merging_room(num_rows, num_cols, ids.size * num_cols)
+  room = contractions.merging_room(num_rows, num_cols, ids.size * num_cols)
   if not ids.size or _train_size(cores) <= room:
     return trains.rows(train(cores, _cut(cores)), ids)
   cut = _cut(cores)
@@ -135,7 +135,7 @@ def _train_size(cores, cut=None):
 
 def _has_room(cores, tokens):
   num_rows, num_cols = _shape(cores)
-  room = plans.merging_room(
+  room = contractions.merging_room(
     num_rows, num_cols, tokens * max(num_rows, num_cols)
   )
   return _train_size(cores) <= room

@@ -7,7 +7,7 @@ with R_0 = R_N = 1, i = (i_1 ... i_N) and j = (j_1 ... j_N) row-major.
 Neighboring cores can be merged into one, so every way of contracting a train
 is: merge groups of neighbors, then walk along the shorter train from its left
 or right end. Each core its own group is the chain of cores, two groups are two
-matrix products, one group is the full matrix. `plans` picks a way from static
+matrix products, one group is the full matrix. `contractions` chooses by static
 shapes; nothing here branches on values.
 
 Reference: "Tensorized Embedding Layers for Efficient Model Compression",
@@ -22,8 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, lookups, plans
-from tt_compress.parallel import partition
+from tt_compress.algebra import blocks, context, contractions, lookups
 
 Cores = list[jax.Array]
 
@@ -75,7 +74,7 @@ def rows(
   *,
   finish: Callable[[Any, jax.Array], jax.Array] = lambda _, rows: rows,
   shared: Any = (),
-  contraction: plans.Contraction = 'auto',
+  restriction: contractions.Restriction = 'auto',
 ) -> jax.Array:
   """Rows of the matrix, W[ids], in the cores' dtype.
 
@@ -86,7 +85,7 @@ def rows(
     finish: (shared, rows [n, num_cols]) -> [n, cols], what to make of the
       different rows before they are repeated.
     shared: tree of arrays for it.
-    contraction: a restriction of the ways to choose from, see `plans`.
+    restriction: of the contractions to choose from.
 
   Returns:
     [..., num_cols], or as many as there are after `finish`.
@@ -99,13 +98,15 @@ def rows(
     none = finish(shared, jnp.zeros((0, num_cols), cores[0].dtype))
     return none.reshape(*ids.shape, none.shape[1])
   dtype = cores[0].dtype
-  plan = plans.for_rows(shapes(cores), ids.size, dtype, contraction)
-  size = plans.lookup_size(shapes(cores), plan)
+  contraction = contractions.for_rows(
+    shapes(cores), ids.size, dtype, restriction
+  )
+  size = contractions.lookup_size(shapes(cores), contraction)
   # The full matrix has its rows in order; of less than it, rows are gathered
   # from products as they come, which transposing them would cost more than.
-  product = merge if len(plan.groups) == 1 else _product
-  cores = [product(cores[start:stop]) for start, stop in plan.groups]
-  walk = chain if plan.from_left else _rows_from_right
+  product = merge if contraction.is_full else _product
+  cores = [product(cores[start:stop]) for start, stop in contraction.groups]
+  walk = chain if contraction.from_left else _rows_from_right
 
   def multiply(shared, slices):
     first, *others = slices
@@ -120,7 +121,7 @@ def rows(
 
 
 def apply(
-  cores: Cores, x: jax.Array, contraction: plans.Contraction = 'auto'
+  cores: Cores, x: jax.Array, restriction: contractions.Restriction = 'auto'
 ) -> jax.Array:
   """x @ W in the dtype of x.
 
@@ -131,7 +132,7 @@ def apply(
   Args:
     cores: a train of a matrix [I, J].
     x: [..., I]
-    contraction: a restriction of the ways to choose from, see `plans`.
+    restriction: of the contractions to choose from.
 
   Returns:
     [..., J]
@@ -140,52 +141,60 @@ def apply(
   tokens = x.size // size
   if not tokens:
     return jnp.zeros((*batch, _num_cols(cores)), x.dtype)
-  plan = plans.for_apply(shapes(cores), tokens, x.dtype, contraction)
-  return follow(plan, cores, x.reshape(tokens, size)).reshape(*batch, -1)
+  contraction = contractions.for_apply(
+    shapes(cores), tokens, x.dtype, restriction
+  )
+  return follow(contraction, cores, x.reshape(tokens, size)).reshape(*batch, -1)
 
 
-def follow(plan: plans.Plan, cores: Cores, x: jax.Array) -> jax.Array:
-  """x @ W by this plan, for x [tokens, I]."""
-  is_full = len(plan.groups) == 1 < len(cores)
-  return (_apply_full if is_full else _walk)(cores, x, plan)
+def follow(
+  contraction: contractions.Contraction, cores: Cores, x: jax.Array
+) -> jax.Array:
+  """x @ W by this contraction for x [tokens, I]."""
+  is_full = contraction.is_full and len(cores) > 1
+  return (_apply_full if is_full else _walk)(cores, x, contraction)
 
 
-def _apply_full(cores, x, plan):
-  if plan.blocks == 1:
+def _apply_full(cores, x, contraction):
+  if contraction.blocks == 1:
     product = lambda cores, x: x @ full(cores).astype(x.dtype)
     return jax.checkpoint(product)(cores, x)
-  if plan.from_left:
-    return blocks.apply(*_blocks_by_plan(cores, plan.blocks), x)
+  if contraction.from_left:
+    return blocks.apply(*_blocks_by_contraction(cores, contraction.blocks), x)
   num_cols = _num_cols(cores)
-  rows_of_transpose = _blocks_by_plan(transpose(cores), plan.blocks)
+  rows_of_transpose = _blocks_by_contraction(
+    transpose(cores), contraction.blocks
+  )
   return blocks.attend(*rows_of_transpose, x)[:, :num_cols]
 
 
-def _blocks_by_plan(cores, num_blocks):
-  """Blocks of rows as `plans` counts them: of one product with the rest."""
-  cut = plans.merge_cut(shapes(cores))
+def _blocks_by_contraction(cores, num_blocks):
+  """(function, slices) of the blocks that `contractions` has counted."""
+  cut = contractions.merge_cut(shapes(cores))
   return _blocks_at(cut, [*cores[:cut], merge(cores[cut:])], num_blocks)
 
 
-def _walk(cores, x, plan):
-  walk = _apply_from_left if plan.from_left else _apply_from_right
-  merged = [core.astype(x.dtype) for core in group(cores, plan.groups)]
+def _walk(cores, x, contraction):
+  walk = _apply_from_left if contraction.from_left else _apply_from_right
+  merged = [core.astype(x.dtype) for core in group(cores, contraction.groups)]
 
-  if partition.side() is not None:
-    # Told now: a backward pass is traced elsewhere.
+  if context.current().side is not None:
+    # Read here, because a backward pass is traced in another context.
     walk = functools.partial(walk, times=jnp.matmul)
-  if plan.blocks > 1:
-    return blocks.map_rows(walk, merged, x, plan.blocks)
-  return (jax.checkpoint(walk) if plan.repeats else walk)(merged, x)
+  if contraction.blocks > 1:
+    return blocks.map_rows(walk, merged, x, contraction.blocks)
+  return (jax.checkpoint(walk) if contraction.repeats else walk)(merged, x)
 
 
 def makes_full(
-  cores: Cores, tokens: int, contraction: plans.Contraction = 'auto'
+  cores: Cores, tokens: int, restriction: contractions.Restriction = 'auto'
 ) -> bool:
   """Whether `apply` makes the full matrix for so many tokens."""
   tokens = max(1, tokens)
-  plan = plans.for_apply(shapes(cores), tokens, contraction=contraction)
-  return len(plan.groups) == 1
+  contraction = contractions.for_apply(
+    shapes(cores), tokens, restriction=restriction
+  )
+  return contraction.is_full
 
 
 def blocks_of_rows(
@@ -212,8 +221,8 @@ def _blocks_at(cut, cores, count, full=full):
   return lambda piece: full([piece.swapaxes(0, 1), *cores[cut:]]), slices
 
 
-def shapes(cores: Cores) -> tuple[plans.Shape, ...]:
-  """Shapes of the cores, as plans are made of."""
+def shapes(cores: Cores) -> tuple[contractions.Shape, ...]:
+  """Shapes of the cores, which contractions are chosen by."""
   return tuple(core.shape for core in cores)
 
 
@@ -230,7 +239,7 @@ def merge(cores: Cores) -> jax.Array:
   """Contracts neighbors into one core [R_0, prod I, prod J, R_N]."""
   if len(cores) == 1:
     return cores[0]
-  cut = plans.merge_cut(shapes(cores))
+  cut = contractions.merge_cut(shapes(cores))
   left, right = merge(cores[:cut]), merge(cores[cut:])
   r, m, n, _ = left.shape
   _, p, q, s = right.shape
@@ -242,7 +251,7 @@ def _product(cores):
   """[R_0, I_1, J_1, ..., I_N, J_N, R_N]: what `merge` has before it sorts."""
   if len(cores) == 1:
     return cores[0]
-  cut = plans.merge_cut(shapes(cores))
+  cut = contractions.merge_cut(shapes(cores))
   left, right = _product(cores[:cut]), _product(cores[cut:])
   rank = right.shape[0]
   product = left.reshape(-1, rank) @ right.reshape(rank, -1)

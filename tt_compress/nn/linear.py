@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from tt_compress.algebra import context
 from tt_compress.nn import matrix
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
@@ -53,7 +54,7 @@ class Linear(matrix.Matrix):
     self, x: Float[Array, '*batch rows'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
     """x W + b in the dtype of `x`; a stochastic W draws from `noise`."""
-    with partition.along(self.shard):
+    with context.use(side=self.shard):
       y = self.spec.apply(self.values(), x, key=self.key(noise))
     if self.bias is None:
       return self._replicate(y)

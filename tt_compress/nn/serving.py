@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from tt_compress.algebra import cost, plans
+from tt_compress.algebra import context, cost
 from tt_compress.nn import embed, linear, matrix, modules
 from tt_compress.parameterizations import dense
 
@@ -65,10 +65,12 @@ def _gain(module: matrix.Matrix, tokens: int) -> float:
     else (spec.apply, spec.rows)
   )
   x = jax.ShapeDtypeStruct((tokens, size), jnp.float32)
-  with plans.recorded() as made, plans.forward_only():
+  made = []
+  with context.use(record=made, gradients=False):
     jax.eval_shape(method, module.values(), x)
-  product = cost.Model(cost.machine(), 4).product(tokens, spec.rows, spec.cols)
-  own = sum(plan.cost.seconds for plan in made) if made else float('inf')
+  model = cost.Model(context.current().machine, itemsize=4)
+  product = model.product(tokens, spec.rows, spec.cols)
+  own = sum(each.cost.seconds for each in made) if made else float('inf')
   return own - product.seconds
 
 

@@ -6,9 +6,6 @@ choose badly, the code constrains its choice with `shard` and `replicate`.
 Without such a mesh, both return their argument.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
 from typing import Literal
 
 import jax
@@ -17,8 +14,6 @@ from jax.sharding import AxisType, PartitionSpec
 MODEL = 'model'
 
 Side = Literal['rows', 'cols']
-
-_side = contextvars.ContextVar('side', default=None)
 
 
 def size() -> int:
@@ -49,18 +44,3 @@ def replicate(x: jax.Array) -> jax.Array:
   if size() == 1:
     return x
   return jax.lax.with_sharding_constraint(x, PartitionSpec())
-
-
-@contextlib.contextmanager
-def along(side: Side | None) -> Iterator[None]:
-  """Declares the sharded side of the matrix for products inside the block."""
-  token = _side.set(side)
-  try:
-    yield
-  finally:
-    _side.reset(token)
-
-
-def side() -> Side | None:
-  """The sharded side of the matrix; None if it is replicated."""
-  return _side.get() if size() > 1 else None

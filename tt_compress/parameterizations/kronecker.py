@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import plans, splits, trains
+from tt_compress.algebra import contractions, splits, trains
 from tt_compress.algebra.fit import cp_als
 from tt_compress.parameterizations import base
 
@@ -33,7 +33,7 @@ class Kronecker(base.Parameterization):
       'full', through the matrix. The result is the same.
 
   Complexity: a product with x is sum_k A_k^T X B_k of x as X [n_1, n_2]: a
-    train of two cores, so `algebra.plans` picks the cheapest way.
+    train of two cores, so `algebra.contractions` picks the cheapest way.
 
   Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 4.
   """
@@ -44,7 +44,9 @@ class Kronecker(base.Parameterization):
   row_split: tuple[int, int] | None = None
   col_split: tuple[int, int] | None = None
   split: Literal['best', 'ceil_sqrt'] = 'best'
-  contraction: plans.Contraction = dataclasses.field(default='auto', repr=False)
+  contraction: contractions.Restriction = dataclasses.field(
+    default='auto', repr=False
+  )
 
   def __post_init__(self):
     super().__post_init__()
@@ -85,7 +87,7 @@ class Kronecker(base.Parameterization):
 
   def _look_up(self, factors, ids):
     return trains.rows(
-      _train(factors), ids, self.cols, contraction=self.contraction
+      _train(factors), ids, self.cols, restriction=self.contraction
     )
 
   def apply(self, factors, x, *, key=None):

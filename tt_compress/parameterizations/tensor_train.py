@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import modes, plans, trains
+from tt_compress.algebra import contractions, modes, trains
 from tt_compress.algebra.fit import tt_svd
 from tt_compress.parameterizations import base, reshaped
 
@@ -37,7 +37,7 @@ class TensorTrain(reshaped.Reshaped):
 
   Complexity: `take` sum_k J_1 ... J_k R_{k-1} R_k multiplications an id;
     `apply` and `attend` the cheapest of all groupings of cores,
-    `algebra.plans`.
+    `algebra.contractions`.
 
   Reference: "Tensorized Embedding Layers for Efficient Model Compression",
     section 3.
@@ -47,7 +47,9 @@ class TensorTrain(reshaped.Reshaped):
 
   tt_rank: int | tuple[int, ...]
   index_order: Literal['row_major', 'column_major'] = 'row_major'
-  contraction: plans.Contraction = dataclasses.field(default='auto', repr=False)
+  contraction: contractions.Restriction = dataclasses.field(
+    default='auto', repr=False
+  )
 
   def __post_init__(self):
     super().__post_init__()
@@ -106,8 +108,7 @@ class TensorTrain(reshaped.Reshaped):
       )
 
     def seconds(found):
-      plan = plans.for_apply(shapes[found], _SPEED_TOKENS)
-      return plan.cost.seconds
+      return contractions.for_apply(shapes[found], _SPEED_TOKENS).cost.seconds
 
     row_modes, col_modes = min(fitting, key=seconds)
     return cls(
@@ -153,7 +154,7 @@ class TensorTrain(reshaped.Reshaped):
     if self.index_order == 'column_major':
       ids = modes.column_major(ids, self.row_modes)
     return trains.rows(
-      self._cores(factors), ids, self.cols, contraction=self.contraction
+      self._cores(factors), ids, self.cols, restriction=self.contraction
     )
 
   def apply(self, factors, x, *, key=None):
@@ -170,12 +171,12 @@ class TensorTrain(reshaped.Reshaped):
     """A train with the cores merged that a call would merge."""
     cores = self._cores(factors)
     shapes = trains.shapes(trains.transpose(cores) if transposed else cores)
-    plan = plans.for_apply(shapes, tokens, dtype, self.contraction)
+    chosen = contractions.for_apply(shapes, tokens, dtype, self.contraction)
     # The digits of merged cores are row-major; and all merged are the matrix,
     # which may be too large to keep.
-    if self.index_order == 'column_major' or len(plan.groups) == 1:
+    if self.index_order == 'column_major' or chosen.is_full:
       return self, factors
-    merged = trains.group(cores, plan.groups)
+    merged = trains.group(cores, chosen.groups)
     shapes = trains.shapes(merged)
     _, row_modes, col_modes, rank = zip(*shapes, strict=True)
     try:

@@ -19,7 +19,7 @@ import jax
 from jax.experimental import topologies
 
 from tt_compress import configuration, tasks
-from tt_compress.algebra import backend
+from tt_compress.algebra import context
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
 from tt_compress.planning import traffic
@@ -49,7 +49,7 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     compiler.
   """
   mesh = sharding.make_mesh(**config.get('mesh', {}), devices=devices)
-  with backend.use(devices[0].platform), build.machine(config):
+  with context.use(backend=devices[0].platform), build.machine(config):
     lowered, facts = _lower(config, mesh)
     dtype = build.activation_dtype(config.dtype)
   start = time.monotonic()

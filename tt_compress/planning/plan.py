@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tt_compress import tasks
-from tt_compress.algebra import cost, plans
+from tt_compress.algebra import context
 from tt_compress.parameterizations import base
 from tt_compress.training import build, sizes
 
@@ -30,7 +30,7 @@ def contractions(
     {method: (way, predicted milliseconds)}, without methods that leave no
     choice. Products are predicted with their gradients, lookups without.
   """
-  return _contractions(spec, methods, tokens, dtype, cost.machine())
+  return _contractions(spec, methods, tokens, dtype, context.current().machine)
 
 
 @functools.lru_cache(maxsize=256)
@@ -46,7 +46,8 @@ def _contractions(spec, methods, tokens, dtype, machine):
   }
   found = {}
   for method in methods:
-    with plans.recorded() as made:
+    made = []
+    with context.use(record=made):
       jax.eval_shape(getattr(spec, method), factors, arguments[method])
     if made:
       # A lookup has a branch for each number of distinct ids; the last one is

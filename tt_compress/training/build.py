@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import configuration, models
-from tt_compress.algebra import backend, cost
+from tt_compress.algebra import context
 from tt_compress.nn import compress, embed, modules
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -69,7 +69,7 @@ def activation_dtype(name: str):
     ValueError: for a name that is none of auto, float32, bfloat16.
   """
   if name == 'auto':
-    name = 'float32' if backend.name() == 'cpu' else 'bfloat16'
+    name = 'float32' if context.current().backend == 'cpu' else 'bfloat16'
   if name not in DTYPES:
     raise ValueError(f'dtype={name!r} must be auto or one of {sorted(DTYPES)}')
   return DTYPES[name]
@@ -83,7 +83,9 @@ def machine(config) -> contextlib.AbstractContextManager:
     for name, value in config.get('machine', {}).items()
     if value is not None
   }
-  return cost.use(dataclasses.replace(cost.machine(), **given))
+  return context.use(
+    machine=dataclasses.replace(context.current().machine, **given)
+  )
 
 
 def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tt_compress.algebra import plans
+from tt_compress.algebra import context
 from tt_compress.data import corpus
 from tt_compress.nn import serving
 from tt_compress.parallel import evaluation
@@ -50,10 +50,10 @@ class Decoder:
   def _prepare(self, model, tokens):
     # Absent from the configurations of older runs.
     max_bytes = self._settings.get('expand_bytes')
-    with plans.forward_only():
+    with context.use(gradients=False):
       model.prepare(tokens=tokens, max_bytes=max_bytes)
 
-  @plans.forward_only()
+  @context.use(gradients=False)
   def _search(self, arrays, inputs, form, beam_size, num_ids):
     settings = self._settings
     model = form.merge(arrays)
