@@ -1,3 +1,5 @@
+"""Batches of pairs: every pair once per epoch, in the tightest bucket."""
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,7 @@ def rows(batch):
 @pytest.mark.parametrize('shuffle', [True, False])
 def test_every_pair_comes_once_an_epoch(shuffle):
   source, target = pairs()
-  batches = batching.Batches(source, target, shuffle=shuffle, **OPTIONS)
+  batches = batching.of_pairs(source, target, shuffle=shuffle, **OPTIONS)
   expected = sorted(
     ((*s.tolist(), 2), (*t.tolist(), 2))
     for s, t in zip(source, target, strict=True)
@@ -43,7 +45,7 @@ def test_every_pair_comes_once_an_epoch(shuffle):
 
 def test_shapes_are_the_tightest_buckets():
   source, target = pairs()
-  batches = batching.Batches(source, target, **OPTIONS)
+  batches = batching.of_pairs(source, target, **OPTIONS)
   seen = set()
   for step in range(batches.steps_per_epoch):
     batch = batches.batch(step)
@@ -60,8 +62,8 @@ def test_shapes_are_the_tightest_buckets():
 
 def test_batch_is_a_pure_function_of_the_step():
   source, target = pairs()
-  first = batching.Batches(source, target, seed=3, **OPTIONS)
-  second = batching.Batches(source, target, seed=3, **OPTIONS)
+  first = batching.of_pairs(source, target, seed=3, **OPTIONS)
+  second = batching.of_pairs(source, target, seed=3, **OPTIONS)
   total = 3 * first.steps_per_epoch
   forward = [first.batch(step) for step in range(total)]
   for step in np.random.default_rng(1).permutation(total):
@@ -74,7 +76,7 @@ def test_order_depends_on_seed_and_epoch():
   source, target = pairs()
 
   def order(seed, epoch, shuffle=True):
-    batches = batching.Batches(
+    batches = batching.of_pairs(
       source, target, seed=seed, shuffle=shuffle, **OPTIONS
     )
     first = epoch * batches.steps_per_epoch
@@ -91,9 +93,9 @@ def test_order_depends_on_seed_and_epoch():
 def test_shares_of_processes_make_the_global_batch(count):
   source, target = pairs()
   options = OPTIONS | dict(batch_multiple=4)
-  whole = batching.Batches(source, target, **options)
+  whole = batching.of_pairs(source, target, **options)
   shares = [
-    batching.Batches(
+    batching.of_pairs(
       source, target, process_index=i, process_count=count, **options
     )
     for i in range(count)
@@ -108,7 +110,7 @@ def test_shares_of_processes_make_the_global_batch(count):
 
 def test_rows_are_a_multiple_even_where_few_tokens_are_asked_for():
   source, target = pairs()
-  batches = batching.Batches(
+  batches = batching.of_pairs(
     source, target, bucket_lengths=[12], batch_tokens=10, batch_multiple=8
   )
   assert batches.batch(0)['inputs'].shape == (8, 12)
@@ -117,8 +119,8 @@ def test_rows_are_a_multiple_even_where_few_tokens_are_asked_for():
 @pytest.mark.parametrize('multiple', [2, 8, 32])
 def test_the_number_of_devices_does_not_change_what_a_batch_holds(multiple):
   source, target = pairs()
-  one = batching.Batches(source, target, **OPTIONS)
-  many = batching.Batches(
+  one = batching.of_pairs(source, target, **OPTIONS)
+  many = batching.of_pairs(
     source, target, **OPTIONS | dict(batch_multiple=multiple)
   )
   assert many.steps_per_epoch == one.steps_per_epoch
@@ -134,7 +136,7 @@ def test_the_number_of_devices_does_not_change_what_a_batch_holds(multiple):
 def test_the_stream_of_bits_stays_the_same():
   """A run resumes with the order it began with, under any NumPy."""
   ids = [[4 + i] for i in range(6)]
-  batches = batching.Batches(
+  batches = batching.of_pairs(
     ids, ids, bucket_lengths=[2], batch_tokens=4, seed=1
   )
   found = [batches.batch(step)['inputs'][:, 0].tolist() for step in range(3)]
@@ -145,8 +147,8 @@ def test_too_long_pairs_are_counted_not_cut():
   source, target = pairs()
   source[7] = np.full(30, 5, np.int32)
   target[9] = np.full(12, 5, np.int32)
-  with pytest.raises(ValueError, match=r'2 of 101 pairs .*\(12; .* has 31 .*'):
-    batching.Batches(source, target, **OPTIONS)
+  with pytest.raises(ValueError, match=r'2 of 101 .*\(12 ids; .* has 31, .*'):
+    batching.of_pairs(source, target, **OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -158,59 +160,36 @@ def test_too_long_pairs_are_counted_not_cut():
     (dict(batch_multiple=0), 'batch_multiple=0'),
     (dict(seed=-1), 'seed=-1'),
     (dict(process_index=2, process_count=2), 'process_index=2'),
-    (dict(process_count=2), 'batch_multiple=1 rows .*process_count=2'),
+    (dict(process_count=2), 'batch_multiple=1 does.*process_count=2'),
   ],
 )
 def test_bad_options_are_named(options, message):
   with pytest.raises(ValueError, match=message):
-    batching.Batches(*pairs(), **OPTIONS | options)
+    batching.of_pairs(*pairs(), **OPTIONS | options)
 
 
 def test_bad_sequences_and_steps_are_refused():
   source, target = pairs()
-  with pytest.raises(ValueError, match='101 source and 100 target'):
-    batching.Batches(source, target[:-1], **OPTIONS)
-  with pytest.raises(ValueError, match='no pairs'):
-    batching.Batches([], [], **OPTIONS)
+  with pytest.raises(ValueError, match="'inputs': 101, 'targets': 100"):
+    batching.of_pairs(source, target[:-1], **OPTIONS)
+  with pytest.raises(ValueError, match='no examples'):
+    batching.of_pairs([], [], **OPTIONS)
   with pytest.raises(ValueError, match='step -1'):
-    batching.Batches(source, target, **OPTIONS).batch(-1)
+    batching.of_pairs(source, target, **OPTIONS).batch(-1)
 
 
 def test_the_targets_of_an_epoch_are_counted():
-  batches = batching.Batches(*pairs(), **OPTIONS | dict(batch_multiple=8))
+  batches = batching.of_pairs(*pairs(), **OPTIONS | dict(batch_multiple=8))
   steps = range(batches.steps_per_epoch)
   found = sum(np.count_nonzero(batches.batch(s)['targets']) for s in steps)
-  assert batches.num_targets == found
+  assert batches.num_ids('targets') == found
 
 
 def test_summary_counts_padding():
-  ids = [[5, 6, 7]] * 3
-  batches = batching.Batches(ids, ids, bucket_lengths=[8], batch_tokens=16)
+  source, target = [[5, 6, 7, 8]] * 3, [[5, 6, 7]] * 3
+  batches = batching.of_pairs(
+    source, target, bucket_lengths=[8], batch_tokens=16
+  )
   assert batches.summary() == (
-    '3 pairs, 2 steps an epoch, batches 2x8, 62.5% target padding'
+    '3 examples, 2 steps per epoch, batches of 2x8, 57.8% padding'
   )
-
-
-def test_sentence_batches_hold_every_sentence_whole():
-  source, _ = pairs(size=53)
-  source[10] = np.arange(4, 4 + 30, dtype=np.int32)
-  found, shapes = {}, set()
-  batches = batching.sentence_batches(
-    source, bucket_lengths=(6, 12), batch_size=8
-  )
-  for indices, ids in batches:
-    assert ids.dtype == np.int32
-    shapes.add(ids.shape)
-    assert not ids[len(indices) :].any()
-    for index, row in zip(indices, ids, strict=False):
-      found[int(index)] = row[row != 0].tolist()
-  assert shapes == {(8, 6), (8, 12), (8, 36)}
-  assert found == {i: [*ids.tolist(), 2] for i, ids in enumerate(source)}
-
-
-def test_sentence_batches_of_nothing_and_of_bad_size():
-  assert not list(
-    batching.sentence_batches([], bucket_lengths=[4], batch_size=2)
-  )
-  with pytest.raises(ValueError, match='batch_size=0'):
-    list(batching.sentence_batches([[5]], bucket_lengths=[4], batch_size=0))

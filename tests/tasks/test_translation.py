@@ -58,7 +58,7 @@ def test_shapes_of_a_batch_are_those_of_the_longest():
   config.data.update(sizes)
   shapes = translation.Translation.batch_shapes(config, 3)
   pairs = [[5] * 4, [5] * 11]
-  batches = batching.Batches(pairs, pairs, batch_multiple=3, **sizes)
+  batches = batching.of_pairs(pairs, pairs, batch_multiple=3, **sizes)
   longest = max(
     (batches.batch(step) for step in range(2)),
     key=lambda batch: batch['inputs'].shape[1],

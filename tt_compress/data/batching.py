@@ -1,262 +1,259 @@
 """Fixed-shape batches as a pure function of the step."""
 
-import numpy as np
+from collections.abc import Mapping, Sequence
 
-from tt_compress.data import corpus
+import numpy as np
+from jaxtyping import Shaped
+
+from tt_compress.data import corpus, epochs, sequences
+
+Column = sequences.Sequences | Shaped[np.ndarray, 'examples ...']
 
 
 class Batches:
-  """Batches of pairs, each padded to one of a few lengths.
+  """Batches of examples, each of one of a few shapes.
 
-  Every pair gets an end id on both sides and goes to the shortest bucket that
-  holds both. A bucket of length L has batches of B = batch_tokens // L pairs,
-  at least one. Which pairs a batch holds is a pure function of (lengths, seed,
-  epoch), so the step is all the state there is; neither the number of devices
-  nor of processes changes it. They only make rows of zeros behind the pairs,
-  up to `batch_multiple`; so does the last batch of an epoch.
+  Which examples a batch holds is a pure function of (groups, seed, step), so
+  the step is all the state there is; neither the number of devices nor of
+  processes changes it. They only add examples of zeros behind the others, up to
+  `batch_multiple`; so does the last batch of a group.
 
   Args:
-    source: sequences of ids, without end ids.
-    target: their translations, as many.
-    bucket_lengths: the lengths L, ends included.
-    batch_tokens: padded target tokens in a global batch.
-    batch_multiple: the rows of every global batch are a multiple of it, filled
-      up with rows of zeros; e.g. the number of devices.
-    seed: non-negative; decides the order.
-    shuffle: False for the order of the corpus, bucket by bucket.
-    process_index: which contiguous share of each batch's rows to return.
+    columns: {name: sequences of ids or an array}, an entry per example.
+    groups: the examples by their shape.
+    batch_multiple: the examples of every global batch are a multiple of it,
+      e.g. the number of devices.
+    process_index: which contiguous share of each batch to return.
     process_count: into how many shares each batch is cut.
+    **order: `seed`, `shuffle`, `mix` of `epochs.Epochs`.
 
   Raises:
-    ValueError: the sides differ in number, a pair is longer than the longest
-      bucket, or the rows do not divide among the processes.
+    ValueError: options out of range, or a batch does not divide among the
+      processes.
   """
 
   def __init__(
     self,
-    source,
-    target,
+    columns: Mapping[str, Column],
+    groups: Sequence[epochs.Group],
     *,
-    bucket_lengths,
-    batch_tokens,
-    batch_multiple=1,
-    seed=0,
-    shuffle=True,
-    process_index=0,
-    process_count=1,
+    batch_multiple: int = 1,
+    process_index: int = 0,
+    process_count: int = 1,
+    **order,
   ):
-    _check(source, target)
-    check_share(seed, process_index, process_count)
-    self._source, self._target = _Sequences(source), _Sequences(target)
-    lengths = 1 + np.maximum(self._source.lengths, self._target.lengths)
-    self.bucket_lengths = _sorted_lengths(bucket_lengths)
-    bucket = np.searchsorted(self.bucket_lengths, lengths)
-    _check_fits(lengths, self.bucket_lengths)
-    self._members = [
-      np.flatnonzero(bucket == i) for i in range(len(self.bucket_lengths))
-    ]
-    self.batch_sizes = [
-      batch_size(length, batch_tokens) for length in self.bucket_lengths
-    ]
-    self._multiple = check_multiple(batch_multiple, process_count)
-    self.steps_per_epoch = sum(
-      -(-len(members) // size)
-      for members, size in zip(self._members, self.batch_sizes, strict=True)
-    )
-    self._seed, self._shuffle = seed, shuffle
+    _check_share(batch_multiple, process_index, process_count)
+    self._columns, self._groups = columns, groups
+    self._multiple = batch_multiple
     self._index, self._count = process_index, process_count
-    self._memo = (None, None)
-
-  def batch(self, step):
-    """Returns this process's rows of the batch of one step.
-
-    Args:
-      step: non-negative; steps may be asked for in any order.
-
-    Returns:
-      {'inputs': int32 [B, L], 'targets': int32 [B, L], 'positions': int32 [B]}
-      where B is this process's share and positions are global row indices.
-    """
-    if step < 0:
-      raise ValueError(f'step {step} is negative')
-    epoch, place = divmod(int(step), self.steps_per_epoch)
-    length, size, rows = self._plan(epoch)[place]
-    share = filled(size, self._multiple) // self._count
-    positions = np.arange(share, dtype=np.int32) + share * self._index
-    rows = rows[positions[0] : positions[0] + share]
-    return {
-      'inputs': self._source.padded(rows, share, length),
-      'targets': self._target.padded(rows, share, length),
-      'positions': positions,
-    }
+    self._epochs = epochs.Epochs(groups, **order)
 
   @property
-  def num_targets(self):
-    """Target ids of an epoch, with an end id for every pair."""
-    return int(np.sum(self._target.lengths + 1))
+  def steps_per_epoch(self) -> int:
+    return self._epochs.num_steps
 
-  def summary(self):
-    """Says in one line how many steps, which shapes and how much padding."""
-    slots = 0
-    shapes = []
-    for length, size, members in zip(
-      self.bucket_lengths, self.batch_sizes, self._members, strict=True
-    ):
-      if len(members):
-        shapes.append(f'{size}x{length}')
-        slots += -(-len(members) // size) * size * length
-    padding = 1 - self.num_targets / slots
-    return (
-      f'{len(self._source)} pairs, {self.steps_per_epoch} steps an epoch, '
-      f'batches {" ".join(shapes)}, {padding:.1%} target padding'
-    )
+  def batch(self, step: int) -> dict[str, Shaped[np.ndarray, 'share ...']]:
+    """This process's share of the batch of a step.
 
-  def _plan(self, epoch):
-    """Lists (length, batch size, rows) of an epoch; the newest is kept."""
-    known, plan = self._memo
-    if known != epoch:
-      plan = self._make_plan(epoch)
-      self._memo = (epoch, plan)
-    return plan
+    Args:
+      step: non-negative; steps may come in any order.
 
-  def _make_plan(self, epoch):
-    bits = np.random.Philox(np.random.SeedSequence((self._seed, epoch)))
-    plan = []
-    for length, size, members in zip(
-      self.bucket_lengths, self.batch_sizes, self._members, strict=True
-    ):
-      if self._shuffle:
-        members = members[order(bits, len(members))]
-      plan += [
-        (length, size, members[start : start + size])
-        for start in range(0, len(members), size)
-      ]
-    if self._shuffle:
-      plan = [plan[i] for i in order(bits, len(plan))]
-    return plan
+    Returns:
+      The columns, and 'positions', int32: the examples' indices in the global
+      batch.
+    """
+    group, members = self._epochs.at(step)
+    share = filled(group.batch_size, self._multiple) // self._count
+    first = share * self._index
+    members = members[first : first + share]
+    batch = {
+      name: _take(column, members, share, group.length)
+      for name, column in self._columns.items()
+    }
+    positions = np.arange(share, dtype=np.int32) + np.int32(first)
+    return batch | {'positions': positions}
+
+  def num_ids(self, name: str) -> int:
+    """Ids per epoch in a column of sequences, end ids included."""
+    return int(np.sum(self._columns[name].lengths))
+
+  def summary(self) -> str:
+    """The steps per epoch, the shapes and the padding in one line."""
+    groups = [group for group in self._groups if len(group.members)]
+    shapes = [
+      f'{group.batch_size}' + (f'x{group.length}' if group.length else '')
+      for group in groups
+    ]
+    parts = [
+      f'{sum(len(group.members) for group in groups)} examples',
+      f'{self.steps_per_epoch} steps per epoch',
+      f'batches of {" ".join(shapes)}',
+    ]
+    names = [
+      name
+      for name, column in self._columns.items()
+      if isinstance(column, sequences.Sequences)
+    ]
+    if names:
+      slots = len(names) * sum(
+        group.num_batches * group.batch_size * group.length for group in groups
+      )
+      parts.append(f'{1 - sum(map(self.num_ids, names)) / slots:.1%} padding')
+    return ', '.join(parts)
 
 
-def sentence_batches(sequences, *, bucket_lengths, batch_size):
-  """Yields source sentences for decoding, neighbors in length together.
+def of_pairs(
+  source: Sequence[sequences.Ids],
+  target: Sequence[sequences.Ids],
+  *,
+  bucket_lengths: Sequence[int],
+  batch_tokens: int,
+  **options,
+) -> Batches:
+  """Batches of pairs, with an end id on both sides.
 
-  A sentence longer than the longest bucket is not cut: its batch has the next
-  multiple of that length.
+  A bucket of length L has batches of B = batch_tokens // L pairs, at least one.
 
   Args:
-    sequences: sequences of ids, without end ids.
-    bucket_lengths: the lengths that batches are padded to, ends included.
-    batch_size: rows of every batch.
+    source: lists of ids, without end ids.
+    target: their translations, as many.
+    bucket_lengths: the lengths L, end ids included.
+    batch_tokens: padded target ids in a global batch.
+    **options: see `Batches`.
 
-  Yields:
-    (indices, ids): which sentences these are, [rows used], and int32
-    [batch_size, L] with end ids; rows past the used ones are zeros.
+  Returns:
+    Batches with 'inputs', 'targets': int32 [B, L], and 'positions'.
+
+  Raises:
+    ValueError: the sides differ in number, there are no pairs, or a pair is
+      longer than the longest bucket.
   """
-  buckets = _sorted_lengths(bucket_lengths)
-  if batch_size < 1:
-    raise ValueError(f'batch_size={batch_size} must be at least 1')
-  flat = _Sequences(sequences)
-  order = np.argsort(flat.lengths, kind='stable')
-  for start in range(0, len(order), batch_size):
-    indices = order[start : start + batch_size]
-    longest = 1 + int(flat.lengths[indices[-1]])
-    place = np.searchsorted(buckets, longest)
-    if place < len(buckets):
-      length = buckets[place]
-    else:
-      length = -(-longest // buckets[-1]) * buckets[-1]
-    yield indices, flat.padded(indices, batch_size, length)
+  columns = {
+    'inputs': sequences.Sequences(source, corpus.EOS_ID),
+    'targets': sequences.Sequences(target, corpus.EOS_ID),
+  }
+  _check_columns(columns)
+  longer = np.maximum(*(column.lengths for column in columns.values()))
+  groups = [
+    epochs.Group(members, pairs_per_batch(length, batch_tokens), length)
+    for length, members in sequences.buckets(longer, bucket_lengths).items()
+  ]
+  return Batches(columns, groups, **options)
 
 
-class _Sequences:
-  """Sequences of ids in one flat array, lean where there are millions."""
+def of_sequences(
+  inputs: Sequence[sequences.Ids],
+  arrays: Mapping[str, Shaped[np.ndarray, 'examples ...']],
+  *,
+  bucket_lengths: Sequence[int],
+  batch_size: int,
+  **options,
+) -> Batches:
+  """Batches of single sequences, such as texts with their labels.
 
-  def __init__(self, sequences):
-    self.lengths = np.array([len(ids) for ids in sequences], np.int64)
-    self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
-    self._ids = np.empty(self._starts[-1], np.int32)
-    for i, ids in enumerate(sequences):
-      self._ids[self._starts[i] : self._starts[i + 1]] = ids
+  Args:
+    inputs: lists of ids; an end id is not added.
+    arrays: {name: array}, an entry per sequence, e.g. 'labels'.
+    bucket_lengths: lengths L that batches are padded to.
+    batch_size: examples B in a global batch.
+    **options: see `Batches`.
 
-  def __len__(self):
-    return len(self.lengths)
+  Returns:
+    Batches with 'inputs', int32 [B, L], the arrays, 'weights', float32 [B], one
+    for an example and zero for padding, and 'positions'.
 
-  def padded(self, rows, num_rows, length):
-    """Returns int32 [num_rows, length]: ids, an end id, zeros."""
-    block = np.full((num_rows, length), corpus.PAD_ID, np.int32)
-    for i, row in enumerate(rows):
-      ids = self._ids[self._starts[row] : self._starts[row + 1]]
-      block[i, : len(ids)] = ids
-      block[i, len(ids)] = corpus.EOS_ID
-    return block
-
-
-def order(bits, size):
-  """A random permutation of range(size) from a bit generator."""
-  # A stable sort of raw bits: NumPy keeps bit streams over its versions, and
-  # promises less for Generator.permutation.
-  return np.argsort(bits.random_raw(size), kind='stable')
-
-
-def _sorted_lengths(bucket_lengths):
-  lengths = sorted({int(length) for length in bucket_lengths})
-  if not lengths or lengths[0] < 1:
-    raise ValueError(
-      f'bucket_lengths={tuple(bucket_lengths)} must be positive lengths'
-    )
-  return lengths
+  Raises:
+    ValueError: an array of another length, no sequences, or one that is longer
+      than the longest bucket.
+  """
+  flat = sequences.Sequences(inputs)
+  columns = {'inputs': flat, **arrays, 'weights': _ones(len(flat))}
+  _check_columns(columns)
+  groups = [
+    epochs.Group(members, batch_size, length)
+    for length, members in sequences.buckets(
+      flat.lengths, bucket_lengths
+    ).items()
+  ]
+  return Batches(columns, groups, **options)
 
 
-def filled(size, multiple):
-  """The next multiple from a number of rows on."""
+def of_arrays(
+  arrays: Mapping[str, Shaped[np.ndarray, 'examples ...']],
+  *,
+  batch_size: int,
+  **options,
+) -> Batches:
+  """Batches of examples of one shape.
+
+  Args:
+    arrays: {name: array}, an entry per example.
+    batch_size: examples B in a global batch.
+    **options: see `Batches`.
+
+  Returns:
+    Batches with the arrays, 'weights', float32 [B], one for an example and zero
+    for padding, and 'positions'.
+
+  Raises:
+    ValueError: arrays of different lengths, or no examples.
+  """
+  number = len(next(iter(arrays.values())))
+  columns = {**arrays, 'weights': _ones(number)}
+  _check_columns(columns)
+  group = epochs.Group(np.arange(number), batch_size)
+  return Batches(columns, [group], mix=False, **options)
+
+
+def filled(size: int, multiple: int) -> int:
+  """The smallest multiple that is at least `size`."""
   return -(-size // multiple) * multiple
 
 
-def batch_size(length, batch_tokens):
-  """Pairs in a batch of padded target tokens, without rows of padding."""
+def pairs_per_batch(length: int, batch_tokens: int) -> int:
+  """Pairs in a batch of padded target tokens, without padding examples."""
   if batch_tokens < 1:
     raise ValueError(f'batch_tokens={batch_tokens} must be at least 1')
   return max(1, batch_tokens // length)
 
 
-def check_multiple(batch_multiple, process_count):
-  """The value, if the rows of a batch divide among the processes."""
+def _take(
+  column: Column, members: np.ndarray, size: int, length: int | None
+) -> np.ndarray:
+  """Entries of a column, then zeros up to `size` entries."""
+  if isinstance(column, sequences.Sequences):
+    return column.padded(members, size, length)
+  taken = column[members]
+  if len(taken) == size:
+    return taken
+  padding = np.zeros((size - len(taken), *taken.shape[1:]), taken.dtype)
+  return np.concatenate([taken, padding])
+
+
+def _ones(number: int) -> np.ndarray:
+  return np.ones(number, np.float32)
+
+
+def _check_columns(columns: Mapping[str, Column]) -> None:
+  lengths = {name: len(column) for name, column in columns.items()}
+  if len(set(lengths.values())) != 1:
+    raise ValueError(f'columns must have an entry per example, not {lengths}')
+  if not min(lengths.values()):
+    raise ValueError('there are no examples to make batches of')
+
+
+def _check_share(
+  batch_multiple: int, process_index: int, process_count: int
+) -> None:
   if batch_multiple < 1:
     raise ValueError(f'batch_multiple={batch_multiple} must be at least 1')
-  if batch_multiple % process_count:
-    raise ValueError(
-      f'batch_multiple={batch_multiple} rows do not divide among '
-      f'process_count={process_count}; make it a multiple of that'
-    )
-  return batch_multiple
-
-
-def _check(source, target):
-  if len(source) != len(target):
-    raise ValueError(
-      f'{len(source)} source and {len(target)} target sequences; they must be '
-      'aligned'
-    )
-  if not len(source):
-    raise ValueError('no pairs to make batches of')
-
-
-def check_share(seed, process_index, process_count):
-  """Refuses a seed or a share of the batches that does not exist."""
-  if seed < 0:
-    raise ValueError(f'seed={seed} must not be negative')
   if not 0 <= process_index < process_count:
     raise ValueError(
-      f'process_index={process_index} is not among the '
-      f'process_count={process_count} processes'
+      f'process_index={process_index} must be in 0..{process_count - 1}, for '
+      f'process_count={process_count}'
     )
-
-
-def _check_fits(lengths, bucket_lengths):
-  too_long = int(np.sum(lengths > bucket_lengths[-1]))
-  if too_long:
+  if batch_multiple % process_count:
     raise ValueError(
-      f'{too_long} of {len(lengths)} pairs are longer than the longest bucket '
-      f'({bucket_lengths[-1]}; the longest pair has {lengths.max()} with its '
-      'end id); add a longer one to bucket_lengths or leave them out with '
-      'filters.keep'
+      f'batch_multiple={batch_multiple} does not divide among '
+      f'process_count={process_count}; make it a multiple of that'
     )

@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import config_dict
 
 from tt_compress.algebra import cross_entropy
-from tt_compress.data import batching, examples, images
+from tt_compress.data import batching, images
 from tt_compress.nn import modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, losses
@@ -116,9 +116,9 @@ class Classification(base.Task):
       'train_sha256': train.digest,
     }
 
-  def _batches(self, split, batch_size, **options) -> examples.Batches:
+  def _batches(self, split, batch_size, **options) -> batching.Batches:
     found = self.images(split)
-    return examples.Batches(
+    return batching.of_arrays(
       {'images': found.images, 'labels': found.labels},
       batch_size=batch_size,
       **options,

@@ -11,7 +11,14 @@ import numpy as np
 from absl import logging
 from flax import nnx
 
-from tt_compress.data import batching, corpus, filters, sources, vocabulary
+from tt_compress.data import (
+  batching,
+  corpus,
+  filters,
+  sequences,
+  sources,
+  vocabulary,
+)
 from tt_compress.nn import modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, losses, translation_settings
@@ -163,7 +170,7 @@ class Translation(base.Task):
       max_difference=data.max_difference,
       max_ratio=data.max_ratio,
     )
-    batches = batching.Batches(
+    batches = batching.of_pairs(
       source,
       target,
       bucket_lengths=data.bucket_lengths,
@@ -172,13 +179,13 @@ class Translation(base.Task):
       **share,
     )
     # Encoding all pairs once more, only to count, would take as long again.
-    self.num_examples = batches.num_targets
+    self.num_examples = batches.num_ids('targets')
     return batches
 
   @functools.cached_property
   def num_examples(self) -> int:
     """Target tokens of an epoch, with the end of every sentence."""
-    return self.train_batches().num_targets
+    return self.train_batches().num_ids('targets')
 
   def _longest(self) -> int:
     """Pieces of the longest sentence in a batch, besides the end."""
@@ -195,7 +202,7 @@ class Translation(base.Task):
       max_difference=None,
       max_ratio=None,
     )
-    return batching.Batches(
+    return batching.of_pairs(
       source,
       target,
       bucket_lengths=lengths,
@@ -258,7 +265,7 @@ class Translation(base.Task):
     search = self._decoder.searcher(
       variables, beam_size=beam_size, num_ids=len(self.vocabulary)
     )
-    for indices, inputs in batching.sentence_batches(
+    for indices, inputs in sequences.sentence_batches(
       encoded,
       bucket_lengths=config.data.bucket_lengths,
       batch_size=config.evaluation.batch_size,

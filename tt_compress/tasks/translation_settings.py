@@ -63,7 +63,8 @@ def batch_shapes(
   """See `base.Task.batch_shapes`; the longest sentences."""
   length = max(config.data.bucket_lengths)
   rows = batching.filled(
-    batching.batch_size(length, config.data.batch_tokens), batch_multiple
+    batching.pairs_per_batch(length, config.data.batch_tokens),
+    batch_multiple,
   )
   tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
   positions = jax.ShapeDtypeStruct((rows,), jnp.int32)

@@ -1,9 +1,9 @@
-"""Batches: every example once an epoch, whatever the number of devices."""
+"""Batches of arrays: every example once per epoch, on any devices."""
 
 import numpy as np
 import pytest
 
-from tt_compress.data import examples
+from tt_compress.data import batching
 
 ARRAYS = {
   'images': np.arange(23, dtype=np.uint8)[:, None] * np.ones(3, np.uint8),
@@ -17,7 +17,7 @@ def rows_of(batch):
 
 
 def test_an_epoch_holds_every_example_once():
-  batches = examples.Batches(ARRAYS, **OPTIONS)
+  batches = batching.of_arrays(ARRAYS, **OPTIONS)
   assert batches.steps_per_epoch == 5
   epochs = [
     [rows_of(batches.batch(5 * epoch + place)) for place in range(5)]
@@ -31,7 +31,7 @@ def test_an_epoch_holds_every_example_once():
 
 
 def test_rows_of_arrays_stay_together():
-  batch = examples.Batches(ARRAYS, **OPTIONS).batch(4)
+  batch = batching.of_arrays(ARRAYS, **OPTIONS).batch(4)
   np.testing.assert_array_equal(batch['images'][:, 1], batch['labels'])
   assert batch['images'].dtype == np.uint8
   assert batch['labels'].dtype == batch['positions'].dtype == np.int32
@@ -42,17 +42,17 @@ def test_rows_of_arrays_stay_together():
 
 
 def test_a_batch_is_a_function_of_seed_and_step():
-  one, other = (examples.Batches(ARRAYS, **OPTIONS) for _ in range(2))
+  one, other = (batching.of_arrays(ARRAYS, **OPTIONS) for _ in range(2))
   forward = [rows_of(one.batch(step)) for step in range(12)]
   backward = [rows_of(other.batch(step)) for step in reversed(range(12))]
   assert forward == backward[::-1]
-  third = examples.Batches(ARRAYS, **OPTIONS | dict(seed=4))
+  third = batching.of_arrays(ARRAYS, **OPTIONS | dict(seed=4))
   assert rows_of(third.batch(0)) != forward[0]
 
 
 def test_the_stream_of_bits_stays_the_same():
   """A run resumes with the order it began with, under any NumPy."""
-  assert rows_of(examples.Batches(ARRAYS, **OPTIONS).batch(0)) == [
+  assert rows_of(batching.of_arrays(ARRAYS, **OPTIONS).batch(0)) == [
     21,
     0,
     16,
@@ -63,9 +63,9 @@ def test_the_stream_of_bits_stays_the_same():
 
 @pytest.mark.parametrize('devices, processes', [(8, 1), (8, 2), (2, 2), (3, 1)])
 def test_devices_and_processes_only_add_padding(devices, processes):
-  one = examples.Batches(ARRAYS, **OPTIONS)
+  one = batching.of_arrays(ARRAYS, **OPTIONS)
   shares = [
-    examples.Batches(
+    batching.of_arrays(
       ARRAYS,
       **OPTIONS,
       batch_multiple=devices,
@@ -88,9 +88,9 @@ def test_devices_and_processes_only_add_padding(devices, processes):
 
 
 def test_in_order():
-  batches = examples.Batches(ARRAYS, batch_size=10, shuffle=False)
+  batches = batching.of_arrays(ARRAYS, batch_size=10, shuffle=False)
   assert rows_of(batches.batch(2)) == rows_of(batches.batch(5)) == [20, 21, 22]
-  assert batches.summary() == '23 examples, 3 steps an epoch, batches of 10'
+  assert batches.summary() == '23 examples, 3 steps per epoch, batches of 10'
 
 
 @pytest.mark.parametrize(
@@ -99,18 +99,21 @@ def test_in_order():
     (dict(batch_size=0), 'batch_size=0'),
     (dict(seed=-1), 'seed=-1'),
     (dict(batch_multiple=0), 'batch_multiple=0'),
-    (dict(process_count=2), 'batch_multiple=1 rows .*process_count=2'),
+    (dict(process_count=2), 'batch_multiple=1 does.*process_count=2'),
     (dict(process_index=1), 'process_index=1'),
   ],
 )
 def test_bad_options_are_named(options, told):
   with pytest.raises(ValueError, match=told):
-    examples.Batches(ARRAYS, **OPTIONS | options)
+    batching.of_arrays(ARRAYS, **OPTIONS | options)
 
 
 def test_arrays_that_do_not_fit():
-  for arrays in ({'a': np.zeros(2), 'b': np.zeros(3)}, {'a': np.zeros((0, 2))}):
-    with pytest.raises(ValueError, match='one positive length'):
-      examples.Batches(arrays, **OPTIONS)
+  for arrays, message in (
+    ({'a': np.zeros(2), 'b': np.zeros(3)}, "'a': 2, 'b': 3"),
+    ({'a': np.zeros((0, 2))}, 'no examples'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      batching.of_arrays(arrays, **OPTIONS)
   with pytest.raises(ValueError, match='step -1'):
-    examples.Batches(ARRAYS, **OPTIONS).batch(-1)
+    batching.of_arrays(ARRAYS, **OPTIONS).batch(-1)

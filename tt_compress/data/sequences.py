@@ -1,0 +1,125 @@
+"""Sequences of ids, padded to the lengths of a few buckets."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from tt_compress.data import corpus
+
+Ids = Sequence[int] | Int[np.ndarray, ' ids']
+
+
+class Sequences:
+  """Sequences of ids in one flat array, lean where there are millions.
+
+  Args:
+    sequences: lists of ids.
+    end_id: appended to every sequence; None appends nothing.
+
+  Attributes:
+    lengths: ids of each sequence, its end id included.
+  """
+
+  def __init__(self, sequences: Sequence[Ids], end_id: int | None = None):
+    end = [] if end_id is None else [end_id]
+    self.lengths = np.array([len(ids) for ids in sequences], np.int64)
+    self.lengths += len(end)
+    self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
+    self._ids = np.empty(self._starts[-1], np.int32)
+    for i, ids in enumerate(sequences):
+      start = self._starts[i]
+      self._ids[start : start + len(ids)] = ids
+      self._ids[start + len(ids) : self._starts[i + 1]] = end
+
+  def __len__(self) -> int:
+    return len(self.lengths)
+
+  def padded(
+    self, members: Sequence[int], size: int, length: int
+  ) -> Int32[np.ndarray, 'size length']:
+    """Some of the sequences, each followed by padding, then empty ones."""
+    block = np.full((size, length), corpus.PAD_ID, np.int32)
+    for row, i in zip(block, members, strict=False):
+      row[: self.lengths[i]] = self._ids[self._starts[i] : self._starts[i + 1]]
+    return block
+
+
+def sorted_lengths(bucket_lengths: Sequence[int]) -> list[int]:
+  """The lengths in order, each once.
+
+  Raises:
+    ValueError: no length, or one that is not positive.
+  """
+  lengths = sorted({int(length) for length in bucket_lengths})
+  if not lengths or lengths[0] < 1:
+    raise ValueError(
+      f'bucket_lengths={tuple(bucket_lengths)} must be positive lengths'
+    )
+  return lengths
+
+
+def buckets(
+  lengths: Int[np.ndarray, ' examples'], bucket_lengths: Sequence[int]
+) -> dict[int, Int[np.ndarray, ' members']]:
+  """Puts every example into the shortest bucket that holds it.
+
+  Args:
+    lengths: ids of each example, an end id included.
+    bucket_lengths: lengths that batches are padded to.
+
+  Returns:
+    {bucket length: indices of its examples}, shortest first.
+
+  Raises:
+    ValueError: an example is longer than the longest bucket.
+  """
+  bounds = sorted_lengths(bucket_lengths)
+  too_long = int(np.sum(lengths > bounds[-1]))
+  if too_long:
+    raise ValueError(
+      f'{too_long} of {len(lengths)} examples are longer than the longest '
+      f'bucket ({bounds[-1]} ids; the longest example has {lengths.max()}, its '
+      'end id included); add a longer length to bucket_lengths, cut the '
+      'examples or leave them out'
+    )
+  bucket = np.searchsorted(bounds, lengths)
+  return {bound: np.flatnonzero(bucket == i) for i, bound in enumerate(bounds)}
+
+
+def sentence_batches(
+  sequences: Sequence[Ids], *, bucket_lengths: Sequence[int], batch_size: int
+) -> Iterator[
+  tuple[Int[np.ndarray, ' members'], Int32[np.ndarray, 'batch length']]
+]:
+  """Yields source sentences for decoding, neighbors in length together.
+
+  A sentence longer than the longest bucket is not cut: its batch has the next
+  multiple of that length.
+
+  Args:
+    sequences: lists of ids, without end ids.
+    bucket_lengths: lengths that batches are padded to, end ids included.
+    batch_size: examples of every batch.
+
+  Yields:
+    The indices of the sentences, and their ids with end ids; examples past the
+    last index are zeros.
+
+  Raises:
+    ValueError: batch_size or a length is not positive.
+  """
+  bounds = sorted_lengths(bucket_lengths)
+  if batch_size < 1:
+    raise ValueError(f'batch_size={batch_size} must be at least 1')
+  flat = Sequences(sequences, corpus.EOS_ID)
+  order = np.argsort(flat.lengths, kind='stable')
+  for start in range(0, len(order), batch_size):
+    indices = order[start : start + batch_size]
+    longest = int(flat.lengths[indices[-1]])
+    place = np.searchsorted(bounds, longest)
+    if place < len(bounds):
+      length = bounds[place]
+    else:
+      length = -(-longest // bounds[-1]) * bounds[-1]
+    yield indices, flat.padded(indices, batch_size, length)
