@@ -9,7 +9,7 @@ import pytest
 
 import tt_compress
 from tt_compress import configuration, nn, parameterizations
-from tt_compress.nn import compress, embed, linear
+from tt_compress.nn import compress, embed, linear, serving
 from tt_compress.training import run
 
 
@@ -31,7 +31,7 @@ def test_public_names():
     'Linear': linear.Linear,
     'Run': run.Run,
     'compress': compress.compress,
-    'expand': compress.expand,
+    'expand': serving.expand,
     'load_config': configuration.load,
     'make': parameterizations.make,
     '__version__': tt_compress.__version__,

@@ -67,7 +67,7 @@ _PLACES = {
   'Linear': ('nn.linear', 'Linear'),
   'Run': ('training.run', 'Run'),
   'compress': ('nn.compress', 'compress'),
-  'expand': ('nn.compress', 'expand'),
+  'expand': ('nn.serving', 'expand'),
   'load_config': ('configuration', 'load'),
   'make': ('parameterizations', 'make'),
 }
