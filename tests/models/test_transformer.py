@@ -125,7 +125,7 @@ class Definition:
       x = self.residual(layer.attention_residual, x, attend)
       ffn = lambda y, layer=layer: self.ffn(layer.ffn, y)
       x = self.residual(layer.ffn_residual, x, ffn)
-    memory = self.final(self.model.encoder, x)
+    context = self.final(self.model.encoder, x)
     x = self.embed(target_table, targets)
     for layer in self.model.decoder.layers:
       attend = lambda y, layer=layer: self.attention(
@@ -133,7 +133,7 @@ class Definition:
       )
       x = self.residual(layer.self_attention_residual, x, attend)
       attend = lambda y, layer=layer: self.attention(
-        layer.cross_attention, y, memory, everything
+        layer.cross_attention, y, context, everything
       )
       x = self.residual(layer.cross_attention_residual, x, attend)
       ffn = lambda y, layer=layer: self.ffn(layer.ffn, y)
@@ -232,27 +232,26 @@ def test_a_source_of_padding_alone_gives_finite_logits(model):
 
 @jax.jit
 def decode(model, inputs, targets):
-  """Logits of every position, by steps with a cache."""
-  memory, mask = model.encode(inputs)
-  keys_values = model.memory_keys_values(memory)
+  """Logits of every position of targets [batch, beam, length], by steps."""
+  length = targets.shape[-1]
+  context, cache = model.start(inputs, length + 2)
+  repeat = lambda x: jnp.repeat(x, targets.shape[1], axis=1)
+  steps = jnp.moveaxis(targets, -1, 0), jnp.arange(length)
 
   def advance(cache, tokens_and_index):
-    logits, cache = model.step(cache, *tokens_and_index, keys_values, mask)
+    logits, cache = model.step(context, cache, *tokens_and_index)
     return cache, logits
 
-  batch, length = targets.shape
-  cache = model.empty_cache(batch, length + 2)
-  indices = jnp.arange(length)
-  _, logits = jax.lax.scan(advance, cache, (targets.T, indices))
-  return jnp.moveaxis(logits, 0, 1)
+  _, logits = jax.lax.scan(advance, jax.tree.map(repeat, cache), steps)
+  return jnp.moveaxis(logits, 0, 2)
 
 
 def test_decoding_by_steps_is_the_forward_pass(model):
-  np.testing.assert_allclose(
-    decode(model, INPUTS, TARGETS),
-    logits_of(model, INPUTS, TARGETS),
-    atol=1e-5,
-  )
+  beams = np.stack([TARGETS, TARGETS[::-1], (TARGETS + 3) % 11], axis=1)
+  found = decode(model, INPUTS, beams)
+  for beam in range(3):
+    expected = logits_of(model, INPUTS, beams[:, beam])
+    np.testing.assert_allclose(found[:, beam], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('norm', ['post', 'pre'])
@@ -263,10 +262,11 @@ def test_bfloat16_activations(norm):
   assert found.dtype == jnp.float32
   assert not np.array_equal(found, expected)  # it did round
   np.testing.assert_allclose(found, expected, atol=0.15)
-  steps = decode(half, INPUTS, TARGETS)
+  steps = decode(half, INPUTS, TARGETS[:, None])
   assert steps.dtype == jnp.float32
-  np.testing.assert_allclose(steps, found, atol=0.1)
-  assert half.empty_cache(1, 1)[0][0].dtype == jnp.bfloat16
+  np.testing.assert_allclose(steps[:, 0], found, atol=0.1)
+  _, cache = nnx.eval_shape(lambda: half.start(INPUTS, 1))
+  assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(cache))
 
 
 def test_sinusoids_are_the_definition():

@@ -53,16 +53,15 @@ def test_it_is_the_definition(layer):
 
 
 def test_step_is_causal_self_attention(layer):
-  x = rows(2, 3, 6)
-  causal = np.broadcast_to(np.tril(np.ones((3, 3), bool)), (2, 1, 3, 3))
-  expected = definition(layer, x, x, causal)
+  x = rows(2, 2, 3, 6)  # sentence, beam, position
+  flat = x.reshape(4, 3, 6)
+  causal = np.broadcast_to(np.tril(np.ones((3, 3), bool)), (4, 1, 3, 3))
+  expected = definition(layer, flat, flat, causal).reshape(x.shape)
   # What lies behind the present position must not matter.
-  cache = tuple(jnp.full((2, 4, 3, 2), 1e4) for _ in range(2))
+  cache = tuple(jnp.full((2, 2, 4, 3, 2), 1e4) for _ in range(2))
   for index in range(3):
-    found, cache = layer.step(
-      x[:, index : index + 1], cache, jnp.asarray(index)
-    )
-    np.testing.assert_allclose(found[:, 0], expected[:, index], atol=1e-5)
+    found, cache = layer.step(x[:, :, index], cache, jnp.asarray(index))
+    np.testing.assert_allclose(found, expected[:, :, index], atol=1e-5)
 
 
 def test_projections():

@@ -10,6 +10,8 @@ from jaxtyping import Array, Bool, Float, Int
 from tt_compress.nn import linear
 from tt_compress.parallel import partition
 
+KeysValues = tuple[jax.Array, jax.Array]
+
 
 class Attention(nnx.Module):
   """softmax(Q K^T / sqrt(head_dim)) V, projected back to model_dim.
@@ -67,7 +69,7 @@ class Attention(nnx.Module):
 
   def keys_values(
     self, x: Float[Array, 'batch source dim'], noise=None
-  ) -> tuple[jax.Array, jax.Array]:
+  ) -> KeysValues:
     """Keys and values of `x`, each [batch, source, heads, head_dim]."""
     return (
       self._split_heads(self.key(x, noise)),
@@ -94,23 +96,27 @@ class Attention(nnx.Module):
 
   def step(
     self,
-    x: Float[Array, 'batch 1 dim'],
-    cache: tuple[jax.Array, jax.Array],
+    x: Float[Array, 'batch beam dim'],
+    cache: KeysValues,
     index: Int[Array, ''],
-  ) -> tuple[Float[Array, 'batch 1 dim'], tuple[jax.Array, jax.Array]]:
-    """Self-attention of position `index` to the cached positions before it.
+  ) -> tuple[Float[Array, 'batch beam dim'], KeysValues]:
+    """Self-attention of position `index` of each hypothesis to its past.
 
     Args:
-      x: the features at position `index`.
-      cache: keys and values, each [batch, max_length, heads, head_dim].
+      x: features at position `index`.
+      cache: keys and values, each [batch, beam, max_length, heads, head_dim].
       index: the position.
 
     Returns:
       The output, and the cache with this position written into it.
     """
     cache = tuple(
-      jax.lax.dynamic_update_slice_in_dim(old, new, index, axis=1)
+      jax.lax.dynamic_update_slice_in_dim(old, new[:, :, None], index, axis=2)
       for old, new in zip(cache, self.keys_values(x), strict=True)
     )
-    mask = jnp.arange(cache[0].shape[1]) <= index
-    return self.attend(x, *cache, mask[None, None, None, :]), cache
+    mask = jnp.arange(cache[0].shape[2]) <= index
+    fold = lambda y: y.reshape(-1, *y.shape[2:])  # one axis of hypotheses
+    y = self.attend(
+      fold(x)[:, None], *map(fold, cache), mask[None, None, None, :]
+    )
+    return y.reshape(x.shape), cache

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tt_compress.tasks.decoding import beam
+from tt_compress.tasks.decoding import beam, greedy, hypotheses
 
 PAD, BOS, EOS = 0, 1, 2
 BATCH = 3
@@ -21,24 +21,35 @@ def bigram_scores(vocab, *, seed=0, length=12, scale=2.0):
   return (scale * rng.standard_normal(shape)).astype(np.float32)
 
 
-def make_step(table, beam_size, dtype=jnp.float32, calls=None):
-  """A model whose cache has to follow its beam: it holds the last two ids."""
+class Bigrams:
+  """A model whose cache has to follow its beam: it holds the last id but one.
 
-  def step(cache, tokens, index):
-    if calls is not None:
-      jax.debug.callback(lambda index: calls.append(int(index)), index)
-    rows = jnp.arange(BATCH * beam_size) // beam_size
+  The inputs are the numbers of the sentences.
+  """
+
+  def __init__(self, table, dtype=jnp.float32, calls=None):
+    self.table, self.dtype, self.calls = jnp.asarray(table), dtype, calls
+
+  def start(self, inputs, max_length):
+    del max_length
+    return {'rows': inputs}, {'before': jnp.zeros((len(inputs), 1), jnp.int32)}
+
+  def step(self, context, cache, tokens, index):
+    if self.calls is not None:
+      jax.debug.callback(lambda index: self.calls.append(int(index)), index)
     # The id before the last, from the cache, shifts the last one's row.
-    before = cache['before'][:, 0]
-    context = (tokens + before) % table.shape[-1]
-    logits = jnp.asarray(table)[rows, index, context]
-    return logits.astype(dtype), {'before': tokens[:, None]}
-
-  return step
+    previous = (tokens + cache['before']) % self.table.shape[-1]
+    logits = self.table[context['rows'][:, None], index, previous]
+    return logits.astype(self.dtype), {'before': tokens}
 
 
-def make_cache(beam_size):
-  return beam.repeat({'before': jnp.zeros((BATCH, 1), jnp.int32)}, beam_size)
+SENTENCES = jnp.arange(BATCH)
+
+
+def make_options(max_length, **options):
+  return hypotheses.Options(
+    max_length=max_length, bos_id=BOS, eos_id=EOS, **options
+  )
 
 
 def next_log_probs(table, sentence, prefix, dtype, num_ids):
@@ -98,21 +109,13 @@ def plain_beam(table, sentence, limit, alpha, beam_size, num_ids=None):
   return finished or cut
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=['beam_size', 'max_length', 'dtype', 'alpha', 'num_ids'],
-)
-def decode(table, limits, *, beam_size, max_length, dtype, alpha, num_ids):
+@functools.partial(jax.jit, static_argnames=['options', 'beam_size', 'dtype'])
+def decode(table, limits, options, *, beam_size, dtype):
   return beam.search(
-    make_step(table, beam_size, dtype),
-    make_cache(beam_size),
-    batch_size=BATCH,
+    Bigrams(table, dtype),
+    SENTENCES,
+    options,
     beam_size=beam_size,
-    max_length=max_length,
-    bos_id=BOS,
-    eos_id=EOS,
-    length_penalty=alpha,
-    num_ids=num_ids,
     limits=limits,
   )
 
@@ -122,15 +125,13 @@ def run(
   dtype=jnp.float32,
 ):  # fmt: skip
   limits = jnp.array(limits or [max_length] * BATCH)
-  result = decode(
-    table, limits, beam_size=beam_size, max_length=max_length, dtype=dtype,
-    alpha=alpha, num_ids=num_ids,
-  )  # fmt: skip
+  options = make_options(max_length, length_penalty=alpha, num_ids=num_ids)
+  result = decode(table, limits, options, beam_size=beam_size, dtype=dtype)
   return jax.tree.map(np.asarray, result)
 
 
-def assert_hypotheses(hypotheses, sentence, expected, rtol=1e-5):
-  tokens, scores, lengths = (field[sentence] for field in hypotheses)
+def assert_hypotheses(result, sentence, expected, rtol=1e-5):
+  tokens, scores, lengths = (field[sentence] for field in result)
   expected = expected[: len(scores)]
   for slot, (score, sequence) in enumerate(expected):
     assert lengths[slot] == len(sequence)
@@ -226,13 +227,10 @@ def test_ids_that_no_piece_uses_are_never_produced():
 def count_steps(table, beam_size, **options):
   calls = []
   beam.search(
-    make_step(table, beam_size, calls=calls),
-    make_cache(beam_size),
-    batch_size=BATCH,
+    Bigrams(table, calls=calls),
+    SENTENCES,
+    make_options(12),
     beam_size=beam_size,
-    max_length=12,
-    bos_id=BOS,
-    eos_id=EOS,
     **options,
   )
   jax.effects_barrier()
@@ -274,18 +272,29 @@ def test_a_sentence_does_not_depend_on_its_neighbors():
     np.testing.assert_array_equal(first[0], second[0])
 
 
-def test_greedy_is_one_beam():
+def test_one_beam_is_greedy():
   table = bigram_scores(7)
-  options = dict(batch_size=BATCH, max_length=8, bos_id=BOS, eos_id=EOS)
-  direct = beam.greedy(make_step(table, 1), make_cache(1), **options)
+  direct = greedy.search(Bigrams(table), SENTENCES, make_options(8))
   searched = run(table, 1, max_length=8)
   np.testing.assert_array_equal(direct.tokens, searched.tokens)
   assert direct.tokens.shape == (BATCH, 1, 8)
 
 
-def test_repeat_keeps_the_beams_of_a_sentence_together():
-  repeated = beam.repeat({'x': jnp.array([[1], [2]])}, 2)
-  assert repeated['x'].tolist() == [[1], [1], [2], [2]]
+class Misshapen(Bigrams):
+  """Starts with one array repeated for two beams."""
+
+  def __init__(self, name, axis):
+    super().__init__(bigram_scores(7))
+    self.name, self.axis = name, axis
+
+  def start(self, inputs, max_length):
+    found = dict(
+      zip(('context', 'cache'), super().start(inputs, max_length), strict=True)
+    )
+    found[self.name] = jax.tree.map(
+      lambda x: jnp.repeat(x, 2, axis=self.axis), found[self.name]
+    )
+    return found['context'], found['cache']
 
 
 @pytest.mark.parametrize(
@@ -296,15 +305,20 @@ def test_repeat_keeps_the_beams_of_a_sentence_together():
     (dict(length_penalty=-0.1), 'length_penalty=-0.1'),
     (dict(length_penalty=float('nan')), 'length_penalty=nan'),
     (dict(num_ids=8), 'num_ids=8 is more than the 7 logits'),
-    (dict(batch_size=4), r"cache leaf \['before'\] .* 4 \* 2 = 8"),
+    (
+      dict(model=Misshapen('context', 0)),
+      r"context\['rows'\] of shape \(6,\).*must be \(3,\)",
+    ),
+    (
+      dict(model=Misshapen('cache', 1)),
+      r"cache\['before'\] of shape \(3, 2\).*must be \(3, 1\)",
+    ),
   ],
 )
 def test_bad_input_is_named(options, message):
-  defaults = dict(
-    batch_size=BATCH, beam_size=2, max_length=4, bos_id=BOS, eos_id=EOS
-  )
-  search = functools.partial(
-    beam.search, make_step(bigram_scores(7), 2), make_cache(2)
-  )
+  options = {'max_length': 4, 'beam_size': 2, **options}
+  beam_size = options.pop('beam_size')
+  model = options.pop('model', Bigrams(bigram_scores(7)))
   with pytest.raises(ValueError, match=message):
-    search(**{**defaults, **options})
+    options = make_options(**options)
+    beam.search(model, SENTENCES, options, beam_size=beam_size)

@@ -14,7 +14,7 @@ from tt_compress import configuration
 from tt_compress.data import corpus
 from tt_compress.models.transformer import transformer, transformer_config
 from tt_compress.nn import compress, modules, serving
-from tt_compress.tasks.decoding import beam, decoder
+from tt_compress.tasks.decoding import beam, decoder, hypotheses
 
 MODEL = dict(
   vocab_size=24,
@@ -68,25 +68,30 @@ def searcher(decoder, variables, beam_size=2):
   return decoder.searcher(variables, beam_size=beam_size, num_ids=24)
 
 
+class Slow:
+  """A model as it is, which computes all positions again in every step."""
+
+  def __init__(self, model):
+    self.model = model
+
+  def start(self, inputs, max_length):
+    return inputs, jnp.zeros((inputs.shape[0], 1, max_length), jnp.int32)
+
+  def step(self, inputs, outputs, tokens, index):
+    outputs = outputs.at[:, :, index].set(tokens)
+    logits = [
+      self.model(inputs, outputs[:, beam])[:, index]
+      for beam in range(tokens.shape[1])
+    ]
+    return jnp.stack(logits, axis=1), outputs
+
+
 def search_slowly(graphdef, variables, inputs, beam_size):
-  """The model as it is, decoding without a cache."""
-  model = modules.merge(graphdef, **variables)
-  inputs = jnp.repeat(inputs, beam_size, axis=0)
-
-  def step(tokens, previous, index):
-    tokens = tokens.at[:, index].set(previous)
-    logits = model(inputs, tokens)
-    return logits[:, index], tokens
-
-  return beam.search(
-    step,
-    jnp.zeros((BATCH * beam_size, 4), jnp.int32),
-    batch_size=BATCH,
-    beam_size=beam_size,
-    max_length=4,
-    bos_id=corpus.BOS_ID,
-    eos_id=corpus.EOS_ID,
+  options = hypotheses.Options(
+    max_length=4, bos_id=corpus.BOS_ID, eos_id=corpus.EOS_ID
   )
+  model = Slow(modules.merge(graphdef, **variables))
+  return beam.search(model, inputs, options, beam_size=beam_size)
 
 
 @pytest.mark.parametrize(

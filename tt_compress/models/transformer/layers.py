@@ -90,16 +90,16 @@ class DecoderLayer(nnx.Module):
     self.ffn = FeedForward(config, rngs)
     self.ffn_residual = Residual(config, rngs)
 
-  def __call__(self, x, memory, causal_mask, memory_mask, noise=None):
+  def __call__(self, x, context, causal_mask, context_mask, noise=None):
     x = self.self_attention_residual(
       x, lambda y: self.self_attention(y, y, causal_mask, noise), noise
     )
     x = self.cross_attention_residual(
-      x, lambda y: self.cross_attention(y, memory, memory_mask, noise), noise
+      x, lambda y: self.cross_attention(y, context, context_mask, noise), noise
     )
     return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
 
-  def step(self, x, cache, memory_keys_values, memory_mask, index):
+  def step(self, x, cache, keys_values, context_mask, index):
     new_cache = None
 
     def attend_to_past(y):
@@ -110,9 +110,8 @@ class DecoderLayer(nnx.Module):
     x = self.self_attention_residual(x, attend_to_past)
     x = self.cross_attention_residual(
       x,
-      lambda y: self.cross_attention.attend(
-        y, *memory_keys_values, memory_mask
-      ),
+      # The beams are its queries: keys and values exist once per sentence.
+      lambda y: self.cross_attention.attend(y, *keys_values, context_mask),
     )
     return self.ffn_residual(x, self.ffn), new_cache
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,24 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import layers, transformer_config
-from tt_compress.nn import cross_entropy, embed, serving, sinusoids
+from tt_compress.nn import attention, cross_entropy, embed, serving, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
+
+# Keys and values of the past, [batch, beam, max_length, heads, head_dim], for
+# every layer of the decoder.
+Cache = tuple[attention.KeysValues, ...]
+
+
+class Context(NamedTuple):
+  """What the decoder sees of the source sentences.
+
+  Attributes:
+    keys_values: of every cross-attention, [batch, source, heads, head_dim].
+    mask: False at padding.
+  """
+
+  keys_values: tuple[attention.KeysValues, ...]
+  mask: Bool[Array, 'batch 1 1 source']
 
 
 class Transformer(nnx.Module):
@@ -110,7 +127,7 @@ class Transformer(nnx.Module):
   def encode(
     self, inputs: Int[Array, 'batch source'], noise: Noise | None = None
   ) -> tuple[Float[Array, 'batch source dim'], Bool[Array, 'batch 1 1 source']]:
-    """The memory of the source sentences, and the mask of its positions."""
+    """The context of the source sentences, and the mask of its positions."""
     mask = (inputs != 0)[:, None, None, :]
     positions = sinusoids.features(inputs.shape[1], self.config.model_dim)
     x = self._embed('source', inputs, positions, noise)
@@ -143,18 +160,12 @@ class Transformer(nnx.Module):
       noise: keys of dropout and of stochastic matrices; None means
         deterministic.
     """
-    memory, memory_mask = self.encode(inputs, noise)
+    context, context_mask = self.encode(inputs, noise)
     length = decoder_inputs.shape[1]
     causal_mask = np.tril(np.ones((1, 1, length, length), bool))
     positions = sinusoids.features(length, self.config.model_dim)
     x = self._embed('target', decoder_inputs, positions, noise)
-    return self.decoder(x, memory, causal_mask, memory_mask, noise)
-
-  def memory_keys_values(self, memory: Float[Array, 'batch source dim']):
-    """Keys and values of the memory for every decoder layer."""
-    return tuple(
-      layer.cross_attention.keys_values(memory) for layer in self.decoder.layers
-    )
+    return self.decoder(x, context, causal_mask, context_mask, noise)
 
   def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
     """Makes `step` faster for constant arrays, in place.
@@ -170,37 +181,39 @@ class Transformer(nnx.Module):
     self.logits.prepare(tokens, self.dtype)
     self.config = dataclasses.replace(self.config, tie_logits=False)
 
-  def empty_cache(self, batch: int, max_length: int):
-    """The cache of `step` before the first token."""
+  def start(
+    self, inputs: Int[Array, 'batch source'], max_length: int
+  ) -> tuple[Context, Cache]:
+    """See `tasks.decoding.protocol.Decodable`."""
+    x, mask = self.encode(inputs)
+    keys_values = tuple(
+      layer.cross_attention.keys_values(x) for layer in self.decoder.layers
+    )
     config = self.config
     head_dim = config.model_dim // config.num_heads
-    shape = (batch, max_length, config.num_heads, head_dim)
-    return tuple(
+    shape = (inputs.shape[0], 1, max_length, config.num_heads, head_dim)
+    cache = tuple(
       (jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
       for _ in self.decoder.layers
     )
+    return Context(keys_values, mask), cache
 
   def step(
     self,
-    cache,
-    tokens: Int[Array, ' batch'],
+    context: Context,
+    cache: Cache,
+    tokens: Int[Array, 'batch beam'],
     index: Int[Array, ''],
-    memory_keys_values,
-    memory_mask: Bool[Array, 'batch 1 1 source'],
-  ):
-    """Logits of the next token after `tokens`, the ones at position `index`.
-
-    Returns:
-      Logits [batch, vocab] in float32, and the new cache.
-    """
-    max_length = cache[0][0].shape[1]
+  ) -> tuple[Float[Array, 'batch beam vocab'], Cache]:
+    """See `tasks.decoding.protocol.Decodable`; logits are float32."""
+    max_length = cache[0][0].shape[2]
     positions = sinusoids.features(max_length, self.config.model_dim)
     position = jnp.asarray(positions)[index]
-    x = self._embed('target', tokens[:, None], position, None)
+    x = self._embed('target', tokens, position, None)
     new_cache = []
     for layer, past, keys_values in zip(
-      self.decoder.layers, cache, memory_keys_values, strict=True
+      self.decoder.layers, cache, context.keys_values, strict=True
     ):
-      x, past = layer.step(x, past, keys_values, memory_mask, index)
+      x, past = layer.step(x, past, keys_values, context.mask, index)
       new_cache.append(past)
-    return self.project(self.decoder.normalize(x[:, 0])), tuple(new_cache)
+    return self.project(self.decoder.normalize(x)), tuple(new_cache)

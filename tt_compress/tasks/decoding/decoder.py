@@ -11,7 +11,7 @@ from tt_compress.algebra import context
 from tt_compress.data import corpus
 from tt_compress.nn import serving
 from tt_compress.parallel import evaluation
-from tt_compress.tasks.decoding import beam
+from tt_compress.tasks.decoding import beam, hypotheses
 
 
 class Decoder:
@@ -29,7 +29,7 @@ class Decoder:
 
   def searcher(
     self, variables: Mapping, *, beam_size: int, num_ids: int
-  ) -> Callable[[jax.Array], beam.Hypotheses]:
+  ) -> Callable[[jax.Array], hypotheses.Hypotheses]:
     """A function of source tokens [evaluation.batch_size, length].
 
     Each device translates some of the rows; all of them get the results.
@@ -56,25 +56,19 @@ class Decoder:
   @context.use(gradients=False)
   def _search(self, arrays, inputs, form, beam_size, num_ids):
     settings = self._settings
-    model = form.merge(arrays)
-    batch, length = inputs.shape
-    max_length = int(length * settings.max_ratio) + settings.max_extra
-    memory, mask = model.encode(inputs)
-    keys_values, mask = beam.repeat(
-      (model.memory_keys_values(memory), mask), beam_size
-    )
-    return beam.search(
-      lambda cache, tokens, index: model.step(
-        cache, tokens, index, keys_values, mask
-      ),
-      model.empty_cache(batch * beam_size, max_length),
-      batch_size=batch,
-      beam_size=beam_size,
-      max_length=max_length,
+    options = hypotheses.Options(
+      max_length=int(inputs.shape[1] * settings.max_ratio) + settings.max_extra,
       bos_id=corpus.BOS_ID,
       eos_id=corpus.EOS_ID,
+      pad_id=corpus.PAD_ID,
       length_penalty=settings.length_penalty,
       num_ids=num_ids,
+    )
+    return beam.search(
+      form.merge(arrays),
+      inputs,
+      options,
+      beam_size=beam_size,
       limits=self._limits(inputs),
     )
 

@@ -1,0 +1,93 @@
+"""The interface between the searches and the models that they decode with."""
+
+from typing import Protocol
+
+import jax
+from jaxtyping import Array, Float, Int, PyTree
+
+
+class Decodable(Protocol):
+  """A model that extends the hypotheses of sentences by one id per step.
+
+  `context` and `cache` are trees of arrays that only the model looks into:
+
+  - context, [batch, ...]: constant during a search and shared by the hypotheses
+    of a sentence. Examples: encoder output, its keys and values, its mask.
+  - cache, [batch, beam, ...]: one entry per hypothesis. Examples: keys and
+    values of the previous positions, a recurrent state. The search copies and
+    reorders the entries along the second axis as hypotheses branch and die, at
+    every step, so the cache should hold nothing that belongs to the context.
+  """
+
+  def start(
+    self, inputs: Int[Array, 'batch source'], max_length: int
+  ) -> tuple[PyTree, PyTree]:
+    """Encodes sentences, before the first step.
+
+    Args:
+      inputs: source ids; rows are independent of each other.
+      max_length: number of steps that may follow.
+
+    Returns:
+      The context [batch, ...] and the cache [batch, 1, ...] of one empty
+      hypothesis per sentence.
+    """
+
+  def step(
+    self,
+    context: PyTree,
+    cache: PyTree,
+    tokens: Int[Array, 'batch beam'],
+    index: Int[Array, ''],
+  ) -> tuple[Float[Array, 'batch beam vocab'], PyTree]:
+    """Predicts the id at position `index` of every hypothesis.
+
+    Args:
+      context: from `start`.
+      cache: [batch, beam, ...], from `start` (repeated for all beams) or from
+        the previous step.
+      tokens: ids at position `index - 1`; the id that begins a sentence at
+        index 0.
+      index: position, counted from 0.
+
+    Returns:
+      Logits of any float dtype, and the cache for the next step.
+    """
+
+  def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
+    """Makes `step` faster while the arrays are constant, in place.
+
+    Only `decoder.Decoder` calls it, and `nn.serving.prepare` is usually the
+    whole body.
+
+    Args:
+      tokens: number of hypotheses in one step.
+      max_bytes: bytes that matrices made dense may take; None sets no limit.
+    """
+
+
+def start(
+  model: Decodable, inputs: Int[Array, 'batch source'], max_length: int
+) -> tuple[PyTree, PyTree]:
+  """`model.start`, whose result is checked.
+
+  Raises:
+    ValueError: an array of the context is not [batch, ...], or one of the cache
+      not [batch, 1, ...].
+  """
+  context, cache = model.start(inputs, max_length)
+  batch = inputs.shape[0]
+  _check(model, 'context', context, (batch,))
+  _check(model, 'cache', cache, (batch, 1))
+  return context, cache
+
+
+def _check(model, name: str, tree: PyTree, axes: tuple[int, ...]) -> None:
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if leaf.shape[: len(axes)] != axes:
+      raise ValueError(
+        f'{type(model).__name__}.start returns {name}'
+        f'{jax.tree_util.keystr(path)} of shape {leaf.shape}, but its first'
+        f' axes must be {axes}: the context has one entry per sentence, the'
+        ' cache one hypothesis per sentence'
+      )
