@@ -67,3 +67,109 @@ def test_keys_for_weights_are_common_to_all_examples():
   assert first.shape == ()
   assert first == other.key()
   assert first != second
+
+
+def keys(noise):
+  return jax.random.key_data(noise.keys())
+
+
+def in_a_scan(noise, length=4):
+  """Keys that every step of a loop draws, with noise of its own."""
+  body = lambda carry, t: (carry, keys(noise.at(t)))
+  return jax.lax.scan(body, 0, jnp.arange(length))[1]
+
+
+def test_steps_of_a_loop_draw_noise_of_their_own():
+  positions = [0, 1, 2]
+  found = in_a_scan(make_noise(positions))
+  assert len(np.unique(found.reshape(-1, 2), axis=0)) == 4 * 3
+  for t in range(4):
+    np.testing.assert_array_equal(found[t], keys(make_noise(positions).at(t)))
+
+
+def test_loops_and_draws_of_a_pass_differ():
+  noise = make_noise(jnp.arange(4))
+  found = [keys(noise), in_a_scan(noise), keys(noise), in_a_scan(noise)]
+  found = np.concatenate([np.reshape(a, (-1, 2)) for a in found])
+  assert len(np.unique(found, axis=0)) == 4 + 16 + 4 + 16
+
+
+@pytest.mark.parametrize('devices', [1, 8])
+def test_noise_of_steps_does_not_depend_on_the_devices(devices):
+  data = jax.sharding.PartitionSpec('data')
+  mesh = jax.make_mesh((devices,), ('data',), devices=jax.devices()[:devices])
+  x, positions = jnp.ones((16, 5)), jnp.arange(16)
+
+  def steps(x, positions):
+    noise = make_noise(positions)
+    body = lambda x, t: (dropout.dropout(x, RATE, noise.at(t)),) * 2
+    return jnp.moveaxis(jax.lax.scan(body, x, jnp.arange(3))[1], 0, 1)
+
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(
+      (x, positions), jax.sharding.NamedSharding(mesh, data)
+    )
+    sharded = jax.shard_map(steps, mesh=mesh, in_specs=data, out_specs=data)
+    found = jax.jit(sharded)(*placed)
+  np.testing.assert_array_equal(found, steps(x, positions))
+
+
+LOOPS = {
+  'scan': lambda body: jax.lax.scan(lambda x, _: (body(x), x), 0.0, length=3),
+  'map': lambda body: jax.lax.map(body, jnp.zeros(3)),
+  'for': lambda body: jax.lax.fori_loop(0, 3, lambda _, x: body(x), 0.0),
+  'while': lambda body: jax.lax.while_loop(lambda x: x < 3, body, 0.0),
+  'until': lambda body: jax.lax.while_loop(
+    lambda x: body(x) < 3, lambda x: x + 1, 0.0
+  ),
+}
+INSIDE = {
+  'plain': lambda body: body,
+  'jit': jax.jit,
+  'remat': jax.checkpoint,
+  'grad': jax.grad,
+  'vmap': lambda body: lambda x: jax.vmap(body)(jnp.stack([x, x]))[0],
+}
+
+
+def drawing(noise):
+  return lambda x: x + jax.random.uniform(noise.key())
+
+
+@pytest.mark.parametrize(
+  'loop, inside',
+  [(loop, 'plain') for loop in LOOPS] + [('scan', inside) for inside in INSIDE],
+)
+def test_the_same_noise_in_every_step_of_a_loop_is_refused(loop, inside):
+  noise = make_noise([0])
+  with pytest.raises(ValueError, match=r'use noise\.at\(t\)'):
+    jax.jit(lambda: LOOPS[loop](INSIDE[inside](drawing(noise))))()
+  # A step that does not change is as silent.
+  with pytest.raises(ValueError, match=r'noise\.at\(7\) is the same in every'):
+    LOOPS[loop](INSIDE[inside](lambda x: drawing(noise.at(7))(x)))
+  # Noise that is made in the body depends on what it is made of.
+  LOOPS[loop](INSIDE[inside](lambda x: drawing(make_noise([0]))(x)))
+
+
+def test_noise_of_an_outer_loop_is_refused_in_an_inner_one():
+  noise = make_noise([0])
+
+  def outer(of_outer):
+    def body(_, t):
+      own = noise.at(t) if of_outer else noise
+      inner = lambda _, s: (0, keys(own.at(s)))
+      return 0, jax.lax.scan(inner, 0, jnp.arange(3))[1]
+
+    return jax.lax.scan(body, 0, jnp.arange(2))[1]
+
+  assert len(np.unique(outer(True).reshape(-1, 2), axis=0)) == 6
+  with pytest.raises(ValueError, match='in each of nested loops'):
+    outer(False)
+
+
+@pytest.mark.parametrize('inside', INSIDE)
+def test_what_is_traced_once_draws_from_noise_around_it(inside):
+  noise, same = make_noise([0]), make_noise([0])
+  expected = INSIDE[inside](lambda x: x + jax.random.uniform(same.key()))(1.0)
+  function = lambda x: INSIDE[inside](drawing(noise))(x)
+  assert jax.jit(function)(1.0) == pytest.approx(float(expected))

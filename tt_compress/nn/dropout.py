@@ -4,6 +4,21 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax._src import core
+from jaxtyping import Array, Int
+
+# What JAX traces the body of a loop for, `jax.lax.map` included.
+_LOOPS = frozenset(('scan', 'fori_loop', 'while_body', 'while_cond'))
+
+
+def _num_loops() -> int:
+  """How many loops are around the code that is being traced."""
+  # By names of JAX's own: it has no public way to ask, and a test would notice.
+  traces = core.unsafe_get_trace_stack(core.trace_ctx.trace)
+  debug = [
+    trace.frame.debug_info for trace in traces if hasattr(trace, 'frame')
+  ]
+  return sum(getattr(info, 'traced_for', None) in _LOOPS for info in debug)
 
 
 class Noise:
@@ -13,18 +28,56 @@ class Noise:
   the pass is traced. The keys of an example depend on its position in the
   global batch alone, so 1 and 8 devices draw the same noise.
 
+  The body of a loop, such as that of `jax.lax.scan`, is traced once for all its
+  steps, which would draw the same noise: there, `at` makes the noise of a step.
+
   Args:
-    key: the key of this step.
-    positions: int32 [batch], the rows' positions in the global batch.
+    key: the key of this step of training.
+    positions: the positions of the examples in the global batch.
   """
 
-  def __init__(self, key: jax.Array, positions: jax.Array):
+  def __init__(self, key: jax.Array, positions: Int[Array, ' batch']):
     self._key = key
     self._positions = positions
     self._count = 0
+    self._num_loops = _num_loops()
+
+  def at(self, t: int | Int[Array, '']) -> 'Noise':
+    """The noise of one step of a loop.
+
+    Every call gives fresh noise, as `key` does, so two loops of a pass differ.
+
+    Args:
+      t: the step; in the body of a loop it must change with the steps.
+
+    Raises:
+      ValueError: in the body of a loop, a step that is a constant; or a loop
+        inside of a loop that has no noise of its own.
+    """
+    num_loops = _num_loops() - self._num_loops
+    if num_loops > 1 or (num_loops and not isinstance(t, jax.core.Tracer)):
+      raise ValueError(
+        f'noise.at({t}) is the same in every step of a loop; call it with the '
+        'step that the loop is at, and in each of nested loops on the noise of '
+        'the loop around it'
+      )
+    return Noise(jax.random.fold_in(self._fresh(), t), self._positions)
 
   def key(self) -> jax.Array:
-    """A fresh key common to all examples, for weights drawn once."""
+    """A fresh key common to all examples, for weights drawn once.
+
+    Raises:
+      ValueError: in the body of a loop that the noise was made outside of.
+    """
+    if _num_loops() > self._num_loops:
+      raise ValueError(
+        'every step of a loop (scan, map, fori_loop, while_loop) would draw '
+        'the same noise; use noise.at(t) in its body, where t is the step of '
+        'the loop'
+      )
+    return self._fresh()
+
+  def _fresh(self) -> jax.Array:
     self._count += 1
     return jax.random.fold_in(self._key, self._count)
 
