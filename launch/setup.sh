@@ -3,6 +3,8 @@
 #
 #   PYTHON  interpreter to use (default: the first of 3.12, 3.11, 3.13 found)
 #   VENV    folder of the environment (default: .venv)
+#   PINS    file of exact versions (default: the one of pins_for below). The
+#           newest JAX: PINS=constraints/py312-jax0.12.txt, Python 3.12 or 3.13
 
 VENV="${VENV:-.venv}"
 PYTHONS="${PYTHON:-python3.12 python3.11 python3.13 python3 python}"
@@ -17,8 +19,8 @@ print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 # Prints the pins for a Python version; those of 3.12 serve 3.13 as well.
 pins_for() {
   case "$1" in
-    3.11) echo constraints/py311-jax0.10.txt ;;
-    3.12 | 3.13) echo constraints/py312-jax0.11.txt ;;
+    3.11) echo "${PINS:-constraints/py311-jax0.10.txt}" ;;
+    3.12 | 3.13) echo "${PINS:-constraints/py312-jax0.11.txt}" ;;
     *) return 1 ;;
   esac
 }
@@ -57,6 +59,10 @@ set_up() {
   version="$(python_version "$VENV/bin/python" || echo broken)"
   if ! pins="$(pins_for "$version")"; then
     echo "$VENV has an unsuitable Python ($version); remove that folder" >&2
+    return 1
+  fi
+  if [[ ! -f "$pins" ]]; then
+    echo "PINS=$pins: no such file; choose one of" constraints/*.txt >&2
     return 1
   fi
   stamp="$VENV/.installed-${extras:-core}"

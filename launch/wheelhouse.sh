@@ -10,7 +10,7 @@
 #   GLIBC    the minor version of its glibc, 2.GLIBC (default: 28)
 #   PYTHON   interpreter with pip on this host (default: python)
 #
-# Versions are those of constraints/. On the other host:
+# Versions are those of constraints/ (PINS: see setup.sh). On the other host:
 #
 #   pip install --no-index --find-links FOLDER -r FOLDER/requirements.txt
 set -euo pipefail

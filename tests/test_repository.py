@@ -80,7 +80,11 @@ def pins(path):
 
 @pytest.mark.parametrize(
   'name, jax_version',
-  [('py311-jax0.10.txt', '0.10.'), ('py312-jax0.11.txt', '0.11.')],
+  [
+    ('py311-jax0.10.txt', '0.10.'),
+    ('py312-jax0.11.txt', '0.11.'),
+    ('py312-jax0.12.txt', '0.12.'),
+  ],
 )
 def test_pins_are_exact_and_satisfy_setup_cfg(name, jax_version):
   pinned = pins(ROOT / 'constraints' / name)
@@ -138,3 +142,21 @@ def test_each_python_has_its_pins(tmp_path):
     result = run_setup(f'pins_for {version}', tmp_path)
     assert (ROOT / result.stdout.strip()).is_file()
   assert run_setup('pins_for 3.14', tmp_path).returncode == 1
+
+
+def test_pins_can_be_chosen(tmp_path):
+  pins = 'constraints/py312-jax0.12.txt'
+  for version in ('3.11', '3.12'):
+    result = run_setup(f'pins_for {version}', tmp_path, PINS=pins)
+    assert result.stdout == f'{pins}\n'
+
+
+def test_pins_that_are_not_there_are_refused(tmp_path):
+  (tmp_path / 'bin').mkdir()
+  make_command(tmp_path / 'bin', 'python', 'echo 3.12')
+  result = run_setup(
+    "set_up ''", tmp_path, VENV=str(tmp_path), PINS='constraints/none.txt'
+  )
+  assert result.returncode == 1
+  assert 'PINS=constraints/none.txt: no such file' in result.stderr
+  assert 'constraints/py312-jax0.11.txt' in result.stderr
