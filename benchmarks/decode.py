@@ -83,5 +83,5 @@ def translation(config, batch: int) -> tuple[Callable[[], Any], Any]:
   bias = variables['params']['logits_bias']
   bias = bias.at[corpus.EOS_ID].set(_NEVER)
   variables['params']['logits_bias'] = bias
-  lines = task.pairs('test').source[:batch]
+  lines = task.load('test').source[:batch]
   return lambda: task.translate(variables, lines), variables

@@ -39,7 +39,7 @@ def bigram_embedding(seed: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _bigrams():
-  corpus = sources.load('embedded', 'train', num_train=8000)
+  corpus = sources.load('pairs', 'embedded', 'train', num_train=8000)
   texts = [
     re.findall(r'\w+|[^\w\s]', sentence.lower())
     for sentence in (*corpus.source, *corpus.target)

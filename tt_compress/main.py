@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tt_compress import configuration
-from tt_compress.data import text
+from tt_compress.data import text_files
 from tt_compress.parallel import cluster, processes
 from tt_compress.planning import device_plan, plan
 from tt_compress.studies import study
@@ -167,7 +167,7 @@ def _predict(this: run.Run) -> None:
   # Text is UTF-8 whatever the locale says.
   sys.stdout.reconfigure(encoding='utf-8')
   lines = processes.first(
-    lambda: text.decode_lines(sys.stdin.buffer, 'standard input')
+    lambda: text_files.decode_lines(sys.stdin.buffer, 'standard input')
   )
   found = this.predict(lines, num_best=_NUM_BEST.value)
   for best in found if processes.is_first() else ():

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from tt_compress.data import images, tfds
+from tt_compress.data import images, sources, tfds
 
 
 def write_idx(path, array):
@@ -33,8 +33,8 @@ def folder(tmp_path):
 
 
 def test_validation_is_the_end_of_the_training_images(folder):
-  find = lambda split: images.load(
-    'idx', split, path=str(folder), num_validation=4
+  find = lambda split: sources.load(
+    'labeled images', 'idx', split, path=str(folder), num_validation=4
   )
   places = {
     split: find(split).images[:, 1, 2].tolist()
@@ -52,28 +52,30 @@ def test_validation_is_the_end_of_the_training_images(folder):
 def test_variables_in_a_path(folder, monkeypatch):
   path = '${TT_COMPRESS_DATA}/' + folder.name
   monkeypatch.setenv('TT_COMPRESS_DATA', str(folder.parent))
-  assert len(images.load('idx', 'test', path=path)) == 7
+  assert len(sources.load('labeled images', 'idx', 'test', path=path)) == 7
   monkeypatch.delenv('TT_COMPRESS_DATA')
   with pytest.raises(ValueError, match='TT_COMPRESS_DATA is not set'):
-    images.load('idx', 'test', path=path)
+    sources.load('labeled images', 'idx', 'test', path=path)
 
 
 def test_counts_that_differ(folder):
   write_split(folder, 't10k', 7, num_labels=6)
-  with pytest.raises(ValueError, match='t10k: 7 images and 6 labels'):
-    images.load('idx', 'test', path=str(folder))
+  with pytest.raises(ValueError, match='t10k: 7 examples and 6 labels'):
+    sources.load('labeled images', 'idx', 'test', path=str(folder))
 
 
 @pytest.mark.parametrize('number', [0, 23, -1])
 def test_nothing_to_train_on_or_to_validate_with(folder, number):
   with pytest.raises(ValueError, match=f'={number} must be from 1 to 22'):
-    images.load('idx', 'train', path=str(folder), num_validation=number)
+    sources.load(
+      'labeled images', 'idx', 'train', path=str(folder), num_validation=number
+    )
 
 
 @pytest.mark.parametrize(
   'pixels, labels, told',
   [
-    (np.zeros((0, 2, 2), np.uint8), [], 'no images'),
+    (np.zeros((0, 2, 2), np.uint8), [], 'no examples'),
     (np.zeros((1, 2, 2)), [0], 'float64, not uint8'),
     (np.zeros((1, 2, 2), np.uint8), [-1], 'label -1 is negative'),
   ],
@@ -96,14 +98,16 @@ def test_the_digest_sees_pixels_labels_and_shape():
 
 
 def test_names_are_checked():
-  with pytest.raises(ValueError, match=r"'photos'; there are \['digits', 'gen"):
-    images.load('photos', 'train')
+  with pytest.raises(
+    ValueError, match=r"'photos' is unknown; .* are \['digits', 'gen"
+  ):
+    sources.load('labeled images', 'photos', 'train')
   with pytest.raises(ValueError, match="needs the option 'path'"):
-    images.load('idx', 'train')
+    sources.load('labeled images', 'idx', 'train')
   with pytest.raises(ValueError, match="unknown option 'folder'"):
-    images.load('idx', 'train', folder='x')
+    sources.load('labeled images', 'idx', 'train', folder='x')
   with pytest.raises(ValueError, match="unknown split 'dev'"):
-    images.load('generated', 'dev')
+    sources.load('labeled images', 'generated', 'dev')
 
 
 def test_examples_of_tfds(monkeypatch):
@@ -126,19 +130,24 @@ def test_examples_of_tfds(monkeypatch):
     core=types.SimpleNamespace(DatasetNotFoundError=KeyError),
   )
   monkeypatch.setattr(tfds, '_import', lambda: library)
-  found = images.load('tfds', 'validation', name='mnist', num_validation=1)
+  found = sources.load(
+    'labeled images', 'tfds', 'validation', name='mnist', num_validation=1
+  )
   assert found.images.shape == (1, 2, 2) and found.labels.tolist() == [2]
   rows[1]['image'] = np.zeros((3, 2, 1), np.uint8)
   with pytest.raises(ValueError, match='2 different shapes'):
-    images.load('tfds', 'test', name='mnist')
+    sources.load('labeled images', 'tfds', 'test', name='mnist')
   del Builder.info.features['label']
   with pytest.raises(ValueError, match="mnist has no feature 'label'"):
-    images.load('tfds', 'test', name='mnist')
+    sources.load('labeled images', 'tfds', 'test', name='mnist')
 
 
 def test_the_digits_are_a_stand_in():
   datasets = pytest.importorskip('sklearn.datasets')
-  splits = [images.load('digits', s) for s in ('train', 'validation', 'test')]
+  splits = [
+    sources.load('labeled images', 'digits', s)
+    for s in ('train', 'validation', 'test')
+  ]
   assert [len(split) for split in splits] == [1300, 200, 297]
   assert all('stand-in' in split.name for split in splits)
   whole = datasets.load_digits()
@@ -156,33 +165,35 @@ def test_the_digits_are_a_stand_in():
 def test_mnist_from_where_it_is_at_hand(folder, monkeypatch, tmp_path_factory):
   # A folder that is asked for has no substitute.
   with pytest.raises(FileNotFoundError, match='no t10k-images-idx3-ubyte'):
-    images.load('mnist', 'test', path='/nowhere')
-  assert len(images.load('mnist', 'test', path=str(folder))) == 7
+    sources.load('labeled images', 'mnist', 'test', path='/nowhere')
+  assert (
+    len(sources.load('labeled images', 'mnist', 'test', path=str(folder))) == 7
+  )
   data = tmp_path_factory.mktemp('data')
   (data / 'mnist').symlink_to(folder)
   monkeypatch.setenv('TT_COMPRESS_DATA', str(data))
-  found = images.load('mnist', 'train', num_validation=4)
+  found = sources.load('labeled images', 'mnist', 'train', num_validation=4)
   assert len(found) == 19 and not found.is_stand_in
   (data / 'mnist').unlink()
   monkeypatch.setattr(tfds, 'is_prepared', lambda name: False)
   pytest.importorskip('sklearn')
-  found = images.load('mnist', 'validation')
+  found = sources.load('labeled images', 'mnist', 'validation')
   assert found.is_stand_in and 'a stand-in for MNIST' in found.name
 
 
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'sklearn', None)
   with pytest.raises(ImportError, match=r'tt-compress\[digits\]'):
-    images.load('digits', 'train')
+    sources.load('labeled images', 'digits', 'train')
 
 
 def test_generated_images_stay_the_same():
-  found = images.load('generated', 'train', num_train=40)
+  found = sources.load('labeled images', 'generated', 'train', num_train=40)
   assert found.images.shape == (40, 28, 28) and set(found.labels) == set(
     range(10)
   )
   assert 'stand-in' in found.name
-  test = images.load('generated', 'test', num_test=20)
+  test = sources.load('labeled images', 'generated', 'test', num_test=20)
   # Equal labels look alike, whatever the split: half of a pixel is noise.
   centers = [found.images[found.labels == k].mean(0) for k in range(10)]
   distances = [
@@ -202,7 +213,7 @@ REAL = pathlib.Path(os.environ.get('TT_COMPRESS_DATA', '/nowhere')) / 'mnist'
 )
 def test_mnist_itself():
   train, validation, test = (
-    images.load('idx', split, path=str(REAL))
+    sources.load('labeled images', 'idx', split, path=str(REAL))
     for split in ('train', 'validation', 'test')
   )
   assert [len(s) for s in (train, validation, test)] == [55_000, 5_000, 10_000]

@@ -1,3 +1,5 @@
+import typing
+
 import pytest
 
 from tt_compress.data import sources
@@ -6,17 +8,33 @@ from tt_compress.data import sources
 def test_sources_have_one_interface(tmp_path):
   path = tmp_path / 'a.tsv'
   path.write_text('ja\tyes\n')
-  assert set(sources.SOURCES) == {'embedded', 'text', 'tfds'}
-  found = sources.load('text', 'test', files={'test': str(path)})
+  assert set(sources.SOURCES) == set(typing.get_args(sources.Kind))
+  assert set(sources.SOURCES['pairs']) == {'embedded', 'text', 'tfds'}
+  found = sources.load('pairs', 'text', 'test', files={'test': str(path)})
   assert (found.source, found.target) == (('ja',), ('yes',))
-  assert len(sources.load('embedded', 'validation', num_validation=3)) == 3
+  found = sources.load('pairs', 'embedded', 'validation', num_validation=3)
+  assert len(found) == 3
+  found = sources.load('labeled images', 'generated', 'test', num_test=11)
+  assert len(found) == len(found.labels) == 11
+
+
+@pytest.mark.parametrize(
+  'kind, source, message',
+  [
+    ('pairs', 'mnist', "'mnist' holds labeled images; sources of pairs are"),
+    ('labeled text', 'tfds', "'tfds' holds pairs or labeled images; .*'label"),
+    ('table rows', 'criteo', "'criteo' is unknown; .*table rows.*'table_fi"),
+  ],
+)
+def test_a_source_of_another_kind(kind, source, message):
+  with pytest.raises(ValueError, match=message):
+    sources.load(kind, source, 'train')
 
 
 @pytest.mark.parametrize(
   'source, split, options, message',
   [
-    ('wmt', 'train', {}, r"unknown source 'wmt'; .*\['embedded', 'text', 'tf"),
-    ('text', 'dev', {}, r"unknown split 'dev'; .*'train', 'validation', 'te"),
+    ('embedded', 'dev', {}, r"unknown split 'dev'; .*'train', 'validation', "),
     ('embedded', 'train', {'size': 3}, r"unknown option 'size' .*'num_train'"),
     ('text', 'train', {'files_': 3}, r"unknown option 'files_' .*'files'"),
     ('text', 'train', {}, r"source 'text' needs the option 'files'"),
@@ -25,4 +43,4 @@ def test_sources_have_one_interface(tmp_path):
 )
 def test_unknown_names_are_listed(source, split, options, message):
   with pytest.raises(ValueError, match=message):
-    sources.load(source, split, **options)
+    sources.load('pairs', source, split, **options)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from tt_compress.data import corpus, text
+from tt_compress.data import corpus, text, text_files
 
 SOURCE = ['Guten Tag .', 'Ja .', 'Wie geht es dir ?']
 TARGET = ['Good day .', 'Yes .', 'How are you ?']
@@ -45,14 +45,14 @@ def test_every_form_gives_the_same_corpus(tmp_path, suffix, opener):
 def test_lines_end_at_line_feeds_alone(tmp_path):
   lines = ['a\u2028b', 'c\x0bd\x0ce', 'f\x85g\x1ch', 'i\rj', 'k\u2029l']
   path = write(tmp_path / 'odd', lines)
-  assert text.read_lines(path) == lines
+  assert text_files.read_lines(path) == lines
   assert load(path, write(tmp_path / 'en', 'vwxyz')).source == tuple(lines)
 
 
 def test_byte_order_mark_and_carriage_returns_are_removed(tmp_path):
   path = tmp_path / 'windows'
   path.write_bytes(b'\xef\xbb\xbfeins\r\nzwei\r\nohne Ende')
-  assert text.read_lines(str(path)) == ['eins', 'zwei', 'ohne Ende']
+  assert text_files.read_lines(str(path)) == ['eins', 'zwei', 'ohne Ende']
 
 
 def test_blank_sides_take_the_other_side_along(tmp_path, caplog):
@@ -103,16 +103,16 @@ def test_bad_content_is_named(tmp_path, name, content, message):
 
 
 def test_absurdly_long_lines_are_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(text, 'MAX_LINE', 10)
-  monkeypatch.setattr(text, '_MAX_BYTES', 48)
+  monkeypatch.setattr(text_files, 'MAX_LINE', 10)
+  monkeypatch.setattr(text_files, '_MAX_BYTES', 48)
   path = write(tmp_path / 'a', ['ä' * 10, 'ö' * 11])
   with pytest.raises(ValueError, match='a:2: a line of more than 10 char'):
-    text.read_lines(path)
+    text_files.read_lines(path)
   path = write(tmp_path / 'b', ['x' * 100])
   with pytest.raises(ValueError, match='b:1: a line of more than 10 char'):
-    text.read_lines(path)
+    text_files.read_lines(path)
   path = write(tmp_path / 'c', ['😀' * 10])
-  assert text.read_lines(path) == ['😀' * 10]
+  assert text_files.read_lines(path) == ['😀' * 10]
 
 
 def test_missing_things_are_named(tmp_path):
@@ -122,7 +122,7 @@ def test_missing_things_are_named(tmp_path):
     load(str(tmp_path), str(tmp_path))
   with pytest.raises(ValueError, match=r"no files for split 'test'.*'train'"):
     text.load('test', files={'train': 'a.tsv'})
-  with pytest.raises(ValueError, match='3 paths; give a pair'):
+  with pytest.raises(ValueError, match='3 paths; give 1 to 2'):
     load('a', 'b', 'c')
 
 

@@ -104,7 +104,7 @@ def test_scores_do_not_depend_on_the_devices(make, meshes, fast_compilation):
     variables = jax.device_put(initial, places)
     found = task.evaluate(variables, 'test')
     if config.task == 'translation':
-      lines = task.pairs('test').source
+      lines = task.load('test').source
       found['lines'] = task.predict(variables, lines, num_best=2)
     return found
 

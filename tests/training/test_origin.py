@@ -62,7 +62,7 @@ def test_fitted_evaluated_and_nothing_trained(trained, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, before['1'], after['1'])
   # Scores by hand, of the matrix of rank 3.
   u, s, vt = np.linalg.svd(matrix, full_matrices=False)
-  data = fitted.task.images('test')
+  data = fitted.task.load('test')
   x = data.images.reshape(10, -1) / 255
   hidden = x @ (u[:, :3] * s[:3] @ vt[:3]) + before['0']['bias']
   logits = np.maximum(hidden, 0) @ before['1']['factors']['matrix']

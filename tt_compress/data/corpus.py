@@ -1,10 +1,14 @@
-"""The ground of this folder: what a source returns, and the special ids."""
+"""Splits, special ids and pairs of sentences: the ground of this folder."""
 
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 from absl import logging
+from jaxtyping import Int32
 
 SPLITS = ('train', 'validation', 'test')
 
@@ -21,7 +25,7 @@ class Corpus:
   Args:
     source: sentences of the source language.
     target: their translations, as many and in the same order.
-    name: where they come from, for messages.
+    name: of the data, for messages.
 
   Raises:
     ValueError: the two sides differ in length, or there are no sentences.
@@ -31,7 +35,7 @@ class Corpus:
   target: tuple[str, ...]
   name: str
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     object.__setattr__(self, 'source', tuple(self.source))
     object.__setattr__(self, 'target', tuple(self.target))
     if len(self.source) != len(self.target):
@@ -42,7 +46,7 @@ class Corpus:
     if not self.source:
       raise ValueError(f'{self.name}: no sentences')
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.source)
 
   @functools.cached_property
@@ -57,10 +61,10 @@ class Corpus:
     return total.hexdigest()
 
 
-def from_pairs(pairs, name):
-  """Makes a corpus of (source, target) pairs, both sides of each or neither.
+def from_pairs(pairs: Iterable[Sequence[str]], name: str) -> Corpus:
+  """Makes a corpus of (source, target) pairs.
 
-  Pairs with a blank side are left out and counted in the log.
+  Pairs with a blank side are left out, both sides, and counted in the log.
 
   Raises:
     ValueError: no pair has text on both sides.
@@ -80,3 +84,37 @@ def from_pairs(pairs, name):
     )
   source, target = zip(*kept, strict=True)
   return Corpus(source, target, name)
+
+
+def checked_labels(
+  labels: Any, number: int, name: str
+) -> Int32[np.ndarray, ' number']:
+  """Labels as int32, one for each of a number of examples.
+
+  Raises:
+    ValueError: another number of labels, no examples, or a negative label.
+  """
+  if len(labels) != number:
+    raise ValueError(
+      f'{name}: {number} examples and {len(labels)} labels; every example '
+      'needs one'
+    )
+  if not number:
+    raise ValueError(f'{name}: no examples')
+  labels = np.asarray(labels, np.int32)
+  if labels.min() < 0:
+    raise ValueError(f'{name}: label {labels.min()} is negative')
+  return labels
+
+
+def update(total, texts: Iterable[str]) -> None:
+  """Adds texts to a hash, so that different lists give different bytes.
+
+  Args:
+    total: of hashlib.
+    texts: any strings.
+  """
+  for text in texts:
+    data = text.encode()
+    # The length goes first: ['ab', 'c'] and ['a', 'bc'] are different input.
+    total.update(b'%d:' % len(data) + data)

@@ -1,4 +1,4 @@
-"""Labeled images by the name of their source."""
+"""Labeled images, and their sources."""
 
 import dataclasses
 import functools
@@ -7,8 +7,9 @@ import os
 
 import numpy as np
 from absl import logging
+from jaxtyping import Int32, UInt8
 
-from tt_compress.data import drawings, idx, sources, text, tfds
+from tt_compress.data import corpus, drawings, idx, text_files, tfds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,45 +19,37 @@ class Images:
   Args:
     images: uint8 [number, height, width] or [number, height, width, channels].
     labels: integers from 0, [number].
-    name: where they come from, for messages.
-    is_stand_in: whether they take the place of the data that one wants.
+    name: of the data, for messages.
+    is_stand_in: whether they take the place of other data, which are not at
+      hand.
 
   Raises:
     ValueError: not as many labels as images, none of them, or another dtype.
   """
 
-  images: np.ndarray
-  labels: np.ndarray
+  images: UInt8[np.ndarray, 'number height width ...']
+  labels: Int32[np.ndarray, ' number']
   name: str
   is_stand_in: bool = False
 
-  def __post_init__(self):
-    if len(self.images) != len(self.labels):
-      raise ValueError(
-        f'{self.name}: {len(self.images)} images and {len(self.labels)} '
-        'labels; every image needs one'
-      )
-    if not len(self.images):
-      raise ValueError(f'{self.name}: no images')
+  def __post_init__(self) -> None:
+    labels = corpus.checked_labels(self.labels, len(self.images), self.name)
     if self.images.dtype != np.uint8:
       raise ValueError(
         f'{self.name}: pixels are {self.images.dtype}, not uint8'
       )
-    labels = np.asarray(self.labels, np.int32)
-    if labels.min() < 0:
-      raise ValueError(f'{self.name}: label {labels.min()} is negative')
     object.__setattr__(self, 'labels', labels)
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.images)
 
   @property
-  def shape(self):
+  def shape(self) -> tuple[int, ...]:
     """Sizes of one image."""
     return self.images.shape[1:]
 
   @functools.cached_property
-  def digest(self):
+  def digest(self) -> str:
     """SHA-256 of pixels and labels in their order, in hexadecimal."""
     total = hashlib.sha256(repr(self.images.shape).encode())
     total.update(np.ascontiguousarray(self.images))
@@ -64,31 +57,17 @@ class Images:
     return total.hexdigest()
 
 
-def load(source, split, **options):
-  """Loads one split of labeled images.
+def from_idx(split: str, *, path: str, num_validation: int = 5000) -> Images:
+  """The four idx files of MNIST or of a data set in its form.
 
-  Args:
-    source: a key of `SOURCES`.
-    split: 'train', 'validation' or 'test'; validation is the end of the
-      training images, held out.
-    **options: keyword arguments of that source.
-
-  Raises:
-    ValueError: an unknown source, split or option, or a missing option; the
-      valid ones are named.
-  """
-  return sources.call(SOURCES, source, split, options)
-
-
-def _idx(split, *, path, num_validation=5000):
-  """The four files of MNIST, and of the sets that come in its form.
+  Validation images are the last training images, held out.
 
   Args:
     split: 'train', 'validation' or 'test'.
     path: their folder; `~` and environment variables are expanded.
     num_validation: last training images held out for validation.
   """
-  folder = text.expand(path)
+  folder = text_files.expand(path)
   part = 't10k' if split == 'test' else 'train'
   images = idx.read(folder, f'{part}-images-idx3-ubyte', 3)
   labels = idx.read(folder, f'{part}-labels-idx1-ubyte', 1)
@@ -99,28 +78,36 @@ def _idx(split, *, path, num_validation=5000):
   return whole if split == 'test' else _held_out(whole, split, num_validation)
 
 
-def _mnist(split, *, path=None, num_validation=5000):
-  """MNIST from where it is at hand, or a stand-in for it.
+def mnist(
+  split: str, *, path: str | None = None, num_validation: int = 5000
+) -> Images:
+  """MNIST from the first place that has it, or a stand-in for it.
 
-  The folder `path` if there is one, $TT_COMPRESS_DATA/mnist, TFDS if it is
-  prepared there; else `digits`, which a warning and the name say.
+  The folder `path`, $TT_COMPRESS_DATA/mnist, or TFDS if MNIST is prepared
+  there; else `digits`, with a warning.
   """
   shared = os.environ.get('TT_COMPRESS_DATA')
   if path is None and shared and os.path.isdir(os.path.join(shared, 'mnist')):
     path = os.path.join(shared, 'mnist')
   if path is not None:
-    return _idx(split, path=path, num_validation=num_validation)
+    return from_idx(split, path=path, num_validation=num_validation)
   if tfds.is_prepared('mnist'):
-    return _tfds(split, name='mnist', num_validation=num_validation)
+    return from_tfds(split, name='mnist', num_validation=num_validation)
   logging.warning(
-    'MNIST is not at hand: the digits of scikit-learn stand in for it. Set '
+    'MNIST is not at hand: the digits of scikit-learn replace it. Set '
     'data.path to a folder of its four idx files, or TT_COMPRESS_DATA to the '
     'folder above mnist/'
   )
-  return _digits(split)
+  return digits(split)
 
 
-def _tfds(split, *, name, num_validation=5000, data_dir=None):
+def from_tfds(
+  split: str,
+  *,
+  name: str,
+  num_validation: int = 5000,
+  data_dir: str | None = None,
+) -> Images:
   """Any data set of TensorFlow Datasets with features 'image' and 'label'."""
   part = 'test' if split == 'test' else 'train'
   rows = tfds.examples(name, part, ('image', 'label'), data_dir=data_dir)
@@ -141,8 +128,8 @@ def _tfds(split, *, name, num_validation=5000, data_dir=None):
   return whole if split == 'test' else _held_out(whole, split, num_validation)
 
 
-def _held_out(whole, split, num_validation):
-  """All but the last images, or the last ones."""
+def _held_out(whole: Images, split: str, num_validation: int) -> Images:
+  """For validation the last images, for training the others."""
   if not 0 < num_validation < len(whole):
     raise ValueError(
       f'num_validation={num_validation} must be from 1 to {len(whole) - 1}, of '
@@ -158,7 +145,9 @@ def _held_out(whole, split, num_validation):
   )
 
 
-def _digits(split, *, num_validation=200, num_test=297):
+def digits(
+  split: str, *, num_validation: int = 200, num_test: int = 297
+) -> Images:
   """The 1,797 digits of scikit-learn, resized to 28 x 28: a stand-in."""
   images, labels = drawings.digits()
   name = 'digits of scikit-learn at 28 x 28, a stand-in for MNIST'
@@ -171,20 +160,16 @@ def _digits(split, *, num_validation=200, num_test=297):
   return _held_out(whole, split, num_validation)
 
 
-def _generated(
-  split, *, num_train=2000, num_validation=300, num_test=300, num_classes=10
-):
-  """Noisy pictures of random patterns: for trying a run without any data."""
+def generated(
+  split: str,
+  *,
+  num_train: int = 2000,
+  num_validation: int = 300,
+  num_test: int = 300,
+  num_classes: int = 10,
+) -> Images:
+  """Noisy pictures of random patterns, to try a run without any data."""
   sizes = dict(train=num_train, validation=num_validation, test=num_test)
   images, labels = drawings.patterns(split, sizes[split], num_classes)
   name = f'generated patterns, a stand-in, {split}'
   return Images(images, labels, name, True)
-
-
-SOURCES = {
-  'mnist': _mnist,
-  'idx': _idx,
-  'tfds': _tfds,
-  'digits': _digits,
-  'generated': _generated,
-}

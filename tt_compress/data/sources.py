@@ -1,66 +1,92 @@
-"""The door of this folder: parallel text by the name of its source."""
+"""All data by kind and name of the source."""
 
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
-from tt_compress.data import corpus, embedded, text, tfds
+from tt_compress.data import (
+  corpus,
+  embedded,
+  images,
+  labeled_text,
+  tables,
+  text,
+  tfds,
+)
 
-SOURCES = {
-  'embedded': embedded.load,
-  'text': text.load,
-  'tfds': tfds.load,
+Kind = Literal['pairs', 'labeled text', 'labeled images', 'table rows']
+Data = (
+  corpus.Corpus | labeled_text.LabeledText | images.Images | tables.TableRows
+)
+
+# A source of several kinds has an entry under each of them.
+SOURCES: dict[Kind, dict[str, Callable[..., Data]]] = {
+  'pairs': {
+    'embedded': embedded.load,
+    'text': text.load,
+    'tfds': tfds.load,
+  },
+  'labeled text': {'labeled_text_files': labeled_text.load},
+  'labeled images': {
+    'mnist': images.mnist,
+    'idx': images.from_idx,
+    'tfds': images.from_tfds,
+    'digits': images.digits,
+    'generated': images.generated,
+  },
+  'table rows': {'table_files': tables.load},
 }
 
 
-def load(source, split, **options):
-  """Loads one split of a parallel corpus.
+def load(kind: Kind, source: str, split: str, **options: Any) -> Data:
+  """Loads one split of some data.
 
   Args:
-    source: a key of `SOURCES`.
+    kind: what the data are, a key of `SOURCES`.
+    source: a key of `SOURCES[kind]`.
     split: 'train', 'validation' or 'test'.
-    **options: keyword arguments of that source's `load`.
+    **options: keyword arguments of that source.
 
   Returns:
-    A `Corpus` of aligned sentences.
+    'pairs': `corpus.Corpus`, 'labeled text': `labeled_text.LabeledText`,
+    'labeled images': `images.Images`, 'table rows': `tables.TableRows`.
 
   Raises:
-    ValueError: an unknown source, split or option, or a missing option; the
-      valid ones are named.
+    ValueError: an unknown split, or what `check` refuses.
   """
-  return call(SOURCES, source, split, options)
-
-
-def call(known_sources, source, split, options):
-  """Loads a split from one of several sources, checking the names first.
-
-  Args:
-    known_sources: mapping from name to a function of (split, **options).
-    source: a key of it.
-    split: 'train', 'validation' or 'test'.
-    options: keyword arguments of that source.
-
-  Raises:
-    ValueError: an unknown source, split or option, or a missing option; the
-      valid ones are named.
-  """
-  if source not in known_sources:
-    raise ValueError(
-      f'unknown source {source!r}; there are {sorted(known_sources)}'
-    )
+  check(kind, source, options)
   if split not in corpus.SPLITS:
     raise ValueError(
       f'unknown split {split!r}; there are {list(corpus.SPLITS)}'
     )
-  parameters = inspect.signature(known_sources[source]).parameters.values()
+  return SOURCES[kind][source](split, **options)
+
+
+def check(kind: Kind, source: str, options: Mapping[str, Any]) -> None:
+  """Refuses a source of another kind and options that it does not have.
+
+  Raises:
+    ValueError: an unknown source, one of another kind, an unknown option or a
+      missing one; the valid ones are named.
+  """
+  if source not in SOURCES[kind]:
+    kinds = [other for other, known in SOURCES.items() if source in known]
+    problem = f'holds {" or ".join(kinds)}' if kinds else 'is unknown'
+    raise ValueError(
+      f'data source {source!r} {problem}; sources of {kind} are '
+      f'{sorted(SOURCES[kind])}'
+    )
+  parameters = inspect.signature(SOURCES[kind][source]).parameters.values()
   known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
   for option in options:
     if option not in known:
       raise ValueError(
-        f'unknown option {option!r} of source {source!r}; it has '
+        f'unknown option {option!r} of data source {source!r}; it has '
         f'{sorted(known)}'
       )
   for option, parameter in known.items():
     if parameter.default is parameter.empty and option not in options:
       raise ValueError(
-        f'source {source!r} needs the option {option!r}; it has {sorted(known)}'
+        f'data source {source!r} needs the option {option!r}; it has '
+        f'{sorted(known)}'
       )
-  return known_sources[source](split, **options)

@@ -179,10 +179,7 @@ def _key(lines, options):
   digest = hashlib.sha256()
   versioned = options | {'sentencepiece': sentencepiece.__version__}
   digest.update(json.dumps(versioned, sort_keys=True).encode())
-  for line in lines:
-    data = line.encode()
-    # The length goes first: ['ab', 'c'] and ['a', 'bc'] are different input.
-    digest.update(b'%d:' % len(data) + data)
+  corpus.update(digest, lines)
   return digest.hexdigest() + '.model'
 
 

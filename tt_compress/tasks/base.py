@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import jax
 from flax import nnx
 
+from tt_compress.data import sources
 from tt_compress.nn import dropout
 
 Scores = dict[str, Any]
@@ -17,6 +18,8 @@ class Task:
   `variables` are a model's arrays {'params': ..., 'buffers': ...}.
 
   Attributes:
+    kind: of the data, a key of `sources.SOURCES`; None for a task that needs no
+      source.
     metrics: scores that may choose the best checkpoint, 'max' or 'min'; the
       first is usual.
     unit: what the weights of the loss count, for the progress line.
@@ -32,6 +35,7 @@ class Task:
     workdir: folder of the run; None where nothing is kept.
   """
 
+  kind: ClassVar[sources.Kind | None] = None
   metrics: ClassVar[Mapping[str, str]] = {'loss': 'min'}
   unit: ClassVar[str] = 'examples'
   reporting: ClassVar[Sequence[str]] = ()
@@ -42,6 +46,7 @@ class Task:
     self._config = config
     self._graphdef = graphdef
     self._workdir = workdir
+    self._splits: dict[str, sources.Data] = {}
 
   @classmethod
   def defaults(cls) -> dict:
@@ -91,6 +96,22 @@ class Task:
     if metric not in cls.metrics:
       known = ' or '.join(map(repr, cls.metrics))
       raise ValueError(f'evaluation.metric={metric!r} must be {known}')
+    if cls.kind is not None:
+      sources.check(cls.kind, config.data.source, cls.source_options(config))
+
+  @classmethod
+  def source_options(cls, config) -> dict:
+    """Options of the source `config.data.source`."""
+    return dict(config.data.options)
+
+  def load(self, split: str) -> sources.Data:
+    """The data of 'train', 'validation' or 'test', read once."""
+    if split not in self._splits:
+      config = self._config
+      self._splits[split] = sources.load(
+        self.kind, config.data.source, split, **self.source_options(config)
+      )
+    return self._splits[split]
 
   @classmethod
   def shrink(cls, config) -> None:

@@ -1,62 +1,47 @@
-"""Classification of images: batches, loss and evaluation."""
+"""Classification of any labeled examples: loss and evaluation."""
 
-import functools
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import config_dict
+from flax import nnx
+from jaxtyping import Array, Float
 
 from tt_compress.algebra import cross_entropy
-from tt_compress.data import batching, images
-from tt_compress.nn import modules
+from tt_compress.data import batching
+from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, losses
 
 
 class Classification(base.Task):
-  """The problem of a run that says which class an image belongs to.
+  """A task that says which class an example belongs to.
+
+  A subclass has `kind`, `defaults`, `batch_shapes`, `batches` and `logits`; its
+  batches hold 'labels' and 'weights', [batch].
 
   Raises:
-    ValueError: label smoothing or a scale of the pixels out of range, or a
-      model of another kind.
+    ValueError: label smoothing or a batch size out of range.
   """
 
   metrics = {'accuracy': 'max', 'loss': 'min'}
-  unit = 'images'
   reporting = ('evaluation.batch_size',)
-  inputs = ('data.mean', 'data.std')
 
-  def __init__(self, config, graphdef, workdir):
+  def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     super().__init__(config, graphdef, workdir)
     losses.check_smoothing(config.label_smoothing)
-    if not config.data.std > 0:
-      raise ValueError(f'data.std={config.data.std} must be positive')
     if config.data.batch_size < 1:
       raise ValueError(
         f'data.batch_size={config.data.batch_size} must be at least 1'
       )
-    if config.model.get('sizes') is None:
-      raise ValueError(
-        f'task=classification needs a model of features, such as mlp; '
-        f'model.name={config.model.name!r}'
-      )
     self._sums = evaluation.over_devices(self._batch_sums)
 
   @classmethod
-  def defaults(cls):
+  def defaults(cls) -> dict:
     return dict(
-      data=dict(
-        source='mnist',  # a name in data.images.SOURCES
-        # Folder of that source, where it has one.
-        path=config_dict.placeholder(str),
-        options={},  # further ones
-        batch_size=100,
-        # Pixels enter the model as (value / 255 - mean) / std.
-        mean=0.0,
-        std=1.0,
-      ),
+      data=dict(batch_size=100),
       label_smoothing=0.0,
       evaluation=dict(
         every=1000,  # steps
@@ -66,93 +51,67 @@ class Classification(base.Task):
       ),
     )
 
-  @classmethod
-  def batch_shapes(cls, config, batch_multiple):
-    rows = batching.filled(config.data.batch_size, batch_multiple)
-    pixels = config.model.sizes[0]
-    return {
-      'images': jax.ShapeDtypeStruct((rows, pixels), jnp.uint8),
-      'labels': jax.ShapeDtypeStruct((rows,), jnp.int32),
-      'weights': jax.ShapeDtypeStruct((rows,), jnp.float32),
-      'positions': jax.ShapeDtypeStruct((rows,), jnp.int32),
-    }
+  def batches(
+    self, split: str, batch_size: int, **options: Any
+  ) -> batching.Batches:
+    """Batches of a split.
 
-  @classmethod
-  def shrink(cls, config):
-    config.data.source = 'generated'
-    config.data.path = None
-    config.data.options = {}
-    first, *hidden, last = config.model.sizes
-    config.model.sizes = (first, *(min(64, size) for size in hidden), last)
+    Args:
+      split: 'train', 'validation' or 'test'.
+      batch_size: examples in a global batch.
+      **options: see `batching.Batches`.
+    """
+    raise NotImplementedError(f'{type(self).__name__} has no batches')
 
-  @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
-  def images(self, split: str) -> images.Images:
-    """The labeled images of 'train', 'validation' or 'test'."""
-    data = self._config.data
-    options = dict(data.options)
-    if data.get('path') is not None:
-      options['path'] = data.path
-    return images.load(data.source, split, **options)
+  def logits(
+    self,
+    model: nnx.Module,
+    batch: Mapping[str, jax.Array],
+    noise: dropout.Noise | None = None,
+  ) -> Float[Array, 'batch classes']:
+    """A logit for each class; `noise` for training."""
+    raise NotImplementedError(f'{type(self).__name__} has no logits')
 
-  def prepare(self):
-    sizes = self._config.model.sizes
+  def check_examples(self, examples) -> None:
+    """Refuses examples of a split that do not fit the model."""
+
+  def prepare(self) -> dict:
     for split in ('train', 'validation', 'test'):
-      found = self.images(split)
-      pixels = int(np.prod(found.shape))
-      if pixels != sizes[0]:
-        raise ValueError(
-          f'{found.name}: images of {found.shape} have {pixels} pixels, but '
-          f'model.sizes={tuple(sizes)} begins with {sizes[0]}'
-        )
-      if found.labels.max() >= sizes[-1]:
-        raise ValueError(
-          f'{found.name}: label {found.labels.max()} needs more classes than '
-          f'the {sizes[-1]} at the end of model.sizes={tuple(sizes)}'
-        )
-    train = self.images('train')
-    return {
-      'is_stand_in': train.is_stand_in,
-      'num_images': len(train),
-      'train_sha256': train.digest,
-    }
+      self.check_examples(self.load(split))
+    train = self.load('train')
+    return {f'num_{self.unit}': len(train), 'train_sha256': train.digest}
 
-  def _batches(self, split, batch_size, **options) -> batching.Batches:
-    found = self.images(split)
-    return batching.of_arrays(
-      {'images': found.images, 'labels': found.labels},
-      batch_size=batch_size,
-      **options,
-    )
-
-  def train_batches(self, **share):
+  def train_batches(self, **share: int) -> batching.Batches:
     config = self._config
-    return self._batches(
+    return self.batches(
       'train', config.data.batch_size, seed=config.seed, **share
     )
 
   @property
-  def num_examples(self):
-    return len(self.images('train'))
+  def num_examples(self) -> int:
+    return len(self.load('train'))
 
-  def logits(self, model, pixels: jax.Array, noise=None) -> jax.Array:
-    """Logits [batch, classes] of uint8 pixels [batch, ...]."""
-    data = self._config.data
-    x = pixels.reshape(len(pixels), -1).astype(jnp.float32) / 255
-    return model((x - data.mean) / data.std, noise)
-
-  def loss(self, model, batch, noise=None, carry=None):
+  def loss(
+    self,
+    model: nnx.Module,
+    batch: Mapping[str, jax.Array],
+    noise: dropout.Noise | None = None,
+    carry: Any = None,
+  ) -> tuple[jax.Array, jax.Array, Any]:
     found = cross_entropy.of_logits(
-      self.logits(model, batch['images'], noise),
+      self.logits(model, batch, noise),
       batch['labels'],
       self._config.label_smoothing,
     )
     weights = batch['weights']
     return jnp.sum(found * weights), jnp.sum(weights), carry
 
-  def _batch_sums(self, variables, batch):
-    """Sums over a batch, each [1]: cross-entropy, right answers, images."""
+  def _batch_sums(
+    self, variables: Mapping, batch: Mapping[str, jax.Array]
+  ) -> tuple[Float[Array, '1'], ...]:
+    """Sums over a batch: cross-entropy, right answers, examples."""
     model = modules.merge(self._graphdef, **variables)
-    logits = self.logits(model, batch['images'])
+    logits = self.logits(model, batch)
     labels, weights = batch['labels'], batch['weights']
     found = cross_entropy.of_logits(logits, labels, 0.0)
     is_right = jnp.argmax(logits, axis=-1) == labels
@@ -160,18 +119,18 @@ class Classification(base.Task):
       jnp.sum(x * weights, keepdims=True) for x in (found, is_right, 1)
     )
 
-  def validate(self, variables):
+  def validate(self, variables: Mapping) -> dict[str, float]:
     scores = self.evaluate(variables, 'validation')
     return {name: scores[name] for name in self.metrics}
 
-  def evaluate(self, variables: Mapping, split: str):
+  def evaluate(self, variables: Mapping, split: str) -> base.Scores:
     """Scores of a split.
 
     Returns:
-      'loss' (nats an image, without label smoothing), 'accuracy' from 0 to 1,
-      'num_images' and 'data', their name.
+      'loss' (nats per example, without label smoothing), 'accuracy' from 0 to
+      1, 'num_' + unit and 'data', the name of the data.
     """
-    batches = self._batches(
+    batches = self.batches(
       split, self._config.evaluation.batch_size, shuffle=False
     )
     sums = [
@@ -184,20 +143,21 @@ class Classification(base.Task):
     return {
       'loss': float(loss / number),
       'accuracy': float(right / number),
-      'num_images': int(number),
-      'data': self.images(split).name,
+      f'num_{self.unit}': int(number),
+      'data': self.load(split).name,
     }
 
-  def progress(self, scores):
+  def progress(self, scores: base.Scores) -> str:
     return (
       f'validation loss {scores["loss"]:.4f}  accuracy {scores["accuracy"]:.4f}'
     )
 
-  def headline(self, scores):
+  def headline(self, scores: base.Scores) -> str:
     return f'accuracy = {scores["accuracy"]:.4f}'
 
-  def report(self, split, scores):
+  def report(self, split: str, scores: base.Scores) -> str:
     return (
-      f'\n{split} loss {scores["loss"]:.4f}  {scores["num_images"]:,} images, '
-      f'{scores["data"]}\n{self.headline(scores)}'
+      f'\n{split} loss {scores["loss"]:.4f}  '
+      f'{scores[f"num_{self.unit}"]:,} {self.unit}, {scores["data"]}\n'
+      f'{self.headline(scores)}'
     )

@@ -16,7 +16,6 @@ from tt_compress.data import (
   corpus,
   filters,
   sequences,
-  sources,
   vocabulary,
 )
 from tt_compress.nn import modules
@@ -49,6 +48,7 @@ class Translation(base.Task):
       languages share.
   """
 
+  kind = 'pairs'
   metrics = {'bleu': 'max', 'loss': 'min'}
   unit = 'tokens'
   reporting = (
@@ -93,12 +93,6 @@ class Translation(base.Task):
     super().check(config)
     translation_settings.check(config)
 
-  @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
-  def pairs(self, split: str) -> corpus.Corpus:
-    """The sentence pairs of 'train', 'validation' or 'test'."""
-    data = self._config.data
-    return sources.load(data.source, split, **data.options)
-
   @functools.cached_property
   def vocabulary(self) -> vocabulary.Vocabulary:
     """The run's vocabulary, trained on the training pairs the first time."""
@@ -106,7 +100,7 @@ class Translation(base.Task):
     if path and os.path.exists(path):
       found = vocabulary.load(path)
     else:
-      pairs = self.pairs('train')
+      pairs = self.load('train')
       found = vocabulary.train(
         pairs.source + pairs.target,
         vocab_size=self._config.model.vocab_size,
@@ -133,8 +127,8 @@ class Translation(base.Task):
     for split in ('validation', 'test'):
       self._split_batches(split)
     return {
-      'num_pairs': len(self.pairs('train')),
-      'train_sha256': self.pairs('train').digest,
+      'num_pairs': len(self.load('train')),
+      'train_sha256': self.load('train').digest,
       'num_pieces': len(self.vocabulary),
       'vocabulary_sha256': self.vocabulary.digest,
     }
@@ -149,7 +143,7 @@ class Translation(base.Task):
 
   def _encoded(self, split: str, **limits):
     """Token ids of the pairs within the limits; the others are reported."""
-    pairs = self.pairs(split)
+    pairs = self.load(split)
     source = self.vocabulary.encode(pairs.source)
     target = self.vocabulary.encode(pairs.target)
     kept, counts = filters.keep(source, target, **limits)
@@ -312,7 +306,7 @@ class Translation(base.Task):
       'loss' (nats a token), 'bleu' with its 'signature', 'num_sentences', and
       'samples', triples of source, translation and reference.
     """
-    pairs = self.pairs(split)
+    pairs = self.load(split)
     picked = range(len(pairs.source))
     if max_sentences is not None and max_sentences < len(picked):
       picked = np.linspace(0, len(picked) - 1, max_sentences).astype(int)
@@ -362,7 +356,7 @@ class Translation(base.Task):
     """BLEU of the translation of the nearest training sentence."""
     if not self._config.evaluation.baseline:
       return {}
-    train, pairs = self.pairs('train'), self.pairs('test')
+    train, pairs = self.load('train'), self.load('test')
     nearest = nearest_sentence.nearest_translations(
       train.source, train.target, pairs.source
     )

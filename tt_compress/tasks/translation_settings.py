@@ -12,7 +12,7 @@ def defaults() -> dict:
   """See `base.Task.defaults`."""
   return dict(
     data=dict(
-      source='embedded',  # a name in data.sources.SOURCES
+      source='embedded',  # a name in data.sources.SOURCES['pairs']
       options={},  # of that source
       # Padded lengths of batches, both sides, with the end token.
       bucket_lengths=(16, 32, 64, 129),

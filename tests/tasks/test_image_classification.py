@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration, tasks
-from tt_compress.data import images
+from tt_compress.data import sources
 from tt_compress.nn import modules
 from tt_compress.training import build
 
@@ -59,7 +59,7 @@ def test_shapes_of_a_batch_are_those_of_its_data():
 def test_evaluate_counts_every_image_once():
   task = make_task(make_config())
   found = task.evaluate(known_variables(), 'test')
-  data = images.load('generated', 'test', num_test=11)
+  data = sources.load('labeled images', 'generated', 'test', num_test=11)
   log_p = expected_log_probabilities(data.images)
   assert found['data'] == data.name and 'stand-in' in found['data']
   assert found['num_images'] == 11  # three batches of four, one row padded
@@ -112,7 +112,7 @@ def test_the_order_of_training_is_that_of_the_seed():
 
 def test_what_the_results_say_of_the_data():
   found = make_task(make_config()).prepare()
-  data = images.load('generated', 'train', num_train=30)
+  data = sources.load('labeled images', 'generated', 'train', num_train=30)
   # No path: the same data may move between two parts of a run.
   assert found == {
     'is_stand_in': True,
@@ -149,6 +149,17 @@ def test_bad_settings(setting, value, told):
 def test_the_metric_is_one_of_the_task():
   with pytest.raises(ValueError, match="'bleu' must be 'accuracy' or 'loss'"):
     configuration.check(make_config(**{'evaluation.metric': 'bleu'}))
+
+
+def test_a_source_of_another_kind_is_refused_before_anything_is_built():
+  config = make_config(**{'data.source': 'embedded'})
+  config.data.options = {}
+  with pytest.raises(ValueError, match="'embedded' holds pairs; .*'mnist'"):
+    configuration.check(config)
+  config = configuration.defaults('test', configuration.parse(''))
+  config.data.source = 'tfsd'
+  with pytest.raises(ValueError, match="'tfsd' is unknown; .*pairs.*'tfds'"):
+    configuration.check(config)
 
 
 def test_a_task_and_a_model_that_do_not_go_together():

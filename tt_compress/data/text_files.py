@@ -1,0 +1,170 @@
+"""Text files by line: plain, .gz or .xz, always UTF-8."""
+
+import codecs
+import gzip
+import json
+import lzma
+import os
+import re
+import zlib
+from collections.abc import Mapping
+from typing import Any, BinaryIO
+
+MAX_LINE = 1_000_000  # characters; a longer line is no example
+
+_MAX_BYTES = 4 * MAX_LINE + 8  # more than MAX_LINE characters in UTF-8
+_OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
+_CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError)
+_VARIABLE = re.compile(r'\$(?:(\w+)|\{(\w+)\})')
+
+
+def expand(path: str | os.PathLike) -> str:
+  """Expands `~` and environment variables; an unset variable is an error."""
+  path = os.fspath(path)
+  for match in _VARIABLE.finditer(path):
+    name = match[1] or match[2]
+    if not os.environ.get(name):
+      raise ValueError(
+        f'{path}: the environment variable {name} is not set; set it to the '
+        f'folder that holds the data (export {name}=/path/to/data)'
+      )
+  return os.path.expanduser(os.path.expandvars(path))
+
+
+def read_lines(path: str) -> list[str]:
+  """Lists the lines of a UTF-8 file, plain or .gz or .xz.
+
+  Lines end at `\\n` alone, so a line separator inside a sentence cannot shift
+  one side against the other. A byte order mark and a final `\\r` are removed.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: empty or damaged file; invalid UTF-8, a NUL byte or an absurdly
+      long line, with file and line.
+  """
+  if not os.path.exists(path):
+    raise FileNotFoundError(f'{path}: no such file')
+  if os.path.isdir(path):
+    raise ValueError(f'{path}: a folder, not a file')
+  opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
+  try:
+    with opener(path, 'rb') as file:
+      lines = decode_lines(file, path)
+  except _CORRUPT as error:
+    raise ValueError(
+      f'{path}: cannot read it to its end ({error}); the file is damaged or '
+      'its ending is wrong'
+    ) from error
+  if not lines:
+    raise ValueError(f'{path}: empty file')
+  return lines
+
+
+def decode_lines(file: BinaryIO, name: str) -> list[str]:
+  """Lists the lines of an open binary file, as `read_lines` does.
+
+  Args:
+    file: e.g. `sys.stdin.buffer`.
+    name: of the file, for errors.
+
+  Raises:
+    ValueError: invalid UTF-8, a NUL byte or an absurdly long line.
+  """
+  lines = []
+  # Without a bound, a file without line ends would fill the memory.
+  while line := file.readline(_MAX_BYTES):
+    lines.append(_decode(line, name, len(lines) + 1))
+  return lines
+
+
+def _decode(line: bytes, path: str, number: int) -> str:
+  where = f'{path}:{number}'
+  too_long = len(line) == _MAX_BYTES
+  line = line.removesuffix(b'\n').removesuffix(b'\r')
+  if number == 1:
+    line = line.removeprefix(codecs.BOM_UTF8)
+  if b'\0' in line:
+    raise ValueError(f'{where}: NUL byte; is this UTF-8 text?')
+  try:
+    text = '' if too_long else line.decode('utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(
+      f'{where}: invalid UTF-8 at byte {error.start} of the line '
+      f'({error.reason}); convert the file to UTF-8'
+    ) from error
+  if too_long or len(text) > MAX_LINE:
+    raise ValueError(
+      f'{where}: a line of more than {MAX_LINE} characters; one example per '
+      'line is expected'
+    )
+  return text
+
+
+def suffix(path: str) -> str:
+  """The ending of a path in lower case, without .gz or .xz."""
+  stem, ending = os.path.splitext(path.lower())
+  return os.path.splitext(stem)[1] if ending in _OPENERS else ending
+
+
+def paths(split: str, files: Mapping[str, Any], max_paths: int) -> list[str]:
+  """The paths of the files of a split, expanded.
+
+  Args:
+    split: a key of `files`.
+    files: mapping from split to a path or to several.
+    max_paths: that a split may have.
+
+  Raises:
+    ValueError: no files for the split, too many, or an unset variable.
+  """
+  if split not in files:
+    raise ValueError(
+      f'no files for split {split!r}; files are given for {sorted(files)}'
+    )
+  found = files[split]
+  found = [found] if isinstance(found, (str, os.PathLike)) else list(found)
+  if not 1 <= len(found) <= max_paths:
+    raise ValueError(
+      f'files[{split!r}] has {len(found)} paths; give 1'
+      + (f' to {max_paths}' if max_paths > 1 else '')
+    )
+  return [expand(path) for path in found]
+
+
+def json_values(line: str, keys: Mapping[str, str], where: str) -> list[Any]:
+  """Values of some keys of a line that holds a JSON object.
+
+  Args:
+    line: of a .jsonl file.
+    keys: {option of the source: key that the object must have}.
+    where: file and line, for errors.
+
+  Raises:
+    ValueError: not a JSON object, or a key is missing.
+  """
+  try:
+    found = json.loads(line)
+  except (json.JSONDecodeError, RecursionError) as error:
+    raise ValueError(f'{where}: bad JSON ({error})') from error
+  if not isinstance(found, dict):
+    raise ValueError(f'{where}: a JSON object is expected, not {line[:40]!r}')
+  for key in keys.values():
+    if key not in found:
+      raise ValueError(
+        f'{where}: no key {key!r} among {sorted(found)}; name the keys with '
+        f'{" and ".join(keys)}'
+      )
+  return [found[key] for key in keys.values()]
+
+
+def check_text(value: Any, key: str, where: str) -> str:
+  """The value of a key, if it is text that UTF-8 can hold.
+
+  Raises:
+    ValueError: not a string, or it holds NUL or half a surrogate pair.
+  """
+  if not isinstance(value, str):
+    raise ValueError(f'{where}: {key!r} is {value!r}, not a string')
+  if re.search('[\0\ud800-\udfff]', value):
+    raise ValueError(f'{where}: {key!r} holds NUL or half a surrogate pair')
+  return value
