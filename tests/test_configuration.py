@@ -242,6 +242,25 @@ def test_json_round_trip(name, arguments):
   assert json.loads(configuration.to_json(again))['name'] == config.name
 
 
+def test_settings_that_an_older_version_did_not_write_get_their_defaults():
+  config = load('quickstart')
+  old = config.to_dict()
+  for name in ('mesh', 'sharding', 'machine', 'init_from', 'logits_blocks'):
+    del old[name]
+  del old['checkpoint']['choose'], old['model']['activation']
+  old['data']['options'] = {}  # Those of a source are not the defaults'.
+  again = configuration.from_json(json.dumps(old))
+  config.data.options = {}
+  assert again.to_dict() == config.to_dict()
+
+
+def test_a_configuration_of_an_unknown_task_is_read_and_refused():
+  settings = load('quickstart').to_dict() | {'task': 'juggling'}
+  config = configuration.from_json(json.dumps(settings))
+  with pytest.raises(ValueError, match="task='juggling' is unknown"):
+    configuration.check(config)
+
+
 def test_a_read_configuration_refuses_new_settings():
   config = configuration.from_json(configuration.to_json(load('quickstart')))
   with pytest.raises(AttributeError, match='dropout'):

@@ -231,7 +231,7 @@ def check(config: ml_collections.ConfigDict) -> None:
       f'task={config.task!r} is unknown; choose one of {sorted(tasks.TASKS)}'
     )
   evaluation = config.evaluation
-  is_trained = config.get('init_from') is not None
+  is_trained = config.init_from is not None
   least = {
     'seed': (config.seed, 0),
     'num_steps': (config.num_steps, 0 if is_trained else 1),
@@ -243,7 +243,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     'checkpoint.average': (config.checkpoint.average, 1),
     **{
       f'machine.{name}': (value, 0 if name == 'start' else 1)
-      for name, value in config.get('machine', {}).items()
+      for name, value in config.machine.items()
       if value is not None
     },
   }
@@ -252,7 +252,7 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise ValueError(f'{name}={value} must be at least {bound}')
   check_model(config.model)
   tasks.TASKS[config.task].check(config)
-  choose = config.checkpoint.get('choose', 'best')
+  choose = config.checkpoint.choose
   if choose not in ('best', 'latest'):
     raise ValueError(f"checkpoint.choose={choose!r} must be 'best' or 'latest'")
   # One where the run starts from another, then one at every evaluation.
@@ -312,10 +312,8 @@ def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   config.model.update(config.dense)
   config.compress = ()
   # Its matrices have other arrays.
-  if 'sharding' in config:
-    config.sharding.rules = ()
-  if 'init_from' in config:
-    config.init_from = None
+  config.sharding.rules = ()
+  config.init_from = None
   return config
 
 
@@ -370,7 +368,11 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-  """The configuration `to_json` wrote, with lists as the tuples they were."""
+  """The configuration that `to_json` wrote, lists as the tuples they were.
+
+  Settings that an older version did not write get their defaults, so the
+  default of a new setting must not change what is computed.
+  """
 
   def tuples(value):
     if isinstance(value, list):
@@ -379,9 +381,22 @@ def from_json(text: str) -> ml_collections.ConfigDict:
       return {name: tuples(item) for name, item in value.items()}
     return value
 
-  config = ml_collections.ConfigDict(tuples(json.loads(text)))
-  config.lock()
-  return config
+  config = ml_collections.ConfigDict(_completed(tuples(json.loads(text))))
+  return config.lock()
+
+
+def _completed(settings: dict) -> dict:
+  """Settings with the defaults of missing ones; an unknown task is left."""
+  task, model = settings['task'], settings['model']['name']
+  if task not in tasks.TASKS or model not in models.MODELS:
+    return settings
+  known = defaults('', parse(''), model=model, task=task).to_dict()
+  groups = {
+    name: group | settings.get(name, {})
+    for name, group in known.items()
+    if isinstance(group, dict)
+  }
+  return known | settings | groups
 
 
 def flatten(config: Mapping, prefix: str = '') -> dict:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.studies import tiny
 from tt_compress.studies import latency, study
-from tt_compress.training import run
+from tt_compress.training import train
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +98,7 @@ def test_curves_and_latency(finished):
 
 def test_finished_runs_are_not_trained_again(finished, monkeypatch):
   folder, _, result = finished
-  monkeypatch.setattr(run.Run, '_train', lambda *_: pytest.fail('trained'))
+  monkeypatch.setattr(train, 'train', lambda *_: pytest.fail('trained'))
   again = study.Study(tiny.make(), folder).train()
   assert [row['runs'] for row in again['rows']] == [
     row['runs'] for row in result['rows']

@@ -235,7 +235,7 @@ def test_a_transformer_is_fitted_too():
   variables = jax.device_get(build.initialize(config, None))
   target = configuration.twin(config)
   target.compress = (('embed', dict(name='low_rank', rank=2)),)
-  found, rows = origin.fit(target, config, variables)
+  found, rows = origin.fit(target, build.blueprint(config).graphdef, variables)
   matrix = variables['params']['embed']['factors']['matrix']
   spectrum = np.linalg.svd(matrix, compute_uv=False)
   error = np.linalg.norm(spectrum[2:]) / np.linalg.norm(spectrum)

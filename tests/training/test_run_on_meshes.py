@@ -1,12 +1,14 @@
 """A run on one mesh that goes on upon another."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 
 from tt_compress import configuration
 from tt_compress.parallel import sharding
-from tt_compress.training import run, workdir
+from tt_compress.training import optimizers, run, states, workdir
 
 SIZES = (784, 8, 10)
 RULES = (
@@ -37,6 +39,21 @@ def make_config(**settings):
 SPLIT = {'mesh.model': 2, 'sharding.rules': RULES, 'sharding.moments': True}
 
 
+def shapes(made):
+  optimizer, _ = optimizers.of_run(made.config)
+  return states.abstract(made.config, made.blueprint, optimizer, made.mesh)
+
+
+def begin(made):
+  optimizer, _ = optimizers.of_run(made.config)
+  return states.begin(made.config, shapes(made), optimizer, made.mesh)
+
+
+def restore(made):
+  saved = made._checkpoints
+  return states.restore(made.config, shapes(made), made.mesh, saved)
+
+
 def first_layer(state):
   return state['params']['layers']['0']['factors']['core_0']
 
@@ -45,19 +62,19 @@ def test_checkpoints_restore_on_another_mesh(tmp_path):
   folder = str(tmp_path / 'run')
   made = run.Run(make_config(**SPLIT), folder)
   assert made.mesh.shape == {'data': 4, 'model': 2}
-  state = made._fresh_state()
+  state = begin(made)
   core = first_layer(state)
   assert {part.data.shape for part in core.addressable_shards} == {
     (1, 28, 2, 2)
   }
   results = made.train()
-  before = made._checkpoints.restore(made._abstract_state())
+  before = restore(made)
   others = {}, {'mesh.model': 4, 'sharding.moments': True}
   for settings in others:
     again = run.Run(make_config(**settings), folder)
-    state = again._checkpoints.restore(again._abstract_state())
+    state = restore(again)
     places = jax.tree.map(lambda array: array.sharding, state)
-    assert places == again._shardings
+    assert places == states.shardings(shapes(again))
     jax.tree.map(np.testing.assert_array_equal, state, before)
     assert workdir.digest(state['params']) == results['params_sha256']
     # A finished run stays finished.
@@ -81,10 +98,9 @@ def test_a_mesh_of_too_many_devices_is_refused_before_anything(tmp_path):
 
 
 def test_older_configurations_have_no_mesh(tmp_path):
-  config = configuration.from_json(configuration.to_json(make_config()))
-  with config.unlocked():
-    del config.mesh
-    del config.sharding
+  settings = make_config().to_dict()
+  del settings['mesh'], settings['sharding']
+  config = configuration.from_json(json.dumps(settings))
   made = run.Run(config, str(tmp_path / 'run'))
   assert made.mesh.shape == {sharding.DATA: 8, sharding.MODEL: 1}
-  assert first_layer(made._fresh_state()).sharding.is_fully_replicated
+  assert first_layer(begin(made)).sharding.is_fully_replicated

@@ -48,7 +48,7 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     axes, 'data_bytes', all along the axis 'data', and 'seconds' of the
     compiler.
   """
-  mesh = sharding.make_mesh(**config.get('mesh', {}), devices=devices)
+  mesh = sharding.make_mesh(**config.mesh, devices=devices)
   with context.use(backend=devices[0].platform), build.machine(config):
     lowered, facts = _lower(config, mesh)
     dtype = build.activation_dtype(config.dtype)

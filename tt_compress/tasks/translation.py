@@ -227,8 +227,7 @@ class Translation(base.Task):
       weights,
       noise=noise,
       smoothing=smoothing,
-      # Absent from the configurations of older runs.
-      blocks=self._config.get('logits_blocks'),
+      blocks=self._config.logits_blocks,
     )
     return total, jnp.sum(weights), carry
 

@@ -73,7 +73,7 @@ def batch_shapes(
 
 def check(config) -> None:
   """Refuses settings that would fail late, numbers only after training."""
-  cross_entropy.check_blocks(config.get('logits_blocks'))
+  cross_entropy.check_blocks(config.logits_blocks)
   least = dict(
     beam_size=1,
     length_penalty=0,

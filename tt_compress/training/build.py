@@ -77,11 +77,8 @@ def activation_dtype(name: str):
 
 def machine(config) -> contextlib.AbstractContextManager:
   """Chooses contractions traced inside of it for the machine of a run."""
-  # The configuration of an older folder has no such group.
   given = {
-    name: value
-    for name, value in config.get('machine', {}).items()
-    if value is not None
+    name: value for name, value in config.machine.items() if value is not None
   }
   return context.use(
     machine=dataclasses.replace(context.current().machine, **given)

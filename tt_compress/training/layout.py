@@ -49,6 +49,16 @@ class Layout:
 
     return jax.tree_util.tree_map_with_path(place, tree)
 
+  def abstract(self, tree: Any) -> Any:
+    """Shapes of a state or a part of it, with their shardings."""
+    return jax.tree.map(
+      lambda leaf, place: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=place
+      ),
+      tree,
+      self.shardings(tree),
+    )
+
 
 def make(
   mesh: Mesh,
@@ -94,14 +104,12 @@ def make(
 
 def of_run(config: Mapping, blueprint: build.Blueprint, mesh: Mesh) -> Layout:
   """The layout that a configuration asks for; see `make`."""
-  # Older configurations have no such settings.
-  settings = config.get('sharding', {})
   return make(
     mesh,
     blueprint.variables,
     blueprint.partitions,
-    rule_list=settings.get('rules', ()),
-    moments=settings.get('moments', False),
+    rule_list=config.sharding.rules,
+    moments=config.sharding.moments,
   )
 
 

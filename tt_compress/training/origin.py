@@ -3,16 +3,59 @@
 import copy
 import json
 import os
+from typing import Any
 
 import jax.numpy as jnp
+from absl import logging
 from flax import nnx
 
 from tt_compress import configuration, tasks
 from tt_compress.nn import compress, modules, serving
-from tt_compress.training import build, sizes, workdir
+from tt_compress.tasks import base
+from tt_compress.training import build, restore, sizes, workdir
 from tt_compress.training.checkpoints import matching
 
 FILE = 'fit.json'
+
+
+def start(config, folder: str, task: base.Task) -> dict[str, Any]:
+  """Fits the trained run that a configuration starts from.
+
+  Args:
+    config: of the new run.
+    folder: of the new run.
+    task: of the new run; adopts what the trained model depends on.
+
+  Returns:
+    'variables', the arrays {'params', 'buffers'} to start from, and 'report':
+    the trained run, its test scores if it has finished, and the rows of `fit`.
+
+  Raises:
+    ValueError: see `load_config` and `fit`.
+  """
+  path = config.init_from
+  if os.path.realpath(path) == os.path.realpath(folder):
+    raise ValueError(
+      f'init_from={path} is the folder of this run; choose another --workdir'
+    )
+  source = load_config(config)
+  blueprint = build.blueprint(source)
+  try:
+    trained = restore.from_folder(source, blueprint, path)
+  except FileNotFoundError as error:
+    raise ValueError(f'cannot start from init_from={path}: {error}') from None
+  task.adopt(path)
+  variables, rows = fit(config, blueprint.graphdef, trained)
+  results = workdir.read_results(path)
+  if results is None:
+    logging.warning('the run in %s has not finished', path)
+  report = {
+    'init_from': path,
+    'params_sha256': workdir.digest(trained['params']),
+    'test_before': results and results['test'],
+    'matrices': rows,
+  }
+  return {'variables': variables, 'report': report}
 
 
 def load_config(config):
@@ -46,7 +89,9 @@ def load_config(config):
   return found
 
 
-def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
+def fit(
+  config, graphdef: nnx.GraphDef, variables: dict
+) -> tuple[dict, list[sizes.Row]]:
   """Fits the matrices of a trained model by the rules of a configuration.
 
   What no rule matches is taken over as it is; a compressed model is expanded
@@ -54,7 +99,7 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
 
   Args:
     config: of the new run.
-    source: configuration of the trained one.
+    graphdef: graph of the trained model.
     variables: its arrays {'params', 'buffers'}.
 
   Returns:
@@ -71,7 +116,7 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
   plain.compress = ()
   blueprint = build.blueprint(plain)
   wanted = {'params': blueprint.params, 'buffers': blueprint.buffers}
-  expanded = _with_biases(_expand(source, variables), wanted)
+  expanded = _with_biases(_expand(graphdef, variables), wanted)
   matching.check(
     expanded,
     wanted,
@@ -90,9 +135,9 @@ def fit(config, source, variables: dict) -> tuple[dict, list[dict]]:
   return {'params': params, 'buffers': buffers}, rows
 
 
-def _expand(source, variables):
+def _expand(graphdef, variables):
   """The arrays of the dense model that a trained one stands for."""
-  model = modules.merge(build.blueprint(source).graphdef, **variables)
+  model = modules.merge(graphdef, **variables)
   serving.expand(model)
   _, params, buffers = modules.split(model)
   return {'params': params, 'buffers': buffers}
@@ -127,13 +172,25 @@ def table(rows: list[dict]) -> str:
   return '\n'.join(sizes.aligned(lines, right=(3, 4, 5)))
 
 
-def write(folder: str, report: dict) -> None:
-  """Keeps what is known of the start of a run in its folder."""
-  workdir.write_json(os.path.join(folder, FILE), report)
+def keep(folder: str, report: dict, task: base.Task, variables: dict) -> None:
+  """Logs the report of `start`, and writes it with test scores into a folder.
+
+  Args:
+    folder: of the new run.
+    report: of `start`.
+    task: of the new run.
+    variables: the fitted arrays, before the first step.
+  """
+  scores = task.evaluate(variables, 'test')
+  logging.info('fitted from %s', report['init_from'])
+  for line in table(report['matrices']).splitlines():
+    logging.info('%s', line)
+  logging.info('before fine-tuning: %s', task.headline(scores))
+  workdir.write_json(os.path.join(folder, FILE), {**report, 'test': scores})
 
 
 def read(folder: str) -> dict | None:
-  """What `write` wrote, or None."""
+  """The report that `keep` wrote, or None."""
   path = os.path.join(folder, FILE)
   if not os.path.exists(path):
     return None

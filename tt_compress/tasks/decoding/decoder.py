@@ -48,8 +48,7 @@ class Decoder:
     )
 
   def _prepare(self, model, tokens):
-    # Absent from the configurations of older runs.
-    max_bytes = self._settings.get('expand_bytes')
+    max_bytes = self._settings.expand_bytes
     with context.use(gradients=False):
       model.prepare(tokens=tokens, max_bytes=max_bytes)
 
