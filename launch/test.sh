@@ -1,16 +1,24 @@
 #!/usr/bin/env bash
-# Sets up as quickstart.sh does, then lint, format check and tests:
+# Installs as quickstart.sh does, then runs lint, format check and tests:
 #
-#   launch/test.sh [arguments of pytest]
+#   launch/test.sh [--full] [arguments of pytest]
 #
-# Two processes share the files with tests: much of the time goes into compiling,
-# which uses one core. Tests on real data read the folder named by
-# TT_COMPRESS_DATA and are skipped without it. See setup.sh for PYTHON and VENV.
+# The default is the fast tier of the tests; --full runs all of them. Two
+# processes share the tests: most of the time goes into compiling, which uses one
+# core. Compiled programs are kept in ~/.cache/tt_compress for the next run. Tests
+# on real data read the folder named by TT_COMPRESS_DATA and are skipped without
+# it. See setup.sh for PYTHON and VENV.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
 
+tier=()
+if [[ "${1:-}" == --full ]]; then
+  tier=(-m '')
+  shift
+fi
 set_up test
 "$VENV/bin/python" -m ruff check
 "$VENV/bin/python" -m ruff format --check
-exec "$VENV/bin/python" -m pytest --numprocesses=2 --dist=loadfile "$@"
+exec "$VENV/bin/python" -m pytest --numprocesses=2 --dist=loadgroup \
+  ${tier[@]+"${tier[@]}"} "$@"

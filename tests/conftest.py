@@ -1,10 +1,33 @@
-"""Fixtures of the whole suite, and eight host devices for sharded tests."""
+"""Settings of the whole suite: compilation, devices, tiers and groups.
 
+Two tiers: pytest alone runs the fast one, `-m ''` also the tests marked `full`.
+Of the cases of a test marked `sampled`, the fast tier takes every third; which
+third depends on the commit.
+"""
+
+import collections
 import os
+import pathlib
+import subprocess
+from importlib import metadata
 
-# For this process and those that tests start: many small programs are faster
-# compiled than run well. XLA's passes over a program stay, LLVM's do not.
+# For this process and the processes that tests start. Compiling takes most of
+# the time of the suite, and its programs are small and run once: XLA's passes
+# stay, LLVM's do not.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+JAXLIB = metadata.version('jaxlib')
+if tuple(map(int, JAXLIB.split('.')[:2])) < (0, 11):
+  # Later versions of XLA abort on this flag.
+  flags = os.environ.get('XLA_FLAGS', '')
+  os.environ['XLA_FLAGS'] = f'{flags} --xla_cpu_use_fusion_emitters=false'
+# Programs that a run of the suite has compiled are read by the next one.
+CACHE = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache')
+os.environ.setdefault(
+  'JAX_COMPILATION_CACHE_DIR',
+  str(CACHE.expanduser() / 'tt_compress' / f'tests-jaxlib-{JAXLIB}'),
+)
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
 
 import jax  # noqa: E402
 
@@ -12,6 +35,46 @@ import jax  # noqa: E402
 jax.config.update('jax_num_cpu_devices', 8)
 
 import pytest  # noqa: E402
+
+ROOT = pathlib.Path(__file__).parents[1]
+PARTS = 3
+
+
+def offset() -> int:
+  """The part of the sampled cases that the fast tier takes, by the commit."""
+  found = subprocess.run(
+    ['git', '-C', str(ROOT), 'rev-parse', 'HEAD'],
+    capture_output=True,
+    text=True,
+  )
+  return int(found.stdout.strip() or '0', 16) % PARTS
+
+
+def family(item) -> str:
+  """The parameterization of a case such as `test_fit[tensor_train-12]`."""
+  return item.callspec.id.split('-')[0]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Sorts tests into tiers, and into groups for the workers of xdist.
+
+  Tests of a file share fixtures and compiled functions, so one worker takes all
+  of them; the sampled cases of a file are many, and are grouped by family. Of
+  each family of each sampled test, a part of the cases is in the fast tier.
+  """
+  taken = offset()
+  counts = collections.Counter()
+  for item in items:
+    group = item.nodeid.split('::')[0]
+    if item.get_closest_marker('sampled'):
+      group = f'{group}::{family(item)}'
+      case = (item.originalname, family(item))
+      if counts[case] % PARTS != taken:
+        item.add_marker(pytest.mark.full)
+      counts[case] += 1
+    if not item.get_closest_marker('xdist_group'):
+      item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

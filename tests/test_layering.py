@@ -1,6 +1,7 @@
 """Imports point down: every file uses its own folder and lower layers only."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -21,7 +22,16 @@ LAYERS = (
   ('main',),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
-# Below these, methods do not know each other: they share only the ground.
+# Folders inside a layer are above or below the files of the layer.
+ABOVE = {'algebra/fit', 'algebra/theory', 'studies/report'}
+BELOW = {
+  'data/phrases',
+  'models/transformer',
+  'tasks/decoding',
+  'tasks/scores',
+  'training/checkpoints',
+}
+# Parameterizations do not import each other: they share the ground files.
 GROUND = {'parameterizations': {'base', 'reshaped', 'wrapped'}}
 
 
@@ -45,6 +55,20 @@ def place(path):
   return parts[0], parts[1] if len(parts) > 1 else ''
 
 
+def is_folder(name):
+  return (PACKAGE / name).is_dir()
+
+
+def inner_problem(path, folder, rest):
+  """Why a file may not import a module of its own layer, or None."""
+  parent = path.relative_to(PACKAGE).parent.as_posix()
+  target = '/'.join((folder, *rest[:1]))
+  target = target if is_folder(target) else folder
+  if target != parent and (target in ABOVE or parent in BELOW):
+    return f'{target} is above {parent}'
+  return None
+
+
 def problem(path, module):
   """Why a file may not import a module, or None."""
   if module.startswith('.'):
@@ -63,7 +87,7 @@ def problem(path, module):
     closed = folder in GROUND and name != '__init__'
     if closed and sibling not in GROUND[folder] | {name}:
       return 'sibling method'
-    return None
+    return inner_problem(path, folder, rest)
   if LEVELS[target] >= LEVELS[folder]:
     return f'layer {LEVELS[target]} is not below layer {LEVELS[folder]}'
   return None
@@ -73,6 +97,8 @@ def test_every_folder_has_a_layer():
   for path in PACKAGE.rglob('*.py'):
     folder, _ = place(path)
     assert folder in LEVELS or folder == '__init__', path
+    parent = path.relative_to(PACKAGE).parent.as_posix()
+    assert '/' not in parent or parent in ABOVE | BELOW, parent
 
 
 def test_imports_point_down():
@@ -83,6 +109,26 @@ def test_imports_point_down():
     if (why := problem(path, module))
   ]
   assert not problems, '\n'.join(problems)
+
+
+def dotted(path):
+  parts = path.relative_to(PACKAGE.parent).with_suffix('').parts
+  return '.'.join(parts).removesuffix('.__init__')
+
+
+def test_no_import_goes_round_in_a_cycle():
+  modules = {dotted(path): path for path in PACKAGE.rglob('*.py')}
+  graph = {
+    name: {
+      module if module in modules else module.rpartition('.')[0]
+      for _, module in imports(path)
+      if module.split('.')[0] == 'tt_compress'
+    }
+    for name, path in modules.items()
+    # It imports what is asked for, at first use.
+    if name != 'tt_compress'
+  }
+  graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize(
@@ -97,6 +143,13 @@ def test_imports_point_down():
     ),
     ('parameterizations/dense.py', 'tt_compress.parameterizations', 'sib'),
     ('nn/linear.py', '.embed', 'relative'),
+    ('algebra/trains.py', 'tt_compress.algebra.fit.svd', 'above'),
+    ('algebra/fit/svd.py', 'tt_compress.algebra.trains', None),
+    ('algebra/fit/svd.py', 'tt_compress.algebra.theory.kron', 'above'),
+    ('tasks/scores/bleu.py', 'tt_compress.tasks.base', 'above'),
+    ('tasks/scores/bleu.py', 'tt_compress.tasks.decoding.beam', 'above'),
+    ('tasks/base.py', 'tt_compress.tasks.scores.bleu', None),
+    ('tasks/scores/bleu.py', 'tt_compress.tasks.scores.words', None),
     ('nn/linear.py', 'tt_compress.utils.stuff', 'no such layer'),
     ('nn/linear.py', 'tt_compress.nn.embed', None),
     ('nn/linear.py', 'tt_compress.rules', None),

@@ -164,6 +164,7 @@ def test_the_sample_covers_every_pair():
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('check', contract.QUICK)
 @pytest.mark.parametrize('spec', CASES)
 def test_contract(spec, check):
@@ -175,23 +176,25 @@ def test_init_arguments(spec):
   contract.check_init_arguments(spec)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('spec', CASES)
 def test_math(spec):
   contract.check_math(spec)
 
 
-# Every family is among them; blocks of all specs take a minute to compile.
-@pytest.mark.parametrize('spec', CASES[::3])
+@pytest.mark.sampled
+@pytest.mark.parametrize('spec', CASES)
 def test_row_blocks(spec):
   contract.check_row_blocks(spec)
 
 
-@pytest.mark.grid
+@pytest.mark.full
 @pytest.mark.parametrize('spec', parameters(everything))
 def test_math_of_the_full_grid(spec):
   contract.check_math(spec)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('spec', CASES)
 def test_variance(spec):
   if is_multilinear(spec):
@@ -315,6 +318,7 @@ EXACT = {
 }
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('spec', CASES)
 def test_fit(spec):
   [name] = [
