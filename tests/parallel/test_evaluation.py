@@ -37,6 +37,37 @@ def test_devices_share_the_rows(data, model):
   assert rows.sharding.is_fully_replicated
 
 
+@pytest.mark.parametrize('data, model', [(1, 1), *MESHES])
+def test_a_carry_goes_from_batch_to_batch(data, model):
+  traced = []
+
+  def function(variables, carry, batch):
+    traced.append(batch['x'].shape)
+    carry = {'last': variables['w'] * carry['last'] + batch['x']}
+    weights = batch['weights'][:, None]
+    sums = jnp.sum(weights * carry['last'], axis=0), jnp.sum(weights)
+    return sums, carry
+
+  mesh = make_mesh(data, model)
+  variables = {'w': jax.device_put(2.0, sharding.replicated(mesh))}
+  x = np.arange(66.0, dtype=np.float32).reshape(3, 11, 2)
+  weights = np.ones(11, np.float32)
+  batches = ({'x': each, 'weights': weights} for each in x)
+  first = {'last': np.full((11, 2), 5, np.float32)}
+  total, number = evaluation.fold(function)(variables, first, batches)
+  last, expected = first['last'], 0
+  for each in x:
+    last = 2 * last + each
+    expected = expected + last.sum(axis=0)
+  np.testing.assert_array_equal(total, expected)
+  assert total.dtype == np.float64
+  assert number == 3 * 11
+  # One program serves every batch.
+  assert set(traced) == {(-(-11 // data), 2)}
+  assert len(traced) <= 2
+  np.testing.assert_array_equal(first['last'], 5)
+
+
 def test_arrays_that_know_of_no_mesh_are_used_where_they_are():
   function = evaluation.over_devices(lambda w, x: w + x)
   x = np.zeros((3, 2))

@@ -4,7 +4,7 @@ Where the devices are is said by the arrays of the model that is evaluated.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -31,10 +31,10 @@ def parts(variables) -> int:
 
 
 def put(batch, mesh: Mesh):
-  """Splits a batch over the axis 'data', filled up with rows of zeros.
+  """Shards a batch over the axis 'data', padded with examples of zeros.
 
   Args:
-    batch: tree of arrays [rows, ...], the same on every process.
+    batch: tree of arrays [examples, ...], the same on every process.
     mesh: with an axis 'data'.
   """
   split = NamedSharding(mesh, PartitionSpec(DATA))
@@ -85,5 +85,56 @@ def over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
     mesh = mesh_of(variables)
     run = compiled(mesh, tuple(sorted(options.items())))
     return run(variables, put(batch, mesh))
+
+  return call
+
+
+def fold(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Makes a function compute batches in their order, with a carry in between.
+
+  Every device keeps its examples of the carry; only sums travel.
+
+  Args:
+    function: (variables, carry, batch) -> (tree of sums over the examples,
+      carry), with the first carry and every batch [examples, ...].
+
+  Returns:
+    (variables, carry, batches) -> the sums over all batches, in float64 on
+    every process. The first carry and the batches are the same on every
+    process, with as many examples; examples of padding, all zeros, may follow.
+  """
+
+  @functools.cache
+  def compiled(mesh):
+    def local(variables, carry, batch):
+      sums, carry = function(variables, carry, batch)
+      return jax.lax.psum(sums, DATA), carry
+
+    data = PartitionSpec(DATA)
+    # Without gradients nothing depends on which values vary over the devices.
+    sharded = jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=(PartitionSpec(), data, data),
+      out_specs=(PartitionSpec(), data),
+      axis_names={DATA},
+      check_vma=False,
+    )
+    along_data = NamedSharding(mesh, data)
+    return jax.jit(
+      sharded,
+      in_shardings=(None, along_data, along_data),
+      out_shardings=(NamedSharding(mesh, PartitionSpec()), along_data),
+    )
+
+  def call(variables: Mapping, carry, batches: Iterable):
+    mesh = mesh_of(variables)
+    carry = put(carry, mesh)
+    found = []
+    for batch in batches:
+      sums, carry = compiled(mesh)(variables, carry, put(batch, mesh))
+      found.append(sums)
+    add = lambda *sums: np.sum(np.asarray(sums, np.float64), axis=0)
+    return jax.tree.map(add, *jax.device_get(found))
 
   return call

@@ -64,7 +64,7 @@ def _accumulate(function, params, batch, carry, parts: int):
 
 
 def _check_carry(given, returned) -> None:
-  """Refuses a carry that the next step, or a checkpoint, could not take."""
+  """Refuses a carry that neither the next step nor a checkpoint can take."""
   told = lambda tree: {
     jax.tree_util.keystr(path, simple=True, separator='/'): (
       f'{leaf.dtype}{list(leaf.shape)}'
@@ -73,9 +73,9 @@ def _check_carry(given, returned) -> None:
   }
   if told(given) != told(returned):
     raise ValueError(
-      f'the loss returns the carry {told(returned)}, but got {told(given)}; '
-      'names, dtypes and shapes must be those of carry_shapes: cast what it '
-      'returns'
+      f'the loss returns the carry {told(returned)}, but was given '
+      f'{told(given)}; the next step takes only names, dtypes and shapes of '
+      'carry_shapes: cast what the loss returns, or change carry_shapes'
     )
 
 
