@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tt_compress.models.transformer import transformer, transformer_config
+from tt_compress.models.transformer import (
+  layers,
+  transformer,
+  transformer_config,
+)
 from tt_compress.nn import modules, sinusoids
 from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import dense
@@ -267,6 +271,21 @@ def test_bfloat16_activations(norm):
   np.testing.assert_allclose(steps[:, 0], found, atol=0.1)
   _, cache = nnx.eval_shape(lambda: half.start(INPUTS, 1))
   assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(cache))
+
+
+def test_norms_are_float32_under_bfloat16():
+  config = transformer_config.TransformerConfig(vocab_size=1, model_dim=64)
+  residual = layers.Residual(config, nnx.Rngs(0))
+  scale = 1 + 2.0**-9  # bfloat16 rounds it to 1
+  residual.norm.scale.set_value(jnp.full(64, scale))
+  x = jnp.asarray(3 + np.random.default_rng(0).normal(size=(64, 64)))
+  x = x.astype(jnp.bfloat16)
+  y = residual(x, jnp.zeros_like)
+  exact = np.asarray(x, np.float64)
+  exact -= exact.mean(axis=-1, keepdims=True)
+  exact *= scale / np.sqrt((exact**2).mean(axis=-1, keepdims=True) + 1e-6)
+  # Rounded once. A value between two neighbors may go to the other one.
+  assert np.mean(y == jnp.asarray(exact, jnp.bfloat16)) > 0.99
 
 
 def test_sinusoids_are_the_definition():

@@ -1,0 +1,130 @@
+"""Where the Transformer drops activations out, by the effect."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tt_compress.models.transformer import (
+  layers,
+  transformer,
+  transformer_config,
+)
+from tt_compress.nn import modules, sinusoids
+from tt_compress.nn.dropout import Noise
+
+RATE, DIM = 0.25, 64
+CONFIG = transformer_config.TransformerConfig(
+  vocab_size=11,
+  model_dim=DIM,
+  ffn_dim=DIM,
+  num_heads=2,
+  num_encoder_layers=1,
+  num_decoder_layers=1,
+  dropout=RATE,
+  norm='pre',
+)
+BATCH, LENGTH = 4, 9
+
+
+def make_noise():
+  return Noise(jax.random.key(0), jnp.arange(BATCH))
+
+
+def assert_dropped(dropped):
+  """A share of RATE, up to 5 standard errors, and another one per example."""
+  dropped = np.asarray(dropped)
+  error = (RATE * (1 - RATE) / dropped.size) ** 0.5
+  assert np.mean(dropped) == pytest.approx(RATE, abs=5 * error)
+  assert np.any(dropped[0] != dropped[1])
+
+
+def silence(module, but=''):
+  """Makes all sublayers of a module return zeros, but for one of them."""
+  for path, matrix in modules.matrices(module).items():
+    if path.endswith(('out', 'down')) and path != but:
+      matrix.update(jax.tree.map(jnp.zeros_like, matrix.values()))
+
+
+def random_rows():
+  shape = BATCH, LENGTH, DIM
+  return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+  'kind, sublayer',
+  [
+    (layers.EncoderLayer, 'attention/out'),
+    (layers.EncoderLayer, 'ffn/down'),
+    (layers.DecoderLayer, 'self_attention/out'),
+    (layers.DecoderLayer, 'cross_attention/out'),
+    (layers.DecoderLayer, 'ffn/down'),
+  ],
+)
+def test_the_output_of_every_sublayer_is_dropped_before_it_is_added(
+  kind, sublayer
+):
+  layer = kind(CONFIG, nnx.Rngs(0))
+  silence(layer, but=sublayer)
+  x, mask = random_rows(), np.ones((1, 1, LENGTH, LENGTH), bool)
+  context = (x,) if kind is layers.DecoderLayer else ()
+  masks = (mask,) * (1 + len(context))
+  y = layer(x, *context, *masks, make_noise())
+  assert_dropped(y == x)
+  assert np.all(layer(x, *context, *masks, None) != x)
+
+
+@pytest.mark.parametrize('norm', ['pre', 'post'])
+def test_a_residual_scales_what_it_keeps(norm):
+  residual = layers.Residual(
+    dataclasses.replace(CONFIG, norm=norm), nnx.Rngs(0)
+  )
+  x = np.zeros((BATCH, LENGTH, DIM), np.float32)
+  y = residual(x, lambda y: jnp.ones_like(y), make_noise())
+  low = y.min(axis=-1, keepdims=True)
+  assert_dropped(y == low)
+  if norm == 'pre':
+    np.testing.assert_allclose(y[y != 0], 1 / (1 - RATE), rtol=1e-6)
+
+
+def test_hidden_features_of_the_feed_forward_layer_are_dropped():
+  layer = layers.FeedForward(CONFIG, nnx.Rngs(0))
+  for matrix in (layer.up, layer.down):
+    matrix.update({'matrix': jnp.eye(DIM)})
+  x = jnp.ones((BATCH, LENGTH, DIM))
+  y = layer(x, make_noise())
+  assert_dropped(y == 0)
+  np.testing.assert_allclose(y[y != 0], 1 / (1 - RATE), rtol=1e-6)
+
+
+def normalized(x):
+  centered = x - x.mean(axis=-1, keepdims=True)
+  return centered / np.sqrt((x**2).mean(-1) - x.mean(-1) ** 2 + 1e-6)[..., None]
+
+
+@pytest.mark.parametrize('side', ['source', 'target'])
+def test_embeddings_are_dropped_together_with_their_positions(side):
+  model = transformer.Transformer(CONFIG, rngs=nnx.Rngs(0))
+  silence(model)
+  tokens = np.random.default_rng(0).integers(1, 11, (BATCH, LENGTH))
+  if side == 'source':
+    y, _ = model.encode(tokens, make_noise())
+  else:
+    y = model.features(tokens, tokens, make_noise())
+  # The last norm maps all zeros of a position to one value: the most frequent.
+  y = np.asarray(y)
+  values, counts = zip(
+    *(np.unique(row, return_counts=True) for row in y.reshape(-1, DIM)),
+    strict=True,
+  )
+  common = [v[np.argmax(c)] for v, c in zip(values, counts, strict=True)]
+  dropped = y == np.reshape(common, (BATCH, LENGTH, 1))
+  assert_dropped(dropped)
+  x = np.asarray(model.embed(tokens)) * DIM**0.5 + sinusoids.features(
+    LENGTH, DIM
+  )
+  expected = normalized(np.where(dropped, 0, x.astype(np.float64)))
+  np.testing.assert_allclose(y, expected, atol=1e-4)
