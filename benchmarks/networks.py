@@ -115,9 +115,7 @@ class Training:
 def training(config: ml_collections.ConfigDict) -> Training:
   """What `run.Run` would train by, with words by Zipf's law for data."""
   blueprint = build.blueprint(config)
-  optimizer, _ = optimizers.make(
-    {**config.optimizer, 'model_dim': config.model.model_dim}, config.num_steps
-  )
+  optimizer, _ = optimizers.of_run(config)
   mesh = sharding.make_mesh()
   update = step.make_step(
     blueprint.graphdef,

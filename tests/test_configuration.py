@@ -12,7 +12,7 @@ from ml_collections import config_flags
 
 from tt_compress import configuration, models
 from tt_compress.nn import modules
-from tt_compress.training import build
+from tt_compress.training import build, optimizers
 
 CONFIGS = pathlib.Path(__file__).parents[1] / 'configs'
 NAMES = sorted(path.stem for path in CONFIGS.glob('*.py'))
@@ -265,6 +265,26 @@ def test_a_read_configuration_refuses_new_settings():
   config = configuration.from_json(configuration.to_json(load('quickstart')))
   with pytest.raises(AttributeError, match='dropout'):
     config.model.droput = 0.1
+
+
+def test_a_run_from_before_optimizers_refused_foreign_options():
+  """Its file has b1 and momentum whatever the optimizer."""
+  config = load('quickstart')
+  settings = json.loads(configuration.to_json(config))
+  new = (
+    *('rules', 'initial_accumulator_value', 'decay_rate', 'clipping_threshold'),
+    *('multiply_by_parameter_scale', 'min_dim_size_to_factor'),
+  )
+  for name in new:
+    settings['optimizer'].pop(name)
+  settings['optimizer'].update(b1=0.9, momentum=0.0)
+  old = configuration.from_json(json.dumps(settings))
+  assert configuration.differences(old, config) == []
+  optimizers.of_run(old)
+  settings['optimizer'].update(name='sgd', b2=None, eps=None)
+  old = configuration.from_json(json.dumps(settings))
+  assert old.optimizer.momentum == 0.0  # which its checkpoints hold
+  optimizers.of_run(old)
 
 
 def test_differences():

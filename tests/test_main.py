@@ -256,11 +256,11 @@ MISTAKES = {
   'stray argument': ((CONFIG, 'train'), ["unexpected arguments: ['train']"]),
   'learning rate': (
     (CONFIG, '--config.optimizer.learning_rate=-1.0'),
-    ['learning_rate = -1.0 must be a positive'],
+    ['learning_rate=-1.0 must be a positive'],
   ),
   'no number': (
     (CONFIG, '--config.optimizer.learning_rate=nan'),
-    ['learning_rate = nan must be a positive'],
+    ['learning_rate=nan must be a positive'],
   ),
   'nothing trained': (
     (CONFIG, '--mode=predict', '--workdir=NEW'),

@@ -50,3 +50,10 @@ def test_invalid_rules():
     rules.assign(['.*'], NAMES)
   with pytest.raises(ValueError, match='rule 1 must be'):
     rules.assign([('.*', 1), (2, '.*')], NAMES)
+
+
+def test_first():
+  pairs = [('a/b', 1), ('a/.*', 2)]
+  assert rules.first(pairs, 'a/b') == 1
+  assert rules.first(pairs, 'a/bc') == 2
+  assert rules.first(pairs, 'xa/b') is None

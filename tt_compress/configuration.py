@@ -189,20 +189,29 @@ def defaults(
   config.init_from = config_dict.placeholder(str)
 
   config.optimizer = dict(
-    name='adam',
+    name='adam',  # a name in training/optimizers.py
     learning_rate=1e-3,
-    schedule='inverse_sqrt',
+    schedule='inverse_sqrt',  # a name in training/schedules.py
     warmup_steps=4000,
     final_scale=0.0,
     milestones=config_dict.placeholder(tuple),  # steps
-    b1=0.9,
-    b2=config_dict.placeholder(float),  # None: the optimizer's usual value
-    eps=config_dict.placeholder(float),
     weight_decay=0.0,
-    momentum=0.0,
     clip_norm=config_dict.placeholder(float),
+    # (pattern of paths of parameters, dict of learning_rate, relative to the
+    # others, and weight_decay).
+    rules=(),
     # Patterns of the paths of parameters that are not trained.
     frozen=config_dict.placeholder(tuple),
+    # Options of some optimizers; None is the optimizer's own default value.
+    b1=config_dict.placeholder(float),
+    b2=config_dict.placeholder(float),
+    eps=config_dict.placeholder(float),
+    momentum=config_dict.placeholder(float),
+    initial_accumulator_value=config_dict.placeholder(float),
+    decay_rate=config_dict.placeholder(float),
+    clipping_threshold=config_dict.placeholder(float),
+    multiply_by_parameter_scale=config_dict.placeholder(bool),
+    min_dim_size_to_factor=config_dict.placeholder(int),
   )
   # Data, evaluation and what else depends on the problem.
   config.update(settings)
@@ -381,7 +390,8 @@ def from_json(text: str) -> ml_collections.ConfigDict:
       return {name: tuples(item) for name, item in value.items()}
     return value
 
-  config = ml_collections.ConfigDict(_completed(tuples(json.loads(text))))
+  settings = _without_old_defaults(tuples(json.loads(text)))
+  config = ml_collections.ConfigDict(_completed(settings))
   return config.lock()
 
 
@@ -397,6 +407,26 @@ def _completed(settings: dict) -> dict:
     if isinstance(group, dict)
   }
   return known | settings | groups
+
+
+def _without_old_defaults(settings: dict) -> dict:
+  """Settings without options that the optimizer of an older run ignored.
+
+  Before optimizers refused foreign options and had rules, b1 and momentum were
+  written for each of them.
+  """
+  optimizer = settings.get('optimizer', {})
+  if 'rules' in optimizer:
+    return settings
+  old = {'b1': 0.9}
+  if optimizer.get('name') != 'sgd':  # whose checkpoints have that momentum
+    old['momentum'] = 0.0
+  kept = {
+    name: value
+    for name, value in optimizer.items()
+    if name not in old or value != old[name]
+  }
+  return {**settings, 'optimizer': kept}
 
 
 def flatten(config: Mapping, prefix: str = '') -> dict:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 
@@ -28,7 +28,7 @@ def assign(
   names = list(names)
   assigned = {}
   takers = {}
-  for pattern, value in _pairs(rules):
+  for pattern, value in pairs(rules):
     matched = [name for name in names if _compile(pattern).fullmatch(name)]
     if not matched:
       raise ValueError(
@@ -48,7 +48,20 @@ def assign(
   return {name: assigned[name] for name in names if name in assigned}
 
 
-def _pairs(rules):
+def first(rules: Sequence[tuple[str, Any]], name: str) -> Any:
+  """The value of the first rule that matches a name, or None."""
+  matches = (value for pattern, value in rules if re.fullmatch(pattern, name))
+  return next(matches, None)
+
+
+def pairs(
+  rules: Sequence[tuple[str, Any]],
+) -> Iterator[tuple[str, Any]]:
+  """Iterates over rules.
+
+  Raises:
+    ValueError: a rule is no (pattern, value) pair.
+  """
   for index, rule in enumerate(rules):
     is_pair = isinstance(rule, Sequence) and not isinstance(rule, str)
     if not (is_pair and len(rule) == 2 and isinstance(rule[0], str)):

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from tt_compress import configuration
 from tt_compress.training import optimizers
 from tt_compress.training.checkpoints import checkpoints, manifests, matching
 
@@ -109,8 +110,11 @@ def test_state_may_be_donated_after_save(tmp_path):
 
 
 def test_every_optimizer_state_survives(tmp_path):
-  for index, name in enumerate(['novograd', 'lamb', 'sgd']):
-    config = dict(name=name, weight_decay=0.1, clip_norm=1.0, momentum=0.9)
+  for index, name in enumerate(optimizers.OPTIMIZERS):
+    config = configuration.defaults('test', configuration.parse('')).optimizer
+    config.update(name=name, weight_decay=0.1, clip_norm=1.0)
+    config.momentum = 0.9 if name == 'sgd' else None
+    config.rules = (('bias', dict(learning_rate=0.5, weight_decay=0.2)),)
     optimizer, _ = optimizers.make(config, 10)
     state = make_state(3, optimizer=optimizer)
     store = open_again(tmp_path / str(index))

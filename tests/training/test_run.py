@@ -381,8 +381,9 @@ def test_one_process_trains_in_a_folder(start, tmp_path):
     ('dtype', 'float16', "dtype='float16' must be auto"),
     ('model.name', 'transfomer', "'transfomer' is unknown.*'transformer'"),
     ('label_smoothing', 1.0, r'label_smoothing=1.0 must be in \[0, 1\)'),
-    ('optimizer.learning_rate', -1.0, 'learning_rate = -1.0'),
-    ('optimizer.name', 'adma', "unknown optimizer 'adma'"),
+    ('optimizer.learning_rate', -1.0, 'learning_rate=-1.0 must be'),
+    ('optimizer.name', 'adma', "name='adma' is unknown; choose.* adam, "),
+    ('optimizer.momentum', 0.9, "momentum=0.9 is no option of .*'adam'"),
   ],
 )
 def test_bad_settings(tmp_path, setting, value, told):

@@ -1,270 +1,281 @@
-"""Optimizers and learning-rate schedules built from a config.
+"""Optimizers by name, each with its own options, and settings by path.
 
-Convention: the first update is step 1. optax counts updates from 0, so
-`schedule(count)` is the learning rate of step `count + 1`; with warm-up the
-first update therefore moves the parameters by `1 / warmup_steps` of the peak,
-never by nothing.
+An entry of `OPTIMIZERS` is a function `(schedule, decay, **options)`. Its
+keyword-only arguments are the options that the optimizer has, with their
+default values. `decay` is the weight decay, see `by_path.Decay`.
+
+Every optimizer but two subtracts learning rate * (direction + decay * w), as
+AdamW does. `sgd` and `novograd` add decay * w before the momentum.
 """
 
-import math
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from tt_compress import rules
+from tt_compress.training import by_path, schedules
 
-DEFAULTS = {
-  'name': 'adam',
-  'learning_rate': 1e-3,
-  'schedule': 'constant',
-  'warmup_steps': 0,
-  'final_scale': 0.0,
-  'milestones': None,
-  'b1': 0.9,
-  'b2': None,
-  'eps': None,
-  'momentum': None,
-  'weight_decay': 0.0,
-  'clip_norm': None,
-  'model_dim': None,
-  'frozen': None,
+# Settings that every optimizer has; the others are options of some.
+SHARED = (
+  'name',
+  'learning_rate',
+  'schedule',
+  'warmup_steps',
+  'final_scale',
+  'milestones',
+  'weight_decay',
+  'clip_norm',
+  'rules',
+  'frozen',
+)
+
+
+def adam(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+) -> optax.GradientTransformation:
+  """Adam; with weight decay it is AdamW."""
+  return optax.chain(
+    optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+    *decay.add(),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def adamax(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
+) -> optax.GradientTransformation:
+  """Adam with the largest gradient in place of the second moment."""
+  return optax.chain(
+    optax.scale_by_adamax(b1=b1, b2=b2, eps=eps),
+    *decay.add(),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def adagrad(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *,
+  initial_accumulator_value: float = 0.1,
+  eps: float = 1e-7,
+) -> optax.GradientTransformation:
+  """Gradients relative to the root of the sum of all their squares."""
+  return optax.chain(
+    optax.scale_by_rss(initial_accumulator_value, eps=eps),
+    *decay.add(),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def adafactor(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *,
+  decay_rate: float = 0.8,
+  clipping_threshold: float = 1.0,
+  multiply_by_parameter_scale: bool = True,
+  min_dim_size_to_factor: int = 128,
+  eps: float = 1e-30,
+) -> optax.GradientTransformation:
+  """Second moments of large matrices as products of a row and a column.
+
+  The weight decay is relative to the learning rate, unlike in
+  `optax.adafactor`, so that it means the same for every optimizer.
+  """
+  scale = optax.scale_by_param_block_rms()
+  return optax.chain(
+    optax.scale_by_factored_rms(
+      decay_rate=decay_rate,
+      min_dim_size_to_factor=min_dim_size_to_factor,
+      epsilon=eps,
+    ),
+    optax.clip_by_block_rms(clipping_threshold),
+    *([scale] if multiply_by_parameter_scale else []),
+    *decay.add(),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def lamb(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-6,
+) -> optax.GradientTransformation:
+  """Adam's direction, with the norm of each array relative to the array's."""
+  return optax.chain(
+    optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
+    # Without decay, too, the state has a place for it, as in `optax.lamb`.
+    *(decay.add() or [optax.identity()]),
+    optax.scale_by_trust_ratio(),
+    optax.scale_by_learning_rate(schedule),
+  )
+
+
+def novograd(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *,
+  b1: float = 0.9,
+  b2: float = 0.25,
+  eps: float = 1e-6,
+) -> optax.GradientTransformation:
+  """Momentum of gradients relative to their norm, an array at a time."""
+  make_one = lambda value: optax.novograd(
+    schedule, b1=b1, b2=b2, eps=eps, weight_decay=value
+  )
+  if not decay.values:
+    return make_one(0.0)
+  # optax's decay has no mask; groups are exact, since arrays are independent.
+  names = {0.0: 'plain'} | {
+    value: f'decayed by {value}' if k else 'decayed'
+    for k, value in enumerate(decay.values)
+  }
+  return optax.partition(
+    {name: make_one(value) for value, name in names.items()},
+    lambda params: jax.tree.map(names.__getitem__, decay.of(params)),
+  )
+
+
+def sgd(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *,
+  momentum: float | None = None,
+) -> optax.GradientTransformation:
+  """Gradient descent, with momentum or without."""
+  descent = optax.sgd(schedule, momentum=momentum)
+  decays = decay.add()
+  return optax.chain(*decays, descent) if decays else descent
+
+
+OPTIMIZERS: dict[str, Callable] = {
+  'adafactor': adafactor,
+  'adagrad': adagrad,
+  'adam': adam,
+  'adamax': adamax,
+  'lamb': lamb,
+  'novograd': novograd,
+  'sgd': sgd,
 }
-# What b2 and eps mean where the config leaves them None: optax's own values.
-MOMENTS = {
-  'adam': {'b2': 0.999, 'eps': 1e-8},
-  'novograd': {'b2': 0.25, 'eps': 1e-6},
-  'lamb': {'b2': 0.999, 'eps': 1e-6},
-  'sgd': {'b2': 0.0, 'eps': 0.0},
-}
-SCHEDULES = ('noam', 'inverse_sqrt', 'cosine', 'constant', 'milestones')
 
 
-def make(config, num_steps):
+def options_of(name: str) -> dict[str, Any]:
+  """The options that an optimizer has, with their default values."""
+  found = inspect.signature(OPTIMIZERS[name]).parameters.values()
+  return {
+    each.name: each.default for each in found if each.kind is each.KEYWORD_ONLY
+  }
+
+
+def make(
+  config: Mapping, num_steps: int, model_dim: int | None = None
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Builds the optimizer and its learning-rate schedule.
 
+  `rules` set the learning rate, relative to the schedule, or the weight decay
+  of some parameters by their paths, see `by_path`:
+  `('.*/core_.*', dict(learning_rate=0.5, weight_decay=0.0))`. Parameters that
+  `frozen` patterns match stay as they are; these patterns come before `rules`.
+
   Args:
-    config: mapping with any of the keys of `DEFAULTS`. `name` is one of
-      `adam` (decoupled weight decay), `novograd`, `lamb`, `sgd`; `schedule`
-      is described in `make_schedule`. `b2` and `eps` left None take the
-      optimizer's usual value, `momentum` is for sgd alone, `clip_norm` is a
-      bound on the global norm of the gradients or None. Weight decay touches
-      only arrays with two or more axes. `frozen` are patterns of the paths of
-      parameters that stay as they are, e.g. ('layers/0/.*',).
+    config: the group `optimizer` of a configuration. Options left None take the
+      optimizer's own default values; `clip_norm` is a bound on the norm of all
+      gradients together or None.
     num_steps: number of updates in the whole run.
+    model_dim: size of the model's residual stream, for the schedule `noam`.
 
   Returns:
     `(optax.GradientTransformation, schedule)`; `schedule(count)` is the
-    learning rate after `count` updates, i.e. of step `count + 1`.
+    learning rate after `count` updates, i.e. of step `count + 1`. `init` of the
+    first one refuses rules that match no parameter.
 
   Raises:
-    ValueError: an unknown key, name or schedule, or a value out of range.
+    ValueError: an unknown optimizer, option or schedule, a value out of range,
+      or a rule with other settings.
   """
-  config = _validate(config, num_steps)
-  schedule = make_schedule(config, num_steps)
-  optimizer = _BUILDERS[config['name']](config, schedule)
+  options = _options(config)
+  _check(config, options)
+  schedule = schedules.make(config, num_steps, model_dim)
+  rule_list = [
+    *((pattern, {'learning_rate': 0.0}) for pattern in config['frozen'] or ()),
+    *by_path.checked(config['rules']),
+  ]
+  decay = by_path.Decay(config['weight_decay'], rule_list)
+  optimizer = OPTIMIZERS[config['name']](schedule, decay, **options)
   if config['clip_norm'] is not None:
     clip = optax.clip_by_global_norm(config['clip_norm'])
     optimizer = optax.chain(clip, optimizer)
-  if config['frozen']:
-    optimizer = _freeze(optimizer, config['frozen'])
-  return optimizer, schedule
+  return by_path.apply(optimizer, rule_list), schedule
 
 
-def of_run(config):
+def of_run(
+  config: Mapping,
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """What `make` builds for the configuration of a whole run."""
-  return make(
-    {**config.optimizer, 'model_dim': config.model.get('model_dim')},
-    # Without steps there is no schedule, but what it needs is still checked.
-    config.num_steps or config.optimizer.warmup_steps + 1,
-  )
+  # Without steps there is no schedule, but its settings are still checked.
+  num_steps = config.num_steps or config.optimizer.warmup_steps + 1
+  return make(config.optimizer, num_steps, config.model.get('model_dim'))
 
 
-def _freeze(optimizer, patterns):
-  """Leaves the parameters alone whose path matches a pattern."""
+def _options(config: Mapping) -> dict[str, Any]:
+  """The options that a configuration sets.
 
-  def labels(params):
-    paths, structure = jax.tree_util.tree_flatten_with_path(params)
-    name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
-    names = [name(path) for path, _ in paths]
-    found = rules.assign([(pattern, 'frozen') for pattern in patterns], names)
-    return structure.unflatten([found.get(name, 'trained') for name in names])
-
-  return optax.partition(
-    {'trained': optimizer, 'frozen': optax.set_to_zero()}, labels
-  )
-
-
-def make_schedule(config, num_steps):
-  """Returns `schedule(count)`, the learning rate of step t = count + 1.
-
-  With peak p, warm-up w (1 where it is 0), total T and final scale f:
-
-    noam          p * model_dim^-0.5 * min(t^-0.5, t * w^-1.5)
-    inverse_sqrt  p * min(t / w, sqrt(w / t))
-    cosine        p * t / w up to w, then
-                  p * (f + (1 - f) * (1 + cos(pi (t - w) / (T - w))) / 2)
-    constant      p * min(t / w, 1)
-    milestones    p * min(t / w, 1) * f^(number of milestones below t)
-
-  Args:
-    config: mapping with the keys of `DEFAULTS`, all present.
-    num_steps: T.
-
-  Reference: noam is equation 3 of "Attention Is All You Need".
+  Raises:
+    ValueError: an unknown optimizer, or an option that it does not have.
   """
-  peak, kind = config['learning_rate'], config['schedule']
-  warmup, final = max(config['warmup_steps'], 1), config['final_scale']
-
-  def schedule(count):
-    step = jnp.asarray(count, jnp.float32) + 1.0
-    rise = jnp.minimum(step / warmup, 1.0)
-    if kind == 'noam':
-      scale = config['model_dim'] ** -0.5
-      return peak * scale * jnp.minimum(step**-0.5, step * warmup**-1.5)
-    if kind == 'inverse_sqrt':
-      return peak * jnp.minimum(rise, jnp.sqrt(warmup / step))
-    if kind == 'constant':
-      return peak * rise
-    if kind == 'milestones':
-      passed = step > jnp.asarray(config['milestones'], jnp.float32)
-      return peak * rise * final ** jnp.sum(passed)
-    length = max(num_steps - config['warmup_steps'], 1)
-    done = jnp.clip((step - config['warmup_steps']) / length, 0.0, 1.0)
-    fall = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
-    return peak * jnp.where(step < config['warmup_steps'], rise, fall)
-
-  return schedule
+  name = config['name']
+  if name not in OPTIMIZERS:
+    told = f'optimizer.name={name!r} is unknown; choose one of '
+    told += ', '.join(OPTIMIZERS)
+    if str(name).removesuffix('w') in OPTIMIZERS:
+      told += f', e.g. {name[:-1]!r}, with optimizer.weight_decay'
+    raise ValueError(told)
+  given = {key: config[key] for key in config if key not in SHARED}
+  given = {key: value for key, value in given.items() if value is not None}
+  known = options_of(name)
+  for key, value in given.items():
+    if key not in known:
+      raise ValueError(
+        f'optimizer.{key}={value!r} is no option of optimizer.name={name!r}, '
+        f'which has {", ".join(known)}'
+      )
+  return given
 
 
-def _is_matrix(params):
-  """True for the arrays that weight decay may touch; biases and scales not."""
-  return jax.tree.map(lambda array: array.ndim >= 2, params)
-
-
-def _adam(config, schedule):
-  options = {name: config[name] for name in ('b1', 'b2', 'eps')}
-  if not config['weight_decay']:
-    return optax.adam(schedule, **options)
-  decay = config['weight_decay']
-  return optax.adamw(schedule, weight_decay=decay, mask=_is_matrix, **options)
-
-
-def _lamb(config, schedule):
-  options = {name: config[name] for name in ('b1', 'b2', 'eps')}
-  decay = config['weight_decay']
-  return optax.lamb(schedule, weight_decay=decay, mask=_is_matrix, **options)
-
-
-def _novograd(config, schedule):
-  options = {name: config[name] for name in ('b1', 'b2', 'eps')}
-  plain = optax.novograd(schedule, **options)
-  if not config['weight_decay']:
-    return plain
-  # NovoGrad decays inside its momentum and optax gives it no mask; it works
-  # array by array, so two groups are exact.
-  decayed = optax.novograd(
-    schedule, weight_decay=config['weight_decay'], **options
-  )
-  labels = lambda params: jax.tree.map(
-    lambda decays: 'decayed' if decays else 'plain', _is_matrix(params)
-  )
-  return optax.partition({'decayed': decayed, 'plain': plain}, labels)
-
-
-def _sgd(config, schedule):
-  sgd = optax.sgd(schedule, momentum=config['momentum'])
-  if not config['weight_decay']:
-    return sgd
-  decay = optax.add_decayed_weights(config['weight_decay'], mask=_is_matrix)
-  return optax.chain(decay, sgd)
-
-
-_BUILDERS = {
-  'adam': _adam,
-  'novograd': _novograd,
-  'lamb': _lamb,
-  'sgd': _sgd,
+_FRACTION = (lambda value: 0 <= value < 1, 'in [0, 1)')
+_POSITIVE = (lambda value: value > 0, 'a positive finite number')
+_RANGES = {
+  'b1': _FRACTION,
+  'b2': _FRACTION,
+  'momentum': _FRACTION,
+  'decay_rate': _FRACTION,
+  'eps': schedules.NOT_NEGATIVE,
+  'initial_accumulator_value': schedules.NOT_NEGATIVE,
+  'weight_decay': schedules.NOT_NEGATIVE,
+  'clipping_threshold': _POSITIVE,
+  'min_dim_size_to_factor': _POSITIVE,
+  'clip_norm': _POSITIVE,
 }
 
 
-def _validate(config, num_steps):
-  """Fills in defaults and refuses what would only fail or mislead later."""
-  config = {name: config[name] for name in config}
-  unknown = sorted(set(config) - set(DEFAULTS))
-  if unknown:
-    raise ValueError(
-      f'unknown optimizer option {unknown[0]!r}; known: {", ".join(DEFAULTS)}'
-    )
-  config = DEFAULTS | config
-  _check_choice('optimizer', config['name'], _BUILDERS)
-  _check_choice('schedule', config['schedule'], SCHEDULES)
-  for name, value in MOMENTS[config['name']].items():
-    config[name] = value if config[name] is None else config[name]
-  if not isinstance(num_steps, int) or num_steps < 1:
-    raise ValueError(f'num_steps = {num_steps!r} must be a positive integer')
-  _check_ranges(config)
-  _check_milestones(config)
-  _check_warmup(config, num_steps)
-  return config
-
-
-def _check_choice(what, value, known):
-  if value not in known:
-    raise ValueError(f'unknown {what} {value!r}; known: {", ".join(known)}')
-
-
-def _check_ranges(config):
-  """Refuses NaN, infinite and out-of-range numbers, naming the option."""
-  positive = lambda value: value > 0
-  fraction = lambda value: 0 <= value < 1
-  checks = {
-    'learning_rate': (positive, 'a positive finite number'),
-    'final_scale': (lambda value: 0 <= value <= 1, 'in [0, 1]'),
-    'b1': (fraction, 'in [0, 1)'),
-    'b2': (fraction, 'in [0, 1)'),
-    'momentum': (fraction, 'None or in [0, 1)'),
-    'eps': (lambda value: value >= 0, 'zero or positive'),
-    'weight_decay': (lambda value: value >= 0, 'zero or positive'),
-    'clip_norm': (positive, 'None (off) or positive'),
-    'model_dim': (positive, 'a positive integer'),
-  }
-  for name, (is_right, wanted) in checks.items():
-    value = config[name]
-    if value is None and name in ('momentum', 'clip_norm', 'model_dim'):
-      continue
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not is_right(value):
-      raise ValueError(f'optimizer {name} = {value!r} must be {wanted}')
-
-
-def _check_milestones(config):
-  """Refuses what is no list of steps, or is one that nothing reads."""
-  milestones, kind = config['milestones'], config['schedule']
-  if (kind == 'milestones') != bool(milestones):
-    raise ValueError(
-      f'optimizer milestones = {milestones!r} and schedule = {kind!r}: steps '
-      "are needed for schedule 'milestones', and for no other"
-    )
-  steps = milestones or ()
-  if any(not isinstance(step, int) or step < 1 for step in steps):
-    raise ValueError(f'optimizer milestones = {milestones!r} must be steps')
-
-
-def _check_warmup(config, num_steps):
-  """Refuses a warm-up that the schedule cannot hold."""
-  warmup, kind = config['warmup_steps'], config['schedule']
-  if not isinstance(warmup, int) or isinstance(warmup, bool) or warmup < 0:
-    raise ValueError(
-      f'optimizer warmup_steps = {warmup!r} must be an integer >= 0'
-    )
-  if kind == 'noam' and config['model_dim'] is None:
-    raise ValueError(
-      "schedule 'noam' needs model_dim (its factor is model_dim^-0.5); "
-      'set it, or take inverse_sqrt with a peak learning_rate'
-    )
-  if kind == 'cosine' and warmup >= num_steps:
-    raise ValueError(
-      f'warmup_steps = {warmup} leaves nothing of num_steps = {num_steps} '
-      'for the cosine; make warmup_steps smaller than num_steps'
-    )
+def _check(config: Mapping, options: Mapping) -> None:
+  given = {**options, 'weight_decay': config['weight_decay']}
+  if config['clip_norm'] is not None:
+    given['clip_norm'] = config['clip_norm']
+  for name in given.keys() & _RANGES.keys():
+    schedules.check_number(name, given[name], *_RANGES[name])

@@ -1,0 +1,121 @@
+"""Settings of the optimizer for some parameters, by patterns of their paths.
+
+A rule is a pair of a pattern, matched with `re.fullmatch` on a path such as
+'encoder/layers/0/ffn/up/bias', and a dict of `learning_rate`, relative to that
+of other parameters, or `weight_decay`, or both. The first match wins.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import optax
+
+from tt_compress import rules
+from tt_compress.training import schedules
+
+Rules = Sequence[tuple[str, Mapping[str, float]]]
+
+
+def checked(rule_list: Rules) -> Rules:
+  """Returns the rules if each sets something that rules can set, to a number.
+
+  Raises:
+    ValueError: naming the rule and its settings.
+  """
+  known = {'learning_rate', 'weight_decay'}
+  for pattern, settings in rules.pairs(rule_list):
+    is_dict = isinstance(settings, Mapping)
+    if not (is_dict and settings and settings.keys() <= known):
+      raise ValueError(
+        f'optimizer.rules: {pattern!r} has {settings!r}, which must be a dict '
+        f'of {" or ".join(sorted(known))}'
+      )
+    for name, value in settings.items():
+      schedules.check_number(
+        f'rules: {name} of {pattern!r}', value, *schedules.NOT_NEGATIVE
+      )
+  return rule_list
+
+
+@dataclasses.dataclass(frozen=True)
+class Decay:
+  """The weight decay of each parameter.
+
+  Attributes:
+    general: of the arrays with two or more axes that no rule names; others,
+      biases and scales, do not decay.
+    rule_list: pairs of a pattern and settings, see above.
+  """
+
+  general: float
+  rule_list: Rules = ()
+
+  @property
+  def values(self) -> list[float]:
+    """The decays above zero, the general one first."""
+    found = [rule.get('weight_decay', 0.0) for _, rule in self.rule_list]
+    return list(dict.fromkeys(filter(None, [self.general, *found])))
+
+  def of(self, params: Any) -> Any:
+    """The decay of each array of a tree, as a tree of numbers."""
+
+    def find(path, array):
+      rule = rules.first(self.rule_list, path) or {}
+      return rule.get('weight_decay', self.general if array.ndim > 1 else 0.0)
+
+    return _map_paths(find, params)
+
+  def add(self) -> list[optax.GradientTransformation]:
+    """Transformations that add decay * w, one for each value."""
+
+    def add(value):
+      decays = lambda params: jax.tree.map(
+        lambda decay: decay == value, self.of(params)
+      )
+      return optax.add_decayed_weights(value, mask=decays)
+
+    return [add(value) for value in self.values]
+
+
+def apply(
+  optimizer: optax.GradientTransformation, rule_list: Rules
+) -> optax.GradientTransformation:
+  """Multiplies updates by the learning rates of rules, which are relative.
+
+  Parameters with the rate 0 have no moments and no part in a norm that the
+  optimizer takes. `init` refuses rules that match no parameter.
+  """
+  rate = lambda path: (rules.first(rule_list, path) or {}).get(
+    'learning_rate', 1.0
+  )
+  rates = {rule.get('learning_rate', 1.0) for _, rule in rule_list}
+  if rates - {0.0, 1.0}:
+    multiply = lambda updates, params=None: _map_paths(
+      lambda path, update: update * rate(path), updates
+    )
+    optimizer = optax.chain(optimizer, optax.stateless(multiply))
+  if 0.0 in rates:
+    labels = lambda params: _map_paths(
+      lambda path, _: 'trained' if rate(path) else 'frozen', params
+    )
+    optimizer = optax.partition(
+      {'trained': optimizer, 'frozen': optax.set_to_zero()}, labels
+    )
+
+  def init(params):
+    paths = []
+    _map_paths(lambda path, _: paths.append(path), params)
+    rules.assign(rule_list, paths)  # Refuses rules without effect.
+    return optimizer.init(params)
+
+  return optimizer._replace(init=init)
+
+
+def _map_paths(function: Callable[[str, Any], Any], tree: Any) -> Any:
+  """A tree of function(path, leaf), with paths such as 'layers/0/bias'."""
+  name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: function(name(path), leaf), tree
+  )
