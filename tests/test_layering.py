@@ -32,7 +32,7 @@ BELOW = {
   'training/checkpoints',
 }
 # Parameterizations do not import each other: they share the ground files.
-GROUND = {'parameterizations': {'base', 'reshaped', 'wrapped'}}
+GROUND = {'parameterizations': {'base', 'reshaped', 'train_backed', 'wrapped'}}
 
 
 def imports(path):

@@ -4,11 +4,11 @@ W[i, j] = G_1[:, i_1, j_1, :] G_2[:, i_2, j_2, :] ... G_N[:, i_N, j_N, :]
 
 with R_0 = R_N = 1, i = (i_1 ... i_N) and j = (j_1 ... j_N) row-major.
 
-Neighboring cores can be merged into one, so every way of contracting a train
-is: merge groups of neighbors, then walk along the shorter train from its left
-or right end. Each core its own group is the chain of cores, two groups are two
-matrix products, one group is the full matrix. `contractions` chooses by static
-shapes; nothing here branches on values.
+Neighboring cores can be merged into one, so every contraction of a train has
+two steps: merge groups of neighbors, then walk along the shorter train from its
+left or right end. If each core is its own group, x is multiplied core by core;
+two groups are two matrix products; one group is the full matrix. The module
+`contractions` chooses from static shapes, so no code here branches on values.
 
 Reference: "Tensorized Embedding Layers for Efficient Model Compression",
 section 3.
@@ -21,32 +21,52 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Inexact, Int
 
-from tt_compress.algebra import blocks, context, contractions, lookups
+from tt_compress.algebra import (
+  blocks,
+  context,
+  contractions,
+  lookups,
+  train_costs,
+)
 
-Cores = list[jax.Array]
+# [R_{k-1}, I_k, J_k, R_k]; shapes alone where only a contraction is chosen.
+Core = Inexact[Array | np.ndarray | jax.ShapeDtypeStruct, '_ _ _ _']
+Cores = Sequence[Core]
 
 
-def full(cores: Cores) -> jax.Array:
+def shapes(cores: Cores) -> tuple[contractions.Shape, ...]:
+  """Shapes of the cores, which contractions are chosen by."""
+  return tuple(core.shape for core in cores)
+
+
+def matrix_shape(cores: Cores) -> tuple[int, int]:
+  """(prod I, prod J), the shape of the matrix that the cores stand for."""
+  return train_costs.matrix_shape(shapes(cores))
+
+
+def full(cores: Cores) -> Inexact[Array, 'rows cols']:
   """The matrix [prod I, prod J] that the cores stand for."""
   return merge(cores)[0, :, :, 0]
 
 
 def transpose(cores: Cores) -> Cores:
-  """The train of the transposed matrix: I_k and J_k change places."""
+  """The train of the transposed matrix: I_k and J_k swap."""
   return [core.swapaxes(1, 2) for core in cores]
 
 
-def from_kronecker(factors: Sequence[jax.Array]) -> Cores:
+def from_kronecker(factors: Sequence[Inexact[Array, 'rank _ _']]) -> Cores:
   """The train of a sum of Kronecker products, sum_k F_1k (x) ... (x) F_nk.
 
   Args:
     factors: n >= 2 arrays [rank, I_l, J_l].
 
   Returns:
-    For rank 1 a train of n cores of rank 1; otherwise the products of the first
-    and of the last factors, two cores [1, I, J, rank] and [rank, I', J', 1]. To
-    keep all cores apart they would have to be diagonal, rank times larger.
+    For rank 1 a train of n cores of rank 1. Otherwise a train of two cores, the
+    products of the first and of the last factors, [1, I, J, rank] and [rank,
+    I', J', 1]; n separate cores would have to be diagonal, rank times larger.
   """
   rank = factors[0].shape[0]
   if rank == 1:
@@ -69,41 +89,40 @@ def _kronecker(left, right):
 
 def rows(
   cores: Cores,
-  ids: jax.Array,
+  ids: Int[Array | np.ndarray, '*batch'],
   num_cols: int | None = None,
   *,
   finish: Callable[[Any, jax.Array], jax.Array] = lambda _, rows: rows,
   shared: Any = (),
   restriction: contractions.Restriction = 'auto',
-) -> jax.Array:
-  """Rows of the matrix, W[ids], in the cores' dtype.
+) -> Inexact[Array, '*batch cols']:
+  """Rows of the matrix, W[ids], in the dtype of the cores.
 
   Args:
     cores: a train of a matrix [I, J].
     ids: integers [...] in [0, I).
-    num_cols: how many entries of a row are wanted; all by default.
-    finish: (shared, rows [n, num_cols]) -> [n, cols], what to make of the
-      different rows before they are repeated.
-    shared: tree of arrays for it.
+    num_cols: the number of leading entries of a row to compute; all by default.
+    finish: (shared, rows [n, num_cols]) -> [n, cols], applied to each distinct
+      row before rows are repeated.
+    shared: tree of arrays that `finish` needs.
     restriction: of the contractions to choose from.
 
   Returns:
-    [..., num_cols], or as many as there are after `finish`.
+    [..., num_cols], or [..., cols] after `finish`.
 
-  Complexity: for each different id sum_k J_1 ... J_k R_{k-1} R_k
-    multiplications from the left end, besides what merging costs once.
+  Complexity: from the left end sum_k J_1 ... J_k R_{k-1} R_k multiplications
+    per distinct id, and the cost of merging cores once.
   """
-  num_cols = _num_cols(cores) if num_cols is None else num_cols
+  num_cols = matrix_shape(cores)[1] if num_cols is None else num_cols
   if not ids.size:
     none = finish(shared, jnp.zeros((0, num_cols), cores[0].dtype))
     return none.reshape(*ids.shape, none.shape[1])
-  dtype = cores[0].dtype
   contraction = contractions.for_rows(
-    shapes(cores), ids.size, dtype, restriction
+    shapes(cores), ids.size, cores[0].dtype, restriction
   )
   size = contractions.lookup_size(shapes(cores), contraction)
-  # The full matrix has its rows in order; of less than it, rows are gathered
-  # from products as they come, which transposing them would cost more than.
+  # The full matrix needs its rows in order. Rows of smaller products are
+  # gathered from the unsorted product, because sorting it would cost more.
   product = merge if contraction.is_full else _product
   cores = [product(cores[start:stop]) for start, stop in contraction.groups]
   walk = chain if contraction.from_left else _rows_from_right
@@ -121,13 +140,15 @@ def rows(
 
 
 def apply(
-  cores: Cores, x: jax.Array, restriction: contractions.Restriction = 'auto'
-) -> jax.Array:
+  cores: Cores,
+  x: Inexact[Array, '*batch rows'],
+  restriction: contractions.Restriction = 'auto',
+) -> Inexact[Array, '*batch cols']:
   """x @ W in the dtype of x.
 
   Cores are merged in their own dtype, cast to the dtype of x, and multiplied
-  with x in that. What is larger than x, the full matrix where it is the fastest
-  way for example, is made again in the backward pass instead of kept.
+  with x in that dtype. Intermediate arrays larger than x, such as the full
+  matrix, are not kept for the backward pass but computed again.
 
   Args:
     cores: a train of a matrix [I, J].
@@ -140,36 +161,37 @@ def apply(
   *batch, size = x.shape
   tokens = x.size // size
   if not tokens:
-    return jnp.zeros((*batch, _num_cols(cores)), x.dtype)
+    return jnp.zeros((*batch, matrix_shape(cores)[1]), x.dtype)
   contraction = contractions.for_apply(
     shapes(cores), tokens, x.dtype, restriction
   )
-  return follow(contraction, cores, x.reshape(tokens, size)).reshape(*batch, -1)
+  y = follow(contraction, cores, x.reshape(tokens, size))
+  return y.reshape(*batch, -1)
 
 
 def follow(
-  contraction: contractions.Contraction, cores: Cores, x: jax.Array
-) -> jax.Array:
-  """x @ W by this contraction for x [tokens, I]."""
-  is_full = contraction.is_full and len(cores) > 1
-  return (_apply_full if is_full else _walk)(cores, x, contraction)
+  contraction: contractions.Contraction,
+  cores: Cores,
+  x: Inexact[Array, 'tokens rows'],
+) -> Inexact[Array, 'tokens cols']:
+  """x @ W by this contraction."""
+  makes_matrix = contraction.is_full and len(cores) > 1
+  return (_apply_full if makes_matrix else _walk)(cores, x, contraction)
 
 
 def _apply_full(cores, x, contraction):
   if contraction.blocks == 1:
     product = lambda cores, x: x @ full(cores).astype(x.dtype)
     return jax.checkpoint(product)(cores, x)
+  make_blocks = lambda cores: _blocks_to_multiply(cores, contraction.blocks)
   if contraction.from_left:
-    return blocks.apply(*_blocks_by_contraction(cores, contraction.blocks), x)
-  num_cols = _num_cols(cores)
-  rows_of_transpose = _blocks_by_contraction(
-    transpose(cores), contraction.blocks
-  )
-  return blocks.attend(*rows_of_transpose, x)[:, :num_cols]
+    return blocks.apply(*make_blocks(cores), x)
+  _, num_cols = matrix_shape(cores)
+  return blocks.attend(*make_blocks(transpose(cores)), x)[:, :num_cols]
 
 
-def _blocks_by_contraction(cores, num_blocks):
-  """(function, slices) of the blocks that `contractions` has counted."""
+def _blocks_to_multiply(cores, num_blocks):
+  """(function, slices): blocks as their cost was predicted, see `merge_cut`."""
   cut = contractions.merge_cut(shapes(cores))
   return _blocks_at(cut, [*cores[:cut], merge(cores[cut:])], num_blocks)
 
@@ -177,9 +199,8 @@ def _blocks_by_contraction(cores, num_blocks):
 def _walk(cores, x, contraction):
   walk = _apply_from_left if contraction.from_left else _apply_from_right
   merged = [core.astype(x.dtype) for core in group(cores, contraction.groups)]
-
   if context.current().side is not None:
-    # Read here, because a backward pass is traced in another context.
+    # Read here, because the backward pass is traced outside of this context.
     walk = functools.partial(walk, times=jnp.matmul)
   if contraction.blocks > 1:
     return blocks.map_rows(walk, merged, x, contraction.blocks)
@@ -187,26 +208,27 @@ def _walk(cores, x, contraction):
 
 
 def makes_full(
-  cores: Cores, tokens: int, restriction: contractions.Restriction = 'auto'
+  cores: Cores,
+  tokens: int,
+  restriction: contractions.Restriction = 'auto',
 ) -> bool:
-  """Whether `apply` makes the full matrix for so many tokens."""
-  tokens = max(1, tokens)
+  """Whether `apply` makes the full matrix for this number of tokens."""
   contraction = contractions.for_apply(
-    shapes(cores), tokens, restriction=restriction
+    shapes(cores), max(1, tokens), restriction=restriction
   )
   return contraction.is_full
 
 
 def blocks_of_rows(
   cores: Cores, count: int, full: Callable[[Cores], jax.Array] = full
-) -> tuple[blocks.MakeBlock, jax.Array]:
+) -> tuple[blocks.MakeBlock, Inexact[Array, 'count ...']]:
   """(function, slices) for `blocks`: rows of W that share leading digits.
 
   Args:
     cores: a train of a matrix [I, J], or a ring.
-    count: of blocks, about; fewer where only the last digits tell so many
-      apart.
-    full: makes the matrix of cores, of which the first has fewer rows.
+    count: approximate number of blocks; there are fewer if only the last core
+      has so many digits.
+    full: makes the matrix of cores of which the first has fewer rows.
   """
   cuts = range(1, len(cores))
   rows = lambda cut: math.prod(core.shape[1] for core in cores[:cut])
@@ -215,27 +237,18 @@ def blocks_of_rows(
 
 
 def _blocks_at(cut, cores, count, full=full):
-  """(function, slices) of blocks of rows that the first `cut` cores tell."""
+  """(function, slices): each block has a part of the rows of `cut` cores."""
   first = merge(cores[:cut]).swapaxes(0, 1)
   slices = blocks.split(first, min(count, len(first)))
   return lambda piece: full([piece.swapaxes(0, 1), *cores[cut:]]), slices
 
 
-def shapes(cores: Cores) -> tuple[contractions.Shape, ...]:
-  """Shapes of the cores, which contractions are chosen by."""
-  return tuple(core.shape for core in cores)
-
-
-def _num_cols(cores):
-  return math.prod(core.shape[2] for core in cores)
-
-
 def group(cores: Cores, groups: Sequence[tuple[int, int]]) -> Cores:
-  """A shorter train of the same matrix: of merged cores [start, stop)."""
+  """A shorter train of the same matrix: merges each range [start, stop)."""
   return [merge(cores[start:stop]) for start, stop in groups]
 
 
-def merge(cores: Cores) -> jax.Array:
+def merge(cores: Cores) -> Core:
   """Contracts neighbors into one core [R_0, prod I, prod J, R_N]."""
   if len(cores) == 1:
     return cores[0]
@@ -248,7 +261,7 @@ def merge(cores: Cores) -> jax.Array:
 
 
 def _product(cores):
-  """[R_0, I_1, J_1, ..., I_N, J_N, R_N]: what `merge` has before it sorts."""
+  """[R_0, I_1, J_1, ..., I_N, J_N, R_N]: merged, with its axes unsorted."""
   if len(cores) == 1:
     return cores[0]
   cut = contractions.merge_cut(shapes(cores))
@@ -258,8 +271,14 @@ def _product(cores):
   return product.reshape(*left.shape[:-1], *right.shape[1:])
 
 
-def chain(slices: list[jax.Array]) -> jax.Array:
-  """Products of slices, from the left: [tokens, R_0 J_1 ... J_N, R_N]."""
+def chain(
+  slices: Sequence[Inexact[Array, 'tokens _ _ _']],
+) -> Inexact[Array, 'tokens _ _']:
+  """Products of slices [tokens, R_{k-1}, J_k, R_k] from the left end.
+
+  Returns:
+    [tokens, R_0 J_1 ... J_N, R_N]
+  """
   tokens, _, _, rank = slices[0].shape
   state = slices[0].reshape(tokens, -1, rank)  # [tokens, J so far, rank]
   for piece in slices[1:]:
@@ -279,14 +298,14 @@ def _rows_from_right(slices):
   return state
 
 
-# The walks spell out reshapes and matrix products, because XLA on CPU orders
-# the operands of the equal einsum so that it copies activations twice as often.
+# The walks spell out reshapes and products. For the equivalent einsum, XLA on
+# CPUs orders operands such that activations are copied twice as often.
 
 
 def _times(state, core):
-  """state [..., k] @ core [k, n], with one axis for all others.
+  """state [..., k] @ core [k, n], all other axes of the state as one.
 
-  On a mesh that axis would have to be whole; `jnp.matmul` keeps them apart.
+  On a mesh the joint axis would be replicated, so `jnp.matmul` is used there.
   """
   *batch, size = state.shape
   return (state.reshape(-1, size) @ core).reshape(*batch, -1)

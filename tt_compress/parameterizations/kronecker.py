@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from tt_compress.algebra import contractions, splits, trains
 from tt_compress.algebra.fit import cp_als
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, train_backed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kronecker(base.Parameterization):
+class Kronecker(train_backed.TrainBacked):
   """W = sum_k A_k (x) B_k, a sum of Kronecker products.
 
   factors = {'left': A [rank, n_1, m_1], 'right': B [rank, n_2, m_2]}; row i has
@@ -82,33 +82,8 @@ class Kronecker(base.Parameterization):
       'right': scale * jax.random.normal(right_key, right, dtype),
     }
 
-  def full(self, factors):
-    return trains.full(_train(factors))[: self.rows, : self.cols]
-
-  def _look_up(self, factors, ids):
-    return trains.rows(
-      _train(factors), ids, self.cols, restriction=self.contraction
-    )
-
-  def apply(self, factors, x, *, key=None):
-    self._check_size(x, self.rows)
-    x = base.pad(x, math.prod(self.row_split))
-    y = trains.apply(_train(factors), x, self.contraction)
-    return y[..., : self.cols]
-
-  def attend(self, factors, x, *, key=None):
-    self._check_size(x, self.cols)
-    x = base.pad(x, math.prod(self.col_split))
-    train = trains.transpose(_train(factors))
-    return trains.apply(train, x, self.contraction)[..., : self.rows]
-
-  def makes_full(self, factors, tokens):
-    train = trains.transpose(_train(factors))
-    return trains.makes_full(train, tokens, self.contraction)
-
-  def row_blocks(self, factors, count):
-    make_block, slices = trains.blocks_of_rows(_train(factors), count)
-    return lambda piece: make_block(piece)[:, : self.cols], slices
+  def _train(self, factors):
+    return trains.from_kronecker([factors['left'], factors['right']])
 
   def partitions(self, side):
     return {'left': 1 if side == 'rows' else 2}
@@ -139,10 +114,6 @@ class Kronecker(base.Parameterization):
     for name, value in zip(('row_split', 'col_split'), chosen, strict=True):
       if getattr(self, name) is None:
         self._set(name, value)
-
-
-def _train(factors):
-  return trains.from_kronecker([factors['left'], factors['right']])
 
 
 def _check_split(name, given, size):

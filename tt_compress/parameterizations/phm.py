@@ -10,11 +10,11 @@ import numpy as np
 
 from tt_compress.algebra import modes, trains
 from tt_compress.algebra.fit import cp_als
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, train_backed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PHM(base.Parameterization):
+class PHM(train_backed.TrainBacked):
   """W = sum_{k=1}^n A_k (x) S_k with n x n matrices A_k.
 
   factors = {'algebra': A [n, n, n], 'weights': S [n, rows / n, cols / n]}: the
@@ -82,26 +82,13 @@ class PHM(base.Parameterization):
       'weights': scale * jax.random.normal(weights, shape, dtype),
     }
 
-  def full(self, factors):
-    return trains.full(self._train(factors))
-
-  def _look_up(self, factors, ids):
-    return trains.rows(self._train(factors), ids)
-
-  def apply(self, factors, x, *, key=None):
-    self._check_size(x, self.rows)
-    return trains.apply(self._train(factors), x)
-
-  def attend(self, factors, x, *, key=None):
-    self._check_size(x, self.cols)
-    return trains.apply(trains.transpose(self._train(factors)), x)
-
-  def makes_full(self, factors, tokens):
-    train = trains.transpose(self._train(factors))
-    return trains.makes_full(train, tokens)
-
-  def row_blocks(self, factors, count):
-    return trains.blocks_of_rows(self._train(factors), count)
+  def _train(self, factors):
+    algebra = factors['algebra']
+    if self.formula == 'released':
+      # A_k becomes e_k s_k^T with the row sums s_k.
+      units = jnp.eye(self.n, dtype=algebra.dtype)
+      algebra = units[:, :, None] * algebra.sum(axis=2)[:, None, :]
+    return trains.from_kronecker([algebra, factors['weights']])
 
   def partitions(self, side):
     if self.formula == 'paper':
@@ -137,14 +124,6 @@ class PHM(base.Parameterization):
     sums = np.stack([left[0, 0] for left, _ in pairs])
     algebra = np.repeat(sums[..., None] / n, n, axis=-1)
     return algebra, np.concatenate([right for _, right in pairs])
-
-  def _train(self, factors):
-    algebra = factors['algebra']
-    if self.formula == 'released':
-      # A_k becomes e_k s_k^T with the row sums s_k.
-      units = jnp.eye(self.n, dtype=algebra.dtype)
-      algebra = units[:, :, None] * algebra.sum(axis=2)[:, None, :]
-    return trains.from_kronecker([algebra, factors['weights']])
 
 
 def _divisors(rows, cols):

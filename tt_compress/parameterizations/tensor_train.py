@@ -10,14 +10,14 @@ import numpy as np
 
 from tt_compress.algebra import contractions, modes, trains
 from tt_compress.algebra.fit import tt_svd
-from tt_compress.parameterizations import base, reshaped
+from tt_compress.parameterizations import base, reshaped, train_backed
 
 # Rows of x that modes are chosen for.
 _SPEED_TOKENS = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TensorTrain(reshaped.Reshaped):
+class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
   """W[i, j] = G_1[i_1, j_1] ... G_N[i_N, j_N], a product of small matrices.
 
   factors = {'core_0': [1, I_1, J_1, R_1], ..., 'core_{N-1}': [R_{N-1}, I_N,
@@ -146,30 +146,23 @@ class TensorTrain(reshaped.Reshaped):
       for k, shape in enumerate(self.core_shapes)
     )
 
+  def _train(self, factors):
+    return [factors[f'core_{k}'] for k in range(self.num_modes)]
+
   def full(self, factors):
-    matrix = trains.full(self._cores(factors))
+    if self.index_order == 'row_major':
+      return super().full(factors)
+    matrix = trains.full(self._train(factors))
     return self._rows_from_train(matrix.T).T[:, : self.cols]
 
   def _look_up(self, factors, ids):
     if self.index_order == 'column_major':
       ids = modes.column_major(ids, self.row_modes)
-    return trains.rows(
-      self._cores(factors), ids, self.cols, restriction=self.contraction
-    )
-
-  def apply(self, factors, x, *, key=None):
-    x = self._rows_to_train(self._pad_rows(x))
-    y = trains.apply(self._cores(factors), x, self.contraction)
-    return y[..., : self.cols]
-
-  def attend(self, factors, x, *, key=None):
-    cores = trains.transpose(self._cores(factors))
-    logits = trains.apply(cores, self._pad_cols(x), self.contraction)
-    return self._rows_from_train(logits)
+    return super()._look_up(factors, ids)
 
   def prepared(self, factors, tokens, dtype, *, transposed=False):
     """A train with the cores merged that a call would merge."""
-    cores = self._cores(factors)
+    cores = self._train(factors)
     shapes = trains.shapes(trains.transpose(cores) if transposed else cores)
     chosen = contractions.for_apply(shapes, tokens, dtype, self.contraction)
     # The digits of merged cores are row-major; and all merged are the matrix,
@@ -192,17 +185,11 @@ class TensorTrain(reshaped.Reshaped):
       return self, factors
     return spec, _name(merged)
 
-  def makes_full(self, factors, tokens):
-    cores = trains.transpose(self._cores(factors))
-    return trains.makes_full(cores, tokens, self.contraction)
-
   def row_blocks(self, factors, count):
-    cores = self._cores(factors)
     if self.index_order == 'row_major':
-      make_block, slices = trains.blocks_of_rows(cores, count)
-      return lambda piece: make_block(piece)[:, : self.cols], slices
+      return super().row_blocks(factors, count)
     # Read from its end the train has the rows of ids in their order.
-    cores = [core.swapaxes(0, 3) for core in reversed(cores)]
+    cores = [core.swapaxes(0, 3) for core in reversed(self._train(factors))]
     make_block, slices = trains.blocks_of_rows(cores, count)
     sizes = self.col_modes[::-1]
     make_rows = lambda piece: _reverse_digits(make_block(piece), sizes)
@@ -269,7 +256,7 @@ class TensorTrain(reshaped.Reshaped):
     Returns:
       The new spec and its factors.
     """
-    cores = [np.asarray(core, np.float64) for core in self._cores(factors)]
+    cores = [np.asarray(core, np.float64) for core in self._train(factors)]
     if tt_rank is not None:
       tt_rank = _expand_rank(tt_rank, self.num_modes)
     elif relative_error is not None:
@@ -297,27 +284,24 @@ class TensorTrain(reshaped.Reshaped):
     factors = _name(jnp.asarray(core, jnp.float32) for core in cores)
     return dataclasses.replace(self, tt_rank=rank), factors
 
-  def _cores(self, factors):
-    return [factors[f'core_{k}'] for k in range(self.num_modes)]
-
   @property
   def _row_order(self):
     """The id of every row of the train, or None where they are the same."""
     if self.index_order == 'row_major':
       return None
-    return self._rows_to_train(np.arange(math.prod(self.row_modes)))
+    ids = np.arange(math.prod(self.row_modes))
+    return _reverse_digits(ids, self.row_modes[::-1])
 
-  def _rows_to_train(self, x):
-    """[..., prod I] in the order of ids to the order of the train."""
+  def _rows_to_train(self, x, size):
+    x = super()._rows_to_train(x, size)
     if self.index_order == 'row_major':
       return x
     return _reverse_digits(x, self.row_modes[::-1])
 
   def _rows_from_train(self, x):
-    """[..., prod I] in the order of the train to [..., rows]."""
     if self.index_order == 'column_major':
       x = _reverse_digits(x, self.row_modes)
-    return x[..., : self.rows]
+    return super()._rows_from_train(x)
 
 
 def _reverse_digits(x, sizes):

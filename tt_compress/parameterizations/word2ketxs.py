@@ -11,7 +11,7 @@ import optax
 
 from tt_compress.algebra import blocks, lookups, modes, trains, trees
 from tt_compress.algebra.fit import cp_als
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, train_backed
 
 # Of the optimizer that fits products with norms.
 _STEPS = 300
@@ -19,7 +19,7 @@ _LEARNING_RATE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Word2KetXS(base.Parameterization):
+class Word2KetXS(train_backed.TrainBacked):
   """W = sum_{k=1}^rank F_1k (x) F_2k (x) ... (x) F_nk.
 
   factors = {'factor_0': F_1 [rank, t, q], ..., 'factor_{n-1}'}, all n = `order`
@@ -113,12 +113,12 @@ class Word2KetXS(base.Parameterization):
 
   def full(self, factors):
     if self.norm == 'none':
-      return trains.full(self._train(factors))[: self.rows, : self.cols]
+      return super().full(factors)
     return self._rows(factors, jnp.arange(self.rows))
 
   def _look_up(self, factors, ids):
     if self.norm == 'none':
-      return trains.rows(self._train(factors), ids, self.cols)
+      return super()._look_up(factors, ids)
     tables = [f.swapaxes(0, 1)[..., None] for f in self._factors(factors)]
     shared = {k: factors[k] for k in ('scale', 'norms') if k in factors}
     _, q = self.factor_shape
@@ -129,34 +129,25 @@ class Word2KetXS(base.Parameterization):
     return self._join(factors, [piece[..., 0] for piece in slices])
 
   def apply(self, factors, x, *, key=None):
+    if self.norm == 'none':
+      return super().apply(factors, x)
     self._check_size(x, self.rows)
-    if self.norm != 'none':
-      return blocks.apply(*self._blocks(factors), x)
-    t, _ = self.factor_shape
-    y = trains.apply(self._train(factors), base.pad(x, t**self.order))
-    return y[..., : self.cols]
+    return blocks.apply(*self._blocks(factors), x)
 
   def attend(self, factors, x, *, key=None):
+    if self.norm == 'none':
+      return super().attend(factors, x)
     self._check_size(x, self.cols)
-    if self.norm != 'none':
-      return blocks.attend(*self._blocks(factors), x)[..., : self.rows]
-    _, q = self.factor_shape
-    train = trains.transpose(self._train(factors))
-    logits = trains.apply(train, base.pad(x, q**self.order))
-    return logits[..., : self.rows]
+    return blocks.attend(*self._blocks(factors), x)[..., : self.rows]
 
   def makes_full(self, factors, tokens):
-    if self.norm != 'none':
-      return True
-    train = trains.transpose(self._train(factors))
-    return trains.makes_full(train, tokens)
+    return self.norm != 'none' or super().makes_full(factors, tokens)
 
   def row_blocks(self, factors, count):
-    if self.norm != 'none':
-      ids = blocks.split(jnp.arange(self.rows), count)
-      return lambda ids: self._rows(factors, ids), ids
-    make_block, slices = trains.blocks_of_rows(self._train(factors), count)
-    return lambda piece: make_block(piece)[:, : self.cols], slices
+    if self.norm == 'none':
+      return super().row_blocks(factors, count)
+    ids = blocks.split(jnp.arange(self.rows), count)
+    return lambda ids: self._rows(factors, ids), ids
 
   def partitions(self, side):
     return {'factor_0': 1 if side == 'rows' else 2}

@@ -1,0 +1,69 @@
+"""The ground of parameterizations whose matrix is that of a tensor train."""
+
+import dataclasses
+from typing import ClassVar
+
+from jaxtyping import Array, Float, Shaped
+
+from tt_compress.algebra import contractions, trains
+from tt_compress.parameterizations import base
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainBacked(base.Parameterization):
+  """W is the upper left part of the matrix of a train.
+
+  A subclass defines `_train`, and every product follows: one planner chooses
+  how to contract the train. A sum of Kronecker products, for example, is a
+  train of two cores.
+
+  Attributes:
+    contraction: restricts the contractions to choose from. A subclass makes it
+      an option by a field of this name.
+  """
+
+  contraction: ClassVar[contractions.Restriction] = 'auto'
+
+  def _train(self, factors: base.Factors) -> trains.Cores:
+    """The cores of the train of these factors."""
+    raise NotImplementedError(f'{type(self).__name__} has no _train')
+
+  def full(self, factors):
+    return trains.full(self._train(factors))[: self.rows, : self.cols]
+
+  def _look_up(self, factors, ids):
+    train = self._train(factors)
+    return trains.rows(train, ids, self.cols, restriction=self.contraction)
+
+  def apply(self, factors, x, *, key=None):
+    self._check_size(x, self.rows)
+    train = self._train(factors)
+    x = self._rows_to_train(x, trains.matrix_shape(train)[0])
+    return trains.apply(train, x, self.contraction)[..., : self.cols]
+
+  def attend(self, factors, x, *, key=None):
+    self._check_size(x, self.cols)
+    train = self._train(factors)
+    x = base.pad(x, trains.matrix_shape(train)[1])
+    logits = trains.apply(trains.transpose(train), x, self.contraction)
+    return self._rows_from_train(logits)
+
+  def makes_full(self, factors, tokens):
+    train = trains.transpose(self._train(factors))
+    return trains.makes_full(train, tokens, self.contraction)
+
+  def row_blocks(self, factors, count):
+    make_block, slices = trains.blocks_of_rows(self._train(factors), count)
+    return lambda piece: make_block(piece)[:, : self.cols], slices
+
+  def _rows_to_train(
+    self, x: Shaped[Array, '*batch rows'], size: int
+  ) -> Shaped[Array, '*batch size']:
+    """An axis of rows of W as an axis of rows of the train, `size` of them."""
+    return base.pad(x, size)
+
+  def _rows_from_train(
+    self, x: Float[Array, '*batch size']
+  ) -> Float[Array, '*batch rows']:
+    """An axis of rows of the train as an axis of rows of W."""
+    return x[..., : self.rows]
