@@ -1,8 +1,11 @@
 """A linear layer over any parameterization."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from tt_compress.algebra import context
@@ -54,8 +57,44 @@ class Linear(matrix.Matrix):
     self, x: Float[Array, '*batch rows'], noise: Noise | None = None
   ) -> Float[Array, '*batch cols']:
     """x W + b in the dtype of `x`; a stochastic W draws from `noise`."""
+    return self._product(self.spec, self.values(), x, self.key(noise))
+
+  def bound(
+    self, tokens: int, dtype: DTypeLike, *, calls: int
+  ) -> Callable[..., Float[Array, '*batch cols']]:
+    """A function (x, noise=None) that computes the same as the layer.
+
+    For many calls, as in the body of `jax.lax.scan`. Here, all work is done
+    that does not depend on x: W is materialized if this is the cheaper way for
+    so many calls, or its cores are merged. Gradients with respect to the result
+    are summed over the calls, and reach the factors once. Noise on W is drawn
+    anew in every call that passes `noise`, which is `noise.at(step)` in a scan;
+    such a W is computed by every call from its factors.
+
+    Args:
+      tokens: number of vectors x in one call.
+      dtype: of x.
+      calls: number of calls.
+    """
+    spec, factors = self.constant(tokens, dtype, calls)
+
+    def product(x, noise=None):
+      key = self.key(noise)
+      if key is not None and self.spec.has_noise:
+        return self._product(self.spec, self.values(), x, key)
+      return self._product(spec, factors, x, None)
+
+    return product
+
+  def _product(
+    self,
+    spec: base.Parameterization,
+    factors: base.Factors,
+    x: jax.Array,
+    key: jax.Array | None,
+  ) -> jax.Array:
     with context.use(side=self.shard):
-      y = self.spec.apply(self.values(), x, key=self.key(noise))
+      y = spec.apply(factors, x, key=key)
     if self.bias is None:
       return self._replicate(y)
     bias = self.bias.get_value().astype(y.dtype)

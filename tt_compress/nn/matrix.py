@@ -1,11 +1,14 @@
 """A Flax module that holds one matrix as the factors of a parameterization."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
+from tt_compress.algebra import context, contractions, cost
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, dense
 
 
 class Buffer(nnx.Variable):
@@ -111,8 +114,87 @@ class Matrix(nnx.Module):
     """W itself, [rows, cols]."""
     return self.spec.full(self.values())
 
+  def constant(
+    self, tokens: int, dtype: DTypeLike, calls: int
+  ) -> tuple[base.Parameterization, base.Factors]:
+    """A spec and factors of W that leave least work to each of many x W.
+
+    W is materialized if the cost model predicts that this pays off; otherwise
+    the cores are merged that every product would merge.
+
+    Args:
+      tokens: number of vectors in one product.
+      dtype: of the vectors.
+      calls: number of products.
+    """
+    # Not in the record, which is to show the products alone.
+    with context.use(side=self.shard, record=None):
+      # Float32 also for products in bfloat16: gradients are summed over all
+      # calls in the dtype of the factors.
+      spec, factors = self.spec.prepared(self.values(), tokens, jnp.float32)
+      if isinstance(spec, dense.Dense):
+        return spec, factors
+      saved = seconds_saved(spec, factors, tokens, dtype)
+      chosen = _contractions(spec, factors, tokens * calls, dtype)
+      if saved <= 0 or not all(each.is_full for each in chosen):
+        return spec, factors
+    full = spec.full(factors)
+    if self.shard is not None:
+      full = partition.shard(full, 0 if self.shard == 'rows' else 1)
+    return dense.Dense(rows=spec.rows, cols=spec.cols), {'matrix': full}
+
   def key(self, noise: Noise | None) -> jax.Array | None:
     """A fresh key, or one per example if the spec draws per example."""
     if noise is None:
       return None
     return noise.keys() if self.spec.draws_per_example else noise.key()
+
+
+def seconds_saved(
+  spec: base.Parameterization,
+  factors: base.Factors,
+  tokens: int,
+  dtype: DTypeLike = jnp.float32,
+  *,
+  transposed: bool = False,
+) -> float:
+  """Predicted seconds per product that the materialized matrix saves.
+
+  The context says whether the gradients of the product count, too.
+
+  Args:
+    spec: parameterization of W.
+    factors: of the spec.
+    tokens: number of vectors in one product.
+    dtype: of the vectors.
+    transposed: whether the product is with W^T.
+  """
+  chosen = _contractions(spec, factors, tokens, dtype, transposed)
+  if not chosen:  # The spec has one way, whose cost is not known.
+    makes_full = spec.makes_full(factors, tokens)
+    return float('inf') if makes_full else float('-inf')
+  now = context.current()
+  model = cost.Model(now.machine, jnp.dtype(dtype).itemsize)
+  # The backward pass has two products for each of the forward pass.
+  product = (3 if now.gradients else 1) * model.product(
+    tokens, spec.rows, spec.cols
+  )
+  return sum(each.cost.seconds for each in chosen) - product.seconds
+
+
+def _contractions(
+  spec: base.Parameterization,
+  factors: base.Factors,
+  tokens: int,
+  dtype: DTypeLike,
+  transposed: bool = False,
+) -> list[contractions.Contraction]:
+  """The contractions chosen for one product, none if the spec has one way."""
+  method, size = (
+    (spec.attend, spec.cols) if transposed else (spec.apply, spec.rows)
+  )
+  x = jax.ShapeDtypeStruct((tokens, size), dtype)
+  chosen = []
+  with context.use(record=chosen):
+    jax.eval_shape(method, factors, x)
+  return chosen

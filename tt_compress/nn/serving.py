@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from tt_compress.algebra import context, cost
+from tt_compress.algebra import context
 from tt_compress.nn import embed, linear, matrix, modules
 from tt_compress.parameterizations import dense
 
@@ -54,24 +53,12 @@ def expand(
 
 
 def _gain(module: matrix.Matrix, tokens: int) -> float:
-  """Predicted seconds per call that the dense matrix saves.
-
-  Infinite where the factors have no contraction whose cost is known.
-  """
-  spec = module.spec
-  method, size = (
-    (spec.attend, spec.cols)
-    if isinstance(module, embed.Embed)
-    else (spec.apply, spec.rows)
-  )
-  x = jax.ShapeDtypeStruct((tokens, size), jnp.float32)
-  made = []
-  with context.use(record=made, gradients=False):
-    jax.eval_shape(method, module.values(), x)
-  model = cost.Model(context.current().machine, itemsize=4)
-  product = model.product(tokens, spec.rows, spec.cols)
-  own = sum(each.cost.seconds for each in made) if made else float('inf')
-  return own - product.seconds
+  """Predicted seconds per call that the dense matrix saves."""
+  is_embed = isinstance(module, embed.Embed)
+  with context.use(gradients=False):
+    return matrix.seconds_saved(
+      module.spec, module.values(), tokens, transposed=is_embed
+    )
 
 
 def prepare(
