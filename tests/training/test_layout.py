@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tt_compress import configuration
 from tt_compress.parallel import sharding
-from tt_compress.training import build, layout, step
+from tt_compress.training import build, layout, optimizers, step
 
 TRAIN = dict(
   name='tensor_train', tt_rank=2, row_modes=(4, 2, 2), col_modes=(4, 2, 4)
@@ -155,18 +156,21 @@ def test_a_matrix_that_cannot_be_split_is_whole(caplog):
   assert said in caplog.text
 
 
-@pytest.mark.parametrize('name', ['adam', 'novograd', 'sgd'])
+@pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
 def test_moments_are_split_over_the_data(name):
-  make = {
-    'adam': lambda: optax.adam(1e-3),
-    'novograd': lambda: optax.novograd(1e-3),
-    'sgd': lambda: optax.sgd(1e-3, momentum=0.9),
-  }
   config = make_config((('.*ffn/up', TRAIN),), moments=True)
-  found = shardings(config, make[name](), data=4, model=2)
-  plain = shardings(
-    make_config((('.*ffn/up', TRAIN),)), make[name](), data=4, model=2
-  )
+  config.optimizer.name = name
+  if name == 'sgd':
+    config.optimizer.momentum = 0.9
+  if name == 'adafactor':
+    config.optimizer.min_dim_size_to_factor = 4
+  optimizer, _ = optimizers.of_run(config)
+  found = shardings(config, optimizer, data=4, model=2)
+  config.sharding.moments = False
+  plain = shardings(config, optimizer, data=4, model=2)
+  mesh = sharding.make_mesh(4, 2)
+  for spec, shape in (*found.values(), *plain.values()):
+    NamedSharding(mesh, PartitionSpec(*spec)).shard_shape(shape)  # It divides.
   moments = [path for path in found if path.startswith('opt_state')]
   for path in found.keys() - set(moments):
     assert found[path] == plain[path]

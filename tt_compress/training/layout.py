@@ -43,6 +43,9 @@ class Layout:
       if names[0] == 'carry':
         return sharding.along_data(self.mesh)
       found = _longest(self.partitions, names, leaf.ndim)
+      # Adafactor has arrays of one number in place of moments it does not need.
+      if leaf.size == 1:
+        found = PartitionSpec()
       if self.moments and 'opt_state' in names:
         found = _along_data_too(found, leaf.shape, self.mesh)
       return NamedSharding(self.mesh, found)
