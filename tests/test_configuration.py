@@ -71,6 +71,7 @@ def test_every_config_and_its_dense_twin_are_built(name):
   blueprint = build.blueprint(load(name))
   dense = build.blueprint(load(name, 'dense'))
   assert sizes(dense) > sizes(blueprint)
+  assert sizes(dense) == blueprint.dense_num_params == dense.dense_num_params
   assert blueprint.report.swapped and not dense.report.swapped
   kinds = {type(spec).__name__ for spec in dense.matrices.values()}
   assert kinds == {'Dense'}

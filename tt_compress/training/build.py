@@ -13,7 +13,7 @@ from flax import nnx
 
 from tt_compress import configuration, models
 from tt_compress.algebra import context
-from tt_compress.nn import compress, embed, modules
+from tt_compress.nn import compress, embed, keys, modules
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -31,6 +31,7 @@ class Blueprint:
     tables: paths of those that ids are looked up in, or logits made with.
     partitions: by matrix, which axes of which of its arrays are split where a
       layer has several devices.
+    dense_num_params: number of parameters of the dense twin.
   """
 
   graphdef: nnx.GraphDef
@@ -40,6 +41,7 @@ class Blueprint:
   matrices: dict[str, Any]
   tables: frozenset[str]
   partitions: dict[str, dict[str, int]]
+  dense_num_params: int
 
   @property
   def variables(self) -> dict:
@@ -85,40 +87,62 @@ def machine(config) -> contextlib.AbstractContextManager:
   )
 
 
-def build(config, rngs: nnx.Rngs) -> tuple[nnx.Module, compress.Report]:
-  """Builds and compresses the model of a configuration.
+def _build(config, rngs: nnx.Rngs) -> nnx.Module:
+  """Builds the model of a configuration, before compression."""
+  configuration.check_model(config.model)
+  options = dict(config.model)
+  make_options, make_model = models.MODELS[options.pop('name')]
+  return make_model(
+    make_options(**options), rngs=rngs, dtype=activation_dtype(config.dtype)
+  )
+
+
+def _compress(model, config, rngs: nnx.Rngs) -> compress.Report:
+  # Modes that are chosen for speed are those of the machine.
+  with machine(config):
+    return compress.compress(model, config.compress, rngs)
+
+
+def blueprint(config) -> Blueprint:
+  """Builds and compresses a model without allocating anything.
 
   Raises:
     ValueError: an unknown model or option, or rules that do not fit.
   """
-  configuration.check_model(config.model)
-  options = dict(config.model)
-  make_options, make_model = models.MODELS[options.pop('name')]
-  model = make_model(
-    make_options(**options), rngs=rngs, dtype=activation_dtype(config.dtype)
-  )
-  # Modes that are chosen for speed are those of the machine.
-  with machine(config):
-    return model, compress.compress(model, config.compress, rngs)
-
-
-def blueprint(config) -> Blueprint:
-  """Builds a model without allocating anything."""
-  report = None
+  report = dense_num_params = None
 
   def abstract():
-    nonlocal report
-    model, report = build(config, nnx.Rngs(config.seed))
+    nonlocal report, dense_num_params
+    rngs = keys.Rngs(config.seed)
+    model = _build(config, rngs)
+    dense_num_params = _num_params(model)
+    report = _compress(model, config, rngs)
     return model
 
   model = nnx.eval_shape(abstract, graph=True)
+  twin = configuration.twin(config)
+  if twin.model != config.model:
+    dense_num_params = _num_params(
+      nnx.eval_shape(lambda: _build(twin, keys.Rngs(0)), graph=True)
+    )
   matrices = modules.matrices(model)
   specs = {path: module.spec for path, module in matrices.items()}
   tables = frozenset(
     path for path, module in matrices.items() if isinstance(module, embed.Embed)
   )
-  partitions = modules.partitions(model)
-  return Blueprint(*modules.split(model), report, specs, tables, partitions)
+  return Blueprint(
+    *modules.split(model),
+    report,
+    specs,
+    tables,
+    modules.partitions(model),
+    dense_num_params,
+  )
+
+
+def _num_params(model: nnx.Module) -> int:
+  _, params, _ = modules.split(model)
+  return modules.num_params(params)
 
 
 def initialize(config, shardings) -> dict:
@@ -135,7 +159,9 @@ def initializer(config, shardings) -> jax.stages.Wrapped:
   """
 
   def init(key):
-    model, _ = build(config, nnx.Rngs(key))
+    rngs = keys.Rngs(key)
+    model = _build(config, rngs)
+    _compress(model, config, rngs)
     _, params, buffers = modules.split(model)
     return {'params': params, 'buffers': buffers}
 

@@ -58,19 +58,15 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
     'reference', the name of the dense twin; 'unreached', the paths of weights
     that no rule can reach.
   """
-  twin = configuration.twin(config)
-  total, dense_total = (
-    modules.num_params(model.params)
-    for model in (blueprint, build.blueprint(twin))
-  )
+  total = modules.num_params(blueprint.params)
   matrices = [row(path, spec) for path, spec in blueprint.matrices.items()]
   return {
     'matrices': matrices,
     'other_params': total - sum(row['params'] for row in matrices),
     'num_params': total,
-    'dense_num_params': dense_total,
-    'compression_ratio': dense_total / total,
-    'reference': twin.name,
+    'dense_num_params': blueprint.dense_num_params,
+    'compression_ratio': blueprint.dense_num_params / total,
+    'reference': configuration.twin(config).name,
     'unreached': list(blueprint.report.unreached),
   }
 
