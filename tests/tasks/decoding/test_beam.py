@@ -32,7 +32,9 @@ class Bigrams:
 
   def start(self, inputs, max_length):
     del max_length
-    return {'rows': inputs}, {'before': jnp.zeros((len(inputs), 1), jnp.int32)}
+    return {'rows': inputs[:, 0]}, {
+      'before': jnp.zeros((len(inputs), 1), jnp.int32)
+    }
 
   def step(self, context, cache, tokens, index):
     if self.calls is not None:
@@ -43,7 +45,7 @@ class Bigrams:
     return logits.astype(self.dtype), {'before': tokens}
 
 
-SENTENCES = jnp.arange(BATCH)
+SENTENCES = jnp.arange(BATCH)[:, None]
 
 
 def make_options(max_length, **options):

@@ -43,14 +43,12 @@ def fast_compilation():
   jax.config.update('jax_disable_most_optimizations', False)
 
 
-def make(rules=RULES, dtype=jnp.float32, expand_bytes=None, **model):
+def make(rules=RULES, dtype=jnp.float32, settings=None, **model):
   """A decoder of a model, and its arrays."""
   options = transformer_config.TransformerConfig(**{**MODEL, **model})
   config = configuration.defaults('test', configuration.parse(''))
-  config.evaluation.update(
-    batch_size=BATCH, max_ratio=0.0, max_extra=4, expand_bytes=expand_bytes
-  )
-
+  config.evaluation.update(batch_size=BATCH, max_ratio=0.0, max_extra=4)
+  config.evaluation.update(settings or {})
   graphdef = None
 
   def arrays():
@@ -111,6 +109,18 @@ def test_finds_what_the_model_as_it_is_finds(options):
     expected = slow(graphdef, variables, inputs, 3)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize('beam_size', [1, 2])
+def test_outputs_are_as_long_as_the_settings_allow(beam_size):
+  decoder, _, variables = make((), settings=dict(max_ratio=1.5, max_extra=2))
+  bias = variables['params']['logits_bias'].at[corpus.EOS_ID].set(-1e9)
+  params = {**variables['params'], 'logits_bias': bias}
+  search = searcher(decoder, {**variables, 'params': params}, beam_size)
+  inputs = SOURCES[0].copy()
+  inputs[1, 3:] = corpus.PAD_ID
+  found = search(inputs)
+  assert found.lengths.tolist() == [[9] * beam_size, [6] * beam_size]
 
 
 def counted(decoder, monkeypatch):
@@ -207,7 +217,7 @@ KEPT = (
 @pytest.mark.parametrize(
   'rules, options, work',
   [
-    (KEPT, dict(expand_bytes=0), {'round', 'dot_general'}),
+    (KEPT, dict(settings=dict(expand_bytes=0)), {'round', 'dot_general'}),
     (KEPT, dict(), {'round', 'dot_general'}),
     ((), dict(dtype=jnp.bfloat16), {CAST}),
     ((), dict(dtype=jnp.bfloat16, tie_logits=False), {CAST}),

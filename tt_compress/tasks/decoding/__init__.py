@@ -1,1 +1,1 @@
-"""Beam search, and the decoder that runs it over devices."""
+"""Greedy and beam search with any model that predicts the next id."""

@@ -74,8 +74,8 @@ def search(
     ended = candidates.tokens[:, :, index] == options.eos_id
     scored = candidates.scores / options.penalty(index + 1)
     alive, order = _best(_only(~ended, candidates), beam_size)
-    # The old ones come first: a tie changes nothing, whether or not the
-    # sentence was closed before.
+    # Old ones first: top_k prefers them in a tie, so results do not depend on
+    # how long a closed sentence waits for the others.
     ended = _only(ended, candidates._replace(scores=scored))
     finished, _ = _best(_concatenate(finished, ended), beam_size)
     parents = jnp.take_along_axis(parents, order, axis=1)
@@ -102,7 +102,7 @@ def _start(cache: PyTree, shape: tuple[int, int, int], pad_id: int) -> _State:
     tokens=jnp.full(shape, pad_id, jnp.int32),
     scores=jnp.full(shape[:2], -jnp.inf, jnp.float32),
   )
-  # Beams start alike and would stay so: only the first may be extended.
+  # All beams start equal and would stay equal: only the first is extended.
   alive = finished._replace(scores=finished.scores.at[:, 0].set(0.0))
   cache = jax.tree.map(lambda x: jnp.repeat(x, shape[1], axis=1), cache)
   return _State(jnp.int32(0), alive, finished, cache)
@@ -113,10 +113,11 @@ def _extend(
   log_probs: Float[Array, 'batch beam vocab'],
   index: Int[Array, ''],
 ) -> tuple[_Beams, Int[Array, 'batch n']]:
-  """The 2*beam best one-id extensions, and the beams they come from.
+  """The 2*beam best extensions by one id, and the beams they come from.
 
-  At most one extension of a beam ends it, so beam of them stay alive. A beam
-  offers its own best 2*beam: sorting those is cheaper than all ids of all.
+  Only one extension of a beam ends with eos, so at least `beam` of them stay
+  alive. The best 2*beam of each beam are found first, because that is cheaper
+  than to sort the ids of all beams at once.
   """
   batch, beam = alive.scores.shape
   offers = min(2 * beam, log_probs.shape[-1])

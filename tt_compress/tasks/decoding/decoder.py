@@ -1,11 +1,12 @@
-"""Decoding batches of sentences by an encoder-decoder model."""
+"""Decoding batches of sentences over devices, with a prepared model."""
 
 import functools
 from collections.abc import Callable, Mapping
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Int
+from ml_collections import config_dict
 
 from tt_compress.algebra import context
 from tt_compress.data import corpus
@@ -15,33 +16,37 @@ from tt_compress.tasks.decoding import beam, hypotheses
 
 
 class Decoder:
-  """Beam searches: one compiled program for a batch, and one before the first.
+  """Searches with a model that is prepared once for each set of arrays.
 
   Args:
-    graphdef: of a model such as `models.transformer`.
-    settings: those of `config.evaluation`.
+    graphdef: of a `protocol.Preparable` model.
+    settings: `config.evaluation`; `batch_size`, `expand_bytes`,
+      `length_penalty`, `max_extra` and `max_ratio` are read.
   """
 
-  def __init__(self, graphdef: nnx.GraphDef, settings: Mapping):
+  def __init__(self, graphdef: nnx.GraphDef, settings: config_dict.ConfigDict):
     self._settings = settings
     self._serve = serving.Server(graphdef, self._prepare)
     self._compiled = evaluation.over_devices(self._search)
 
   def searcher(
     self, variables: Mapping, *, beam_size: int, num_ids: int
-  ) -> Callable[[jax.Array], hypotheses.Hypotheses]:
-    """A function of source tokens [evaluation.batch_size, length].
+  ) -> Callable[[Int[Array, 'batch source']], hypotheses.Hypotheses]:
+    """A compiled search for the sentences of a batch.
 
-    Each device translates some of the rows; all of them get the results.
+    Each device searches for some of the sentences, and every process gets all
+    results.
 
     Args:
       variables: {'params': ..., 'buffers': ...}.
-      beam_size: hypotheses for a sentence.
+      beam_size: hypotheses per sentence.
       num_ids: ids from here on are never produced.
+
+    Returns:
+      A function of source ids [evaluation.batch_size, source].
     """
-    # Of a step in the loop, which takes most of the time.
-    rows = -(-self._settings.batch_size // evaluation.parts(variables))
-    tokens = rows * beam_size
+    sentences = -(-self._settings.batch_size // evaluation.parts(variables))
+    tokens = sentences * beam_size  # per step, the loop takes most of the time
     form, arrays = self._serve(variables, tokens)
     return functools.partial(
       self._compiled, arrays, form=form, beam_size=beam_size, num_ids=num_ids
@@ -71,8 +76,8 @@ class Decoder:
       limits=self._limits(inputs),
     )
 
-  def _limits(self, inputs):
-    """The most ids of every translation; none of a row of padding."""
+  def _limits(self, inputs: Int[Array, 'batch source']) -> Int[Array, ' batch']:
+    """Largest number of ids per output; 0 for sentences of padding alone."""
     settings = self._settings
     lengths = jnp.sum(inputs != corpus.PAD_ID, axis=1)
     limits = (lengths * settings.max_ratio).astype(jnp.int32)

@@ -1,12 +1,13 @@
 """The interface between the searches and the models that they decode with."""
 
-from typing import Protocol
+import typing
 
 import jax
 from jaxtyping import Array, Float, Int, PyTree
 
 
-class Decodable(Protocol):
+@typing.runtime_checkable
+class Decodable(typing.Protocol):
   """A model that extends the hypotheses of sentences by one id per step.
 
   `context` and `cache` are trees of arrays that only the model looks into:
@@ -54,11 +55,14 @@ class Decodable(Protocol):
       Logits of any float dtype, and the cache for the next step.
     """
 
+
+class Preparable(Decodable, typing.Protocol):
+  """What `decoder.Decoder` needs besides: a model that can be prepared."""
+
   def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
     """Makes `step` faster while the arrays are constant, in place.
 
-    Only `decoder.Decoder` calls it, and `nn.serving.prepare` is usually the
-    whole body.
+    A call of `nn.serving.prepare` is usually the whole body.
 
     Args:
       tokens: number of hypotheses in one step.

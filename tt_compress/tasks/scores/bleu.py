@@ -1,4 +1,4 @@
-"""BLEU of a translated corpus: sacreBLEU, and the score one source used."""
+"""BLEU of a translated corpus: by sacreBLEU, and by the formula of NLTK."""
 
 import collections
 import math
@@ -10,7 +10,12 @@ from sacrebleu.tokenizers import tokenizer_13a
 
 
 class Score(NamedTuple):
-  """A score from 0 to 100 and the signature that says how it was taken."""
+  """BLEU.
+
+  Attributes:
+    score: from 0 to 100.
+    signature: sacreBLEU's record of tokenization, smoothing and version.
+  """
 
   score: float
   signature: str
@@ -22,15 +27,15 @@ def corpus_bleu(
   *,
   lowercase: bool = False,
 ) -> Score:
-  """sacreBLEU of whole, detokenized lines against one reference each.
+  """sacreBLEU of detokenized lines, with one reference per line.
 
   Args:
-    hypotheses: the translations, one line each.
-    references: as many lines.
-    lowercase: whether case is ignored; the signature says so.
+    hypotheses: translations, one per line.
+    references: one per hypothesis.
+    lowercase: whether case is ignored; the signature records it.
 
   Raises:
-    ValueError: no lines, or not the same number of them.
+    ValueError: there are no lines, or the numbers of lines differ.
 
   Reference: Post, "A Call for Clarity in Reporting BLEU Scores" (2018).
   """
@@ -41,26 +46,26 @@ def corpus_bleu(
 
 
 def tokenize(lines: Sequence[str]) -> list[str]:
-  """Puts spaces between the tokens of each line, by the rules called 13a."""
+  """Separates the tokens of each line by spaces; sacreBLEU's "13a" rules."""
   tokenizer = tokenizer_13a.Tokenizer13a()
   return [tokenizer(line) for line in lines]
 
 
 def nltk_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-  """BLEU from 0 to 1 as the "Compressed Transformer" slides used it.
+  """BLEU from 0 to 1 as the "Compressed Transformer" slides report it.
 
     min(1, exp(1 - r / c)) (p_1 p_2 p_3 p_4)^(1/4)
 
-  over lower-cased tokens, one reference a line, without smoothing: the
-  `corpus_bleu` of NLTK. For comparison with that document alone; it depends
-  on how the lines were tokenized.
+  with n-gram precisions p_n, and r tokens of the references and c of the
+  hypotheses, lower-cased and without smoothing: the `corpus_bleu` of NLTK. Use
+  it only for comparison with the slides, since it depends on tokenization.
 
   Args:
-    hypotheses: the translations, tokens separated by spaces.
-    references: as many lines, tokenized in the same way.
+    hypotheses: translations, tokens separated by spaces.
+    references: one per hypothesis, tokenized in the same way.
 
   Raises:
-    ValueError: no lines, or not the same number of them.
+    ValueError: there are no lines, or the numbers of lines differ.
 
   Reference: Papineni et al., "BLEU" (2002), section 2.3.
   """
@@ -78,12 +83,14 @@ def nltk_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
   return math.exp(brevity + sum(map(math.log, precisions)) / 4)
 
 
-def _precision(pairs, order: int) -> float:
+def _precision(
+  pairs: Sequence[tuple[list[str], list[str]]], order: int
+) -> float:
   matches = total = 0
   for hypothesis, reference in pairs:
     found = _ngrams(hypothesis, order)
     matches += (found & _ngrams(reference, order)).total()
-    # NLTK counts one for a line too short to have any n-gram.
+    # NLTK counts 1 n-gram for a line too short to have any.
     total += max(1, found.total())
   return matches / total
 
@@ -93,9 +100,9 @@ def _ngrams(tokens: list[str], order: int) -> collections.Counter:
   return collections.Counter(zip(*shifted, strict=False))
 
 
-def _check(hypotheses, references):
+def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:
   if isinstance(hypotheses, str) or isinstance(references, str):
-    raise ValueError('BLEU takes lists of lines, not one string')
+    raise ValueError('BLEU takes lists of lines, not a string')
   if len(hypotheses) != len(references):
     raise ValueError(
       f'{len(hypotheses)} hypotheses but {len(references)} references:'

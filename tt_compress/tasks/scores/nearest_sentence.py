@@ -1,4 +1,4 @@
-"""The score of copying: the translation of the nearest training sentence."""
+"""A baseline: the translation of the nearest training sentence."""
 
 import collections
 import re
@@ -14,31 +14,30 @@ def nearest_translations(
   train_target: Sequence[str],
   test_source: Sequence[str],
 ) -> list[str]:
-  """The target of the training source nearest to each test sentence.
+  """For each test sentence, the target of the nearest training source.
 
     similarity(a, b) = sum_t a_t b_t / (|a| |b|)
     a_t = count of t in a * (1 + log((1 + N) / (1 + sentences with t)))
 
-  where t runs over lower-cased words, signs and pairs of neighbors. Of equally
-  near sentences the first counts. A model must beat the score of these to show
-  that it translates and does not copy.
+  where t runs over lower-cased words, punctuation marks and pairs of adjacent
+  ones. In a tie the first sentence wins. A model that scores no better than
+  this baseline may be copying its training sentences.
 
   Args:
     train_source: N training sentences.
     train_target: their N translations.
-    test_source: the sentences to translate.
+    test_source: sentences to translate.
 
   Raises:
-    ValueError: no training sentences, or sources and targets that differ in
-      number.
+    ValueError: there are no training sentences, or not one target per source.
 
-  Complexity: the training sentences that share a term, over a test sentence's
-    terms.
+  Complexity: for a test sentence, the sum over its terms of the number of
+    training sentences that contain the term.
   """
   if len(train_source) != len(train_target):
     raise ValueError(
       f'{len(train_source)} training sources but {len(train_target)} targets:'
-      ' they must be line by line translations'
+      ' each source needs one target'
     )
   if not len(train_source):
     raise ValueError('0 training sentences: there is no nearest one')
@@ -47,7 +46,7 @@ def nearest_translations(
 
 
 class _Index:
-  """For every term, the training sentences it is in and its weight in each."""
+  """For every term, the training sentences that contain it, and its weights."""
 
   def __init__(self, lines: Sequence[str]):
     self.size = len(lines)
@@ -75,7 +74,7 @@ class _Index:
       if (term_id := self.term_ids.get(term)) is None:
         continue
       span = slice(self.starts[term_id], self.starts[term_id + 1])
-      # A sentence is in a span once, so that plain indexing adds it up.
+      # A span holds a sentence at most once: indexed += needs no np.add.at.
       similarity[self.sentences[span]] += (
         count * self.idf[term_id] * self.weights[span]
       )
