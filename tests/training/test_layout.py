@@ -135,7 +135,7 @@ def test_rules_come_first():
     (
       ('.*core_0', (None, None, None, 'model')),
       r'axis 3 of decoder/layers/0/ffn/up/factors/core_0, of shape '
-      r'\(1, 4, 4, 2\), cannot be split over 4 devices',
+      r'\(1, 4, 4, 2\), cannot be sharded over 4 devices',
     ),
   ],
 )
@@ -152,7 +152,7 @@ def test_a_matrix_that_cannot_be_split_is_whole(caplog):
   path = 'encoder/layers/0/ffn/up'
   assert not any(any(s) for n, (s, _) in found.items() if f'{path}/' in n)
   assert found['params/encoder/layers/0/ffn/down/factors/matrix'][0][0]
-  said = f'{path} is whole on every device: axis 2 of {path}/factors/core_0'
+  said = f'{path} stays replicated: axis 2 of {path}/factors/core_0'
   assert said in caplog.text
 
 

@@ -1,6 +1,6 @@
-"""Evaluation on all devices: each has rows of the batch, all get the results.
+"""Evaluation on all devices: each has examples of the batch, all get results.
 
-Where the devices are is said by the arrays of the model that is evaluated.
+The devices are those of the arrays of the model that is evaluated.
 """
 
 import functools
@@ -15,7 +15,7 @@ DATA = 'data'
 
 
 def mesh_of(variables) -> Mesh:
-  """The mesh that arrays lie on; of one device where they know of none."""
+  """The mesh of arrays; one of the first device if they have none."""
   for leaf in jax.tree.leaves(variables):
     placed = getattr(leaf, 'sharding', None)
     if isinstance(placed, NamedSharding):
@@ -44,7 +44,7 @@ def put(batch, mesh: Mesh):
     if padding:
       rows = np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
     if jax.process_count() == 1:
-      return rows  # Compiled functions split it themselves, and faster.
+      return rows  # Compiled functions shard it themselves, and faster.
     return jax.make_array_from_callback(
       rows.shape, split, lambda index: rows[index]
     )
@@ -55,17 +55,17 @@ def put(batch, mesh: Mesh):
 def over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
   """Makes a function compute on every device for its share of a batch.
 
-  Devices do not wait for each other: what is a loop runs as long as the rows of
-  a device need.
+  Devices do not wait for each other: a loop runs as long as the examples of its
+  device need.
 
   Args:
     function: (variables, batch, **options) -> tree of arrays whose first axis
-      is that of the rows, or has one entry for each share; options are hashable
-      and known when it is compiled.
+      is that of the examples, or has one entry for each share; options are
+      hashable and static in the compiled function.
 
   Returns:
-    The same function of whole batches. Its results are complete on every
-    process; those of rows of padding stand behind the others.
+    The same function of whole batches. Its results are replicated, also over
+    processes; results of examples of padding follow the others.
   """
 
   @functools.cache
@@ -90,7 +90,7 @@ def over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fold(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes a function compute batches in their order, with a carry in between.
+  """Makes a function compute batches in their order and hand a carry on.
 
   Every device keeps its examples of the carry; only sums travel.
 
@@ -99,9 +99,9 @@ def fold(function: Callable[..., Any]) -> Callable[..., Any]:
       carry), with the first carry and every batch [examples, ...].
 
   Returns:
-    (variables, carry, batches) -> the sums over all batches, in float64 on
-    every process. The first carry and the batches are the same on every
-    process, with as many examples; examples of padding, all zeros, may follow.
+    (variables, carry, batches) -> the sums over all batches, in float64. The
+    first carry and every batch have the same number of examples and are the
+    same on every process; `function` may see examples of padding, all zeros.
   """
 
   @functools.cache

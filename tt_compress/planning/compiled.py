@@ -23,7 +23,7 @@ from tt_compress.algebra import context
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
 from tt_compress.planning import traffic
-from tt_compress.training import build, carry, layout, optimizers, step
+from tt_compress.training import build, optimizers, states, step
 
 
 def devices(name: str) -> Sequence[jax.Device]:
@@ -83,13 +83,8 @@ def _lower(config, mesh):
   blueprint = build.blueprint(config)
   task = tasks.TASKS[config.task]
   optimizer, _ = optimizers.of_run(config)
-  state = jax.eval_shape(
-    lambda variables: step.start(
-      variables, optimizer, carry.in_memory(config, mesh)
-    ),
-    blueprint.variables,
-  )
-  shardings = layout.of_run(config, blueprint, mesh).shardings(state)
+  state = states.abstract(config, blueprint, optimizer, mesh)
+  shardings = states.shardings(state)
   update = step.make_step(
     blueprint.graphdef,
     task(config, blueprint.graphdef, None).loss,

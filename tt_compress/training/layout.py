@@ -1,4 +1,4 @@
-"""Which axes of the arrays of a state are split over the mesh."""
+"""Which axes of the arrays of a state are sharded over the mesh."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,14 @@ from tt_compress.training import build
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """Which axes of arrays are split over a mesh.
+  """Which axes of arrays are sharded over a mesh.
 
   Attributes:
     mesh: of the run.
     partitions: by path of a parameter or buffer, an entry for every axis;
-      arrays without one are whole on every device.
-    moments: whether what an optimizer keeps for a parameter is split over the
-      data, too.
+      arrays without one are replicated.
+    moments: whether the moments that an optimizer keeps of a parameter are
+      sharded over the data, too.
   """
 
   mesh: Mesh
@@ -33,9 +33,9 @@ class Layout:
     """The shardings of a state or a part of it.
 
     Args:
-      tree: arrays or their shapes. What an optimizer keeps for a parameter has
-        a path that ends in its path, and as many axes. A carry is sharded over
-        the data, as the batch is.
+      tree: arrays or their shapes. The moments of a parameter have paths that
+        end in its path, and as many axes. A carry is sharded over the data, as
+        the batch is.
     """
 
     def place(path, leaf):
@@ -71,22 +71,23 @@ def make(
   rule_list: Sequence[tuple[str, Sequence[str | None]]] = (),
   moments: bool = False,
 ) -> Layout:
-  """The layout that rules and defaults ask for.
+  """Makes a layout of rules and defaults.
 
   A rule is a pair of a pattern, matched with `re.fullmatch` on a path such as
   'encoder/layers/0/ffn/up/factors/core_0', and an entry 'model' or None for
   every axis: `('.*/ffn/up/factors/core_0', (None, None, 'model'))`. The first
-  match wins. A matrix that the defaults cannot split is whole on every device.
+  match wins. A matrix that the defaults cannot shard is logged and stays
+  replicated.
 
   Args:
     mesh: of the run.
     variables: shapes of the parameters, of the buffers, ..., each by path.
-    defaults: by matrix, which axis of which of its arrays is split.
+    defaults: by path of a matrix, the sharded axis of each of its factors.
     rule_list: pairs of pattern and partition.
     moments: see `Layout`.
 
   Raises:
-    ValueError: a rule that matches nothing, or that an array does not permit.
+    ValueError: a rule matches nothing, or does not suit an array.
   """
   shapes = {
     '/'.join(_name(entry) for entry in path): leaf.shape
@@ -106,7 +107,7 @@ def make(
 
 
 def of_run(config: Mapping, blueprint: build.Blueprint, mesh: Mesh) -> Layout:
-  """The layout that a configuration asks for; see `make`."""
+  """The layout of a run; see `make`."""
   return make(
     mesh,
     blueprint.variables,
@@ -120,8 +121,8 @@ def _from_rule(path, shape, entries, mesh):
   if isinstance(entries, str) or not set(entries) <= {None, sharding.MODEL}:
     raise ValueError(
       f'sharding.rules: {entries!r} for {path} must be a tuple of None and '
-      f'{sharding.MODEL!r}, an entry for every axis; what an optimizer '
-      f'keeps is split over {sharding.DATA!r} by sharding.moments'
+      f'{sharding.MODEL!r}, an entry for every axis; sharding.moments=True '
+      f'shards what an optimizer keeps over {sharding.DATA!r}'
     )
   if len(entries) > len(shape) or list(entries).count(sharding.MODEL) > 1:
     raise ValueError(
@@ -131,14 +132,15 @@ def _from_rule(path, shape, entries, mesh):
     if name and shape[axis] % mesh.shape[name]:
       raise ValueError(
         f'sharding.rules: axis {axis} of {path}, of shape {shape}, cannot be '
-        f'split over {mesh.shape[name]} devices ({name!r} of {dict(mesh.shape)}'
-        '); split another axis, or choose modes that they divide'
+        f'sharded over {mesh.shape[name]} devices ({name!r} of '
+        f'{dict(mesh.shape)}); shard another axis, or choose modes that '
+        f'{mesh.shape[name]} divides'
       )
   return _spec(len(shape), *(k for k, name in enumerate(entries) if name))
 
 
 def _from_defaults(path, shapes, axes, mesh):
-  """{path of an array: how it is split}, nothing if it cannot be."""
+  """{path of an array: its partition}, empty if one cannot be sharded."""
   count = mesh.shape[sharding.MODEL]
   odd = {
     name: axis for name, axis in axes.items() if shapes[name][axis] % count
@@ -146,8 +148,8 @@ def _from_defaults(path, shapes, axes, mesh):
   if odd:
     name, axis = min(odd.items())
     logging.warning(
-      '%s is whole on every device: axis %d of %s, of shape %s, cannot be '
-      'split over %d devices',
+      '%s stays replicated: axis %d of %s, of shape %s, cannot be sharded over '
+      '%d devices',
       *(path, axis, name, shapes[name], count),
     )
     return {}
@@ -163,7 +165,7 @@ def _spec(ndim, *axes):
 
 
 def _longest(partitions, names, ndim):
-  """The entry of the longest end of a path that has one for so many axes."""
+  """The partition of the longest suffix of a path that fits the axes."""
   for start in range(len(names)):
     spec = partitions.get('/'.join(names[start:]))
     if spec is not None and len(spec) == ndim:
@@ -172,7 +174,7 @@ def _longest(partitions, names, ndim):
 
 
 def _along_data_too(spec, shape, mesh):
-  """Splits the first axis over the data that is whole and divisible."""
+  """Shards the first axis over the data that is replicated and divisible."""
   names = [*spec, *[None] * (len(shape) - len(spec))]
   for axis, size in enumerate(shape):
     if names[axis] is None and size % mesh.shape[sharding.DATA] == 0:

@@ -14,7 +14,7 @@ from tt_compress.nn import matrix, modules
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import sharding
 
-# Numbers of an array that is worth a copy to send it with others.
+# Largest array that is copied so that it travels with others, in numbers.
 _SMALL = 2**16
 
 Loss = Callable[..., tuple[jax.Array, jax.Array, Any]]
@@ -23,9 +23,9 @@ Loss = Callable[..., tuple[jax.Array, jax.Array, Any]]
 def _varying(tree):
   """Marks arrays as different on every shard of the data.
 
-  Without it, gradients inside `shard_map` are summed over the shards where the
-  products of the factors are differentiated: dense-sized traffic, and after
-  our own sum a result too large by the number of devices.
+  Without the mark, `shard_map` sums gradients over the shards where products of
+  factors are differentiated: the traffic is dense-sized, and the sum of
+  `_sum` comes on top, so results are too large by the number of devices.
   """
   return jax.tree.map(
     lambda a: jax.lax.pcast(a, sharding.DATA, to='varying'), tree
@@ -33,17 +33,17 @@ def _varying(tree):
 
 
 def _accumulate(function, params, batch, carry, parts: int):
-  """Works through the equal parts of a batch.
+  """Computes a batch in equal parts, one after the other.
 
   Args:
     function: (params, part of the batch, part of the carry) -> (sums, carry).
     params: of the model.
     batch: arrays [examples, ...].
-    carry: likewise.
+    carry: arrays [examples, ...].
     parts: how many.
 
   Returns:
-    The sums added up, and the carries of the parts one behind the other.
+    The sums over all parts, and their carries concatenated.
   """
   if parts == 1:
     return function(params, batch, carry)
@@ -83,12 +83,12 @@ def _sum(tree, shardings):
   """Sums over the shards of the data; small arrays travel as one.
 
   Between processes on CPUs every sum takes milliseconds, however small it is,
-  and models in factors have many of them.
+  and factors are many small arrays.
 
   Args:
     tree: arrays, different on every shard.
-    shardings: of the arrays, a prefix of the tree; what is split over the model
-      travels by itself.
+    shardings: of the arrays, a prefix of the tree; arrays that are sharded over
+      the model travel alone.
   """
   is_small = jax.tree.map(
     lambda a, place: place.is_fully_replicated and a.size <= _SMALL,
@@ -111,10 +111,10 @@ def make_gradients(
 ):
   """Makes the function of the mean loss over a global batch and its gradients.
 
-  Losses, weights and gradients are summed over the whole batch before the
-  division, so the mean is over all tokens or examples wherever they lie. Only
-  these sums travel over the axis 'data': as many numbers as a device has
-  parameters. The axis 'model' is left to the compiler.
+  Losses, weights and gradients are summed over the global batch before the
+  division, so the mean is over all tokens or examples, whichever device has
+  them. Only these sums travel over the axis 'data': as many numbers as a device
+  has parameters. The compiler decides what travels over the axis 'model'.
 
   Args:
     graphdef: graph of the model.
@@ -175,8 +175,8 @@ def make_step(
 ):
   """Makes the compiled update of the state.
 
-  What is minimized is (sum of losses + penalty) / num_examples over an epoch,
-  so a step adds penalty / num_examples to the mean loss of its batch. The state
+  Training minimizes (sum of losses + penalty) / num_examples over an epoch, so
+  a step adds penalty / num_examples to the mean loss of its batch. The state
   is a plain dict {'step', 'params', 'buffers', 'opt_state', 'carry'}; it is
   donated. The noise is a function of the seed and the step.
 
