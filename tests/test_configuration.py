@@ -48,13 +48,47 @@ def test_arguments_keep_the_type_of_the_default():
     ('rnak=8', "unknown config argument 'rnak'.*dense, rank, tiny"),
     ('rank=8.5', "rank='8.5' must be of type int, e.g. rank=64"),
     ('rank', "rank='' must be of type int"),
-    ('tiny=yes', "tiny='yes' is true or false"),
-    ('tiny=', "tiny='' is true or false"),
+    ('tiny=yes', "tiny='yes' must be true or false"),
+    ('tiny=', "tiny='' must be true or false"),
   ],
 )
 def test_bad_arguments(arguments, told):
   with pytest.raises(ValueError, match=told):
     configuration.parse(arguments, rank=64)
+
+
+FILE = f'--config={CONFIGS / "quickstart.py"}'
+
+
+@pytest.mark.parametrize(
+  'flags, told',
+  [
+    ((f'--config={CONFIGS / "quikstart.py"}',), 'nearest: .*/quickstart.py'),
+    (('--config=nowhere/x.py',), "no config file 'nowhere/x.py'$"),
+    ((f'--config={__file__}',), 'has no function get_config'),
+    ((f'{FILE}:tinny',), "unknown config argument 'tinny'"),
+    (
+      (FILE, '--config.optimizer.learning_rat=1'),
+      "'optimizer.learning_rat'; nearest: optimizer.learning_rate",
+    ),
+    ((FILE, '--config.data.options.files=1'), "'data.options.files'; nearest"),
+    (
+      ('--config.modle.dropout', '0.1', FILE),
+      "'modle.dropout'; nearest",
+    ),
+    ((FILE, '--config.x=1'), "unknown setting 'x'$"),
+  ],
+)
+def test_flags_that_name_nothing(flags, told):
+  with pytest.raises((FileNotFoundError, ValueError), match=told):
+    configuration.check_flags(['main.py', *flags])
+
+
+def test_flags_that_name_settings():
+  names = ('num_steps=1', 'model', 'compress[0]=1', 'data.options={}')
+  overrides = [f'--config.{name}' for name in names]
+  configuration.check_flags(['main.py', FILE, *overrides, '--workdir=x'])
+  configuration.check_flags(['main.py', '--workdir=x', '--config.y=1'])
 
 
 def test_arguments_are_part_of_the_name():
@@ -194,6 +228,8 @@ def test_options_of_every_type_have_defaults_and_are_set_by_flags(
   changed = dict(cell='gru', cutoffs=(10, 20), reading='left', times=2)
   changed |= dict(is_tied=False, rate=0.5, size='auto')
   assert {name: many.model[name] for name in changed} == changed
+  configuration.check_model(many.model)
+  many.model.size = 7
   configuration.check_model(many.model)
 
 

@@ -233,7 +233,7 @@ MISTAKES = {
   ),
   'setting': (
     (CONFIG, '--config.model.droput=1'),
-    ['droput', 'dropout'],
+    ["error: unknown setting 'model.droput'; nearest: model.dropout"],
   ),
   'type': (
     (CONFIG, '--config.num_steps=ten'),
@@ -249,7 +249,7 @@ MISTAKES = {
   ),
   'file': (
     ('--config=configs/quikstart.py',),
-    ['configs/quikstart.py'],
+    ["error: no config file 'configs/quikstart.py'; nearest: configs/quicks"],
   ),
   'nothing': ((), ['--config=configs/quickstart.py', '--workdir']),
   'mode': ((CONFIG, '--mode=trian'), ['trian', 'train']),

@@ -277,8 +277,17 @@ def _config_first(argv: list[str]) -> list[str]:
   return argv[:1] + sorted(argv[1:], key=is_override)
 
 
+def _parse(argv: list[str]) -> list[str]:
+  """Parses flags, once those of the configuration are known to exist."""
+  try:
+    configuration.check_flags(argv)
+  except (OSError, ValueError) as error:
+    sys.exit(f'error: {error}')
+  return app.parse_flags_with_usage(argv)
+
+
 if __name__ == '__main__':
   logging.set_verbosity(logging.INFO)
   logging.get_absl_handler().addFilter(_is_ours)
   sys.argv = _config_first(sys.argv)
-  app.run(main)
+  app.run(main, flags_parser=_parse)

@@ -1,0 +1,57 @@
+"""Settings that would fail, or mislead, only after training."""
+
+import ml_collections
+
+from tt_compress import tasks
+from tt_compress.configuration import options
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses settings that would fail, or mislead, only after training.
+
+  Raises:
+    ValueError: naming the setting, its value and what it may be.
+  """
+  if config.task not in tasks.TASKS:
+    raise ValueError(
+      f'task={config.task!r} is unknown; choose one of {sorted(tasks.TASKS)}'
+    )
+  evaluation = config.evaluation
+  is_trained = config.init_from is not None
+  least = {
+    'seed': (config.seed, 0),
+    'num_steps': (config.num_steps, 0 if is_trained else 1),
+    'accumulation': (config.accumulation, 1),
+    'logging.every': (config.logging.every, 1),
+    'evaluation.every': (evaluation.every, 1),
+    'evaluation.batch_size': (evaluation.batch_size, 1),
+    'checkpoint.keep_latest': (config.checkpoint.keep_latest, 1),
+    'checkpoint.average': (config.checkpoint.average, 1),
+    **{
+      f'machine.{name}': (value, 0 if name == 'start' else 1)
+      for name, value in config.machine.items()
+      if value is not None
+    },
+  }
+  for name, (value, bound) in least.items():
+    if not value >= bound:  # a NaN is not, either
+      raise ValueError(f'{name}={value} must be at least {bound}')
+  options.check_model(config.model)
+  tasks.TASKS[config.task].check(config)
+  choose = config.checkpoint.choose
+  if choose not in ('best', 'latest'):
+    raise ValueError(f"checkpoint.choose={choose!r} must be 'best' or 'latest'")
+  # One where the run starts from another, then one at every evaluation.
+  written = is_trained - (-config.num_steps // evaluation.every)
+  checkpoints = min(config.checkpoint.keep_latest, written)
+  if config.checkpoint.average > checkpoints:
+    raise ValueError(
+      f'checkpoint.average={config.checkpoint.average} needs as many '
+      f'checkpoints, but {checkpoints} are kept; raise checkpoint.keep_latest '
+      'or lower evaluation.every'
+    )
+  window = config.logging.profile
+  if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
+    raise ValueError(
+      f'logging.profile={window} must be () or (first step, last step)'
+    )
