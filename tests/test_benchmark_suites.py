@@ -27,7 +27,7 @@ from benchmarks import (
   suites,
 )
 from tt_compress import configuration, parameterizations, timing
-from tt_compress.data import corpus, vocabulary
+from tt_compress.data import corpus, sentence_pieces
 from tt_compress.parallel import sharding
 from tt_compress.training import build
 
@@ -110,13 +110,13 @@ def test_model(zero_weights, made_up_times):
 
 def test_decode(zero_weights, made_up_times, monkeypatch):
   translated = []
-  decode_ids = vocabulary.Vocabulary.decode
+  decode_ids = sentence_pieces.SentencePieces.decode
 
   def seen(self, ids):
     translated.append(list(ids))
     return decode_ids(self, ids)
 
-  monkeypatch.setattr(vocabulary.Vocabulary, 'decode', seen)
+  monkeypatch.setattr(sentence_pieces.SentencePieces, 'decode', seen)
   [found] = decode.measure(decode.TINY, rounds=1)
   assert (found['speedup'], found['goal']) == (4, 1.1)
   # Two sentences in a half, and in two seconds.

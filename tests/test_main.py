@@ -144,7 +144,7 @@ def test_killed_and_continued_it_ends_with_the_same_bits(
   process = start(environment, *command, stdout=pipe, stderr=pipe)
   _, errors = process.communicate(timeout=600)
   assert process.returncode == 0, errors
-  assert 'continuing from step' in errors
+  assert 'resuming from step' in errors
   found = read_json(workdir / 'results.json')
   expected = read_json(finished[0] / 'results.json')
   assert found['params_sha256'] == expected['params_sha256']

@@ -108,7 +108,7 @@ def test_examples_are_what_the_loss_of_an_epoch_weighs(task_and_variables):
   assert len(steps) > 1
   weights = [task.loss(Ones(), batches.batch(step))[1] for step in steps]
   assert alone == task.num_examples == sum(weights)
-  every = sum(len(task.vocabulary.encode([t])[0]) + 1 for _, t in PAIRS)
+  every = sum(len(task.target.value.encode([t])[0]) + 1 for _, t in PAIRS)
   assert 0 < alone < every
 
 
@@ -133,7 +133,9 @@ def test_evaluate(task_and_variables):
   assert found['samples'][-1][0] == PAIRS[-1][0]
   assert 'version:' in found['signature']
   # The mean over tokens, not over batches: as if there were one batch.
-  encoded = [task.vocabulary.encode(side) for side in zip(*PAIRS, strict=True)]
+  encoded = [
+    task.target.value.encode(side) for side in zip(*PAIRS, strict=True)
+  ]
   padded = [np.zeros((len(PAIRS), 12), np.int32) for _ in encoded]
   for side, ids in zip(padded, encoded, strict=True):
     for row, pieces in zip(side, ids, strict=True):
@@ -147,11 +149,9 @@ def test_evaluate(task_and_variables):
 def test_a_vocabulary_of_another_run_is_refused(task_and_variables):
   task, _ = task_and_variables
   task.save()
-  other = translation.Translation(
-    task._config.copy_and_resolve_references(), task._graphdef, task._workdir
-  )
-  with other._config.unlocked():
-    other._config.model.vocab_size = 10
+  config = task._config.copy_and_resolve_references()
+  config.model.vocab_size = 10
+  other = translation.Translation(config, task._graphdef, task._workdir)
   with pytest.raises(ValueError, match='pieces, but model.vocab_size=10'):
     other.prepare()
 
@@ -166,24 +166,77 @@ def test_the_vocabulary_of_a_trained_run_is_taken_over(
   folder = tmp_path / 'new'
   folder.mkdir()
   other = translation.Translation(config, task._graphdef, str(folder))
-  assert other.vocabulary.digest != task.vocabulary.digest
+  assert other.target.value.digest != task.target.value.digest
   other = translation.Translation(config, task._graphdef, str(folder))
   other.adopt(task._workdir)
-  assert other.vocabulary.digest == task.vocabulary.digest
+  assert other.target.value.digest == task.target.value.digest
   other.save()
   again = translation.Translation(config, task._graphdef, str(folder))
-  assert again.vocabulary.digest == task.vocabulary.digest
+  assert again.target.value.digest == task.target.value.digest
 
 
-def test_a_source_vocabulary_of_another_size_is_refused(task_and_variables):
+def test_sizes_of_vocabularies_have_to_fit(task_and_variables):
   task, _ = task_and_variables
   config = task._config.copy_and_resolve_references()
   config.model.source_vocab_size = 40  # that of the model, as by default
-  translation.Translation(config, task._graphdef, None)
+  translation.Translation.check(config)
   config.model.source_vocab_size = 41
-  told = 'source_vocab_size=41 differs from model.vocab_size=40.*leave out'
+  told = 'source_vocab_size=41 differs from model.vocab_size=40.*joint_vocab'
   with pytest.raises(ValueError, match=told):
-    translation.Translation(config, task._graphdef, None)
+    translation.Translation.check(config)
+  config.data.joint_vocabulary = False
+  translation.Translation.check(config)
+  config.model.source_vocab_size = None
+  with pytest.raises(ValueError, match='=False needs model.source_vocab_size'):
+    translation.Translation.check(config)
+  config.data.vocabulary = 'bytes'
+  with pytest.raises(ValueError, match="data.vocabulary='bytes' is unknown"):
+    translation.Translation.check(config)
+
+
+def test_each_language_has_its_own_words(task_and_variables, tmp_path):
+  task, _ = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  config.data.update(
+    vocabulary='words', joint_vocabulary=False, vocabulary_options={}
+  )
+  config.model.update(source_vocab_size=6, vocab_size=9)
+  folder = str(tmp_path / 'run')
+  made = translation.Translation(config, None, folder)
+  # Twice each; of one frequency in the order of the alphabet.
+  assert made.source.value.words[4:] == ('Hund', 'Katze')
+  assert made.target.value.words[4:] == ('a', 'cat', 'dog', 'and', 'dogs')
+  facts = made.prepare()
+  assert facts['source_num_pieces'] == 6 and facts['num_pieces'] == 9
+  assert facts['source_vocabulary_sha256'] != facts['vocabulary_sha256']
+  batch = made.train_batches().batch(0)
+  assert batch['inputs'].max() < 6 and batch['targets'].max() < 9
+  made.save()
+  again = translation.Translation(config, None, folder)
+  again.verify(facts)
+  other = translation.Translation(config, None, str(tmp_path / 'other'))
+  other.adopt(folder)
+  assert other.source.value.digest == facts['source_vocabulary_sha256']
+  config.data.vocabulary_options = dict(specials=('<pad>', '<unk>'))
+  with pytest.raises(ValueError, match='in which sentences end'):
+    translation.Translation(config, None, None).prepare()
+
+
+def test_a_vocabulary_that_has_changed_is_refused(task_and_variables, tmp_path):
+  task, _ = task_and_variables
+  folder = str(tmp_path / 'run')
+  config = task._config.copy_and_resolve_references()
+  make = lambda: translation.Translation(config, None, folder)
+  first = make()
+  facts = first.prepare()
+  first.save()
+  make().verify(facts)
+  make().verify({})  # an older run recorded nothing
+  config.model.vocab_size = 35
+  (tmp_path / 'run' / 'vocabulary.model').unlink()
+  make().save()
+  with pytest.raises(ValueError, match='not the vocabulary that the model was'):
+    make().verify(facts)
 
 
 def test_a_loss_has_the_label_smoothing_of_its_configuration(
@@ -197,7 +250,7 @@ def test_a_loss_has_the_label_smoothing_of_its_configuration(
     config = task._config.copy_and_resolve_references()
     config.label_smoothing = smoothing
     smoothed = translation.Translation(config, task._graphdef, None)
-    losses[smoothing], _ = smoothed.loss(Ones(), batch)
+    losses[smoothing], *_ = smoothed.loss(Ones(), batch)
   # Logits of 1 for the end and 0 for 39 others: log p = logit - normalizer.
   normalizer = np.log(39 + np.e)
   uniform = normalizer - 1 / 40
@@ -217,7 +270,7 @@ def test_training_batches_follow_the_seed_and_the_limits(task_and_variables):
     config.data.batch_tokens = 12
     config.data.update(limits)
     made = translation.Translation(config, task._graphdef, task._workdir)
-    made.vocabulary = task.vocabulary
+    made.target.value = task.target.value
     found = made.train_batches()
     return [found.batch(step) for step in range(found.steps_per_epoch)]
 
@@ -225,7 +278,7 @@ def test_training_batches_follow_the_seed_and_the_limits(task_and_variables):
   assert order(0) == order(0)
   assert any(order(0) != order(seed) for seed in range(1, 4))
 
-  sides = [task.vocabulary.encode(side) for side in zip(*PAIRS, strict=True)]
+  sides = [task.target.value.encode(side) for side in zip(*PAIRS, strict=True)]
   lengths = [sorted(map(len, pair)) for pair in zip(*sides, strict=True)]
   differences = [high - low for low, high in lengths]
   ratios = [high / low for low, high in lengths]
@@ -274,7 +327,7 @@ def test_scores_are_of_their_split_and_their_side(
     made, '_loss', lambda _, batch: ([np.sum(batch['targets'])], [1])
   )
   total = lambda split: np.sum(
-    made.vocabulary.encode([pairs[split][0][1]])[0], initial=corpus.EOS_ID
+    made.target.value.encode([pairs[split][0][1]])[0], initial=corpus.EOS_ID
   )
   assert total('validation') != total('test')
   validated = made.validate(variables)

@@ -348,6 +348,22 @@ def test_other_data_are_noticed(start, monkeypatch):
     again.train()
 
 
+def test_what_the_model_needs_is_verified_before_it_is_used(start, monkeypatch):
+  made = start()
+  monkeypatch.setattr(made.task, 'prepare', lambda: {'digest': 'old'})
+  made.train()
+  again = start()
+
+  def verify(facts):
+    assert facts == {'digest': 'old'}
+    raise ValueError('the vocabulary has changed')
+
+  monkeypatch.setattr(again.task, 'verify', verify)
+  for use in (again.evaluate, again.train):
+    with pytest.raises(ValueError, match='vocabulary has changed'):
+      use()
+
+
 def test_one_process_trains_in_a_folder(start, tmp_path):
   with workdir.locked(str(tmp_path / 'run')):
     with pytest.raises(RuntimeError, match='another process is training'):

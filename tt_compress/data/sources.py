@@ -1,6 +1,5 @@
 """All data by kind and name of the source."""
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -8,6 +7,7 @@ from tt_compress.data import (
   corpus,
   embedded,
   images,
+  keyword_options,
   labeled_text,
   tables,
   text,
@@ -76,17 +76,6 @@ def check(kind: Kind, source: str, options: Mapping[str, Any]) -> None:
       f'data source {source!r} {problem}; sources of {kind} are '
       f'{sorted(SOURCES[kind])}'
     )
-  parameters = inspect.signature(SOURCES[kind][source]).parameters.values()
-  known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
-  for option in options:
-    if option not in known:
-      raise ValueError(
-        f'unknown option {option!r} of data source {source!r}; it has '
-        f'{sorted(known)}'
-      )
-  for option, parameter in known.items():
-    if parameter.default is parameter.empty and option not in options:
-      raise ValueError(
-        f'data source {source!r} needs the option {option!r}; it has '
-        f'{sorted(known)}'
-      )
+  keyword_options.check(
+    SOURCES[kind][source], options, f'data source {source!r}'
+  )

@@ -135,6 +135,16 @@ class Task:
   def adopt(self, folder: str) -> None:
     """Takes over what the trained model of another run is of no use without."""
 
+  def verify(self, facts: Mapping[str, Any]) -> None:
+    """Refuses a workdir where `save` did not write what is there now.
+
+    Args:
+      facts: that `prepare` returned when training began.
+
+    Raises:
+      ValueError: naming the file that has changed.
+    """
+
   def train_batches(self, **share):
     """Batches as a pure function of the step: `batch(step)`, `summary()`.
 

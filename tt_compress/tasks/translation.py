@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,12 @@ from tt_compress.data import (
   corpus,
   filters,
   sequences,
-  vocabulary,
 )
 from tt_compress.nn import modules
 from tt_compress.parallel import evaluation
-from tt_compress.tasks import base, losses, translation_settings
+from tt_compress.tasks import base, losses, run_vocabulary, translation_settings
 from tt_compress.tasks.decoding import decoder
 from tt_compress.tasks.scores import bleu, nearest_sentence
-
-CACHE = os.path.join(
-  os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
-  'tt_compress',
-)
-VOCABULARY_FILE = 'vocabulary.model'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +33,16 @@ class Translated:
 
 
 class Translation(base.Task):
-  """The problem of a translation run; its vocabulary is kept in the workdir.
+  """The problem of a translation run.
+
+  Attributes:
+    source: vocabulary of the source language.
+    target: vocabulary of the target language; the same object if both
+      languages share it.
 
   Raises:
-    ValueError: if label smoothing is out of range, the model is of another
-      kind or has a source vocabulary of another size than the one that both
-      languages share.
+    ValueError: label smoothing is out of range, or the model is of another
+      kind.
   """
 
   kind = 'pairs'
@@ -73,14 +70,21 @@ class Translation(base.Task):
         'task=translation needs a model of sentences, such as transformer; '
         f'model.name={config.model.name!r}'
       )
-    vocab_size = config.model.vocab_size
-    source_vocab_size = config.model.get('source_vocab_size')
-    if source_vocab_size not in (None, vocab_size):
-      raise ValueError(
-        f'model.source_vocab_size={source_vocab_size} differs from '
-        f'model.vocab_size={vocab_size}, but translation has one vocabulary '
-        'for both languages; leave out model.source_vocab_size'
-      )
+    make = lambda lines, prefix='': run_vocabulary.RunVocabulary(
+      workdir,
+      lines,
+      name=config.data.vocabulary,
+      options=translation_settings.vocabulary_options(config),
+      model=config.model,
+      prefix=prefix,
+    )
+    pairs = functools.partial(self.load, 'train')
+    if config.data.joint_vocabulary:
+      self.target = make(lambda: pairs().source + pairs().target)
+      self.source = self.target
+    else:
+      self.target = make(lambda: pairs().target)
+      self.source = make(lambda: pairs().source, 'source_')
     self._loss = evaluation.over_devices(self._batch_loss)
     self._decoder = decoder.Decoder(graphdef, config.evaluation)
 
@@ -93,28 +97,6 @@ class Translation(base.Task):
     super().check(config)
     translation_settings.check(config)
 
-  @functools.cached_property
-  def vocabulary(self) -> vocabulary.Vocabulary:
-    """The run's vocabulary, trained on the training pairs the first time."""
-    path = self._workdir and os.path.join(self._workdir, VOCABULARY_FILE)
-    if path and os.path.exists(path):
-      found = vocabulary.load(path)
-    else:
-      pairs = self.load('train')
-      found = vocabulary.train(
-        pairs.source + pairs.target,
-        vocab_size=self._config.model.vocab_size,
-        cache_dir=os.path.join(CACHE, 'vocabulary'),
-        character_coverage=self._config.data.character_coverage,
-      )
-    if len(found) > self._config.model.vocab_size:
-      raise ValueError(
-        f'{path} has {len(found)} pieces, but model.vocab_size='
-        f'{self._config.model.vocab_size}; it is from another run: choose '
-        'another --workdir'
-      )
-    return found
-
   def prepare(self) -> dict:
     """Reads all that a run will need.
 
@@ -124,28 +106,46 @@ class Translation(base.Task):
     Raises:
       FileNotFoundError, ValueError: if some of it cannot be read.
     """
+    for side in self._sides():
+      if side.value.eos_id is None:
+        raise ValueError(
+          'translation needs a vocabulary in which sentences end; leave '
+          'specials out of data.vocabulary_options, or name them all'
+        )
     for split in ('validation', 'test'):
       self._split_batches(split)
-    return {
+    facts = {
       'num_pairs': len(self.load('train')),
       'train_sha256': self.load('train').digest,
-      'num_pieces': len(self.vocabulary),
-      'vocabulary_sha256': self.vocabulary.digest,
     }
+    for side in self._sides():
+      facts |= side.facts()
+    return facts
+
+  def _sides(self) -> list[run_vocabulary.RunVocabulary]:
+    """The vocabularies, each once."""
+    is_joint = self.source is self.target
+    return [self.target] if is_joint else [self.source, self.target]
 
   def save(self) -> None:
-    """Writes what translating needs, the vocabulary, into the workdir."""
-    self.vocabulary.save(os.path.join(self._workdir, VOCABULARY_FILE))
+    """Writes the vocabularies into the workdir."""
+    for side in self._sides():
+      side.save()
 
   def adopt(self, folder: str) -> None:
-    """Takes the vocabulary of another run: ids mean what they meant there."""
-    self.vocabulary = vocabulary.load(os.path.join(folder, VOCABULARY_FILE))
+    """Takes the vocabularies of another run: ids keep their meaning."""
+    for side in self._sides():
+      side.adopt(folder)
+
+  def verify(self, facts: Mapping[str, Any]) -> None:
+    for side in self._sides():
+      side.verify(facts)
 
   def _encoded(self, split: str, **limits):
     """Token ids of the pairs within the limits; the others are reported."""
     pairs = self.load(split)
-    source = self.vocabulary.encode(pairs.source)
-    target = self.vocabulary.encode(pairs.target)
+    source = self.source.value.encode(pairs.source)
+    target = self.target.value.encode(pairs.target)
     kept, counts = filters.keep(source, target, **limits)
     logging.info('%s: %s', pairs.name, filters.report(counts, len(source)))
     return [source[i] for i in kept], [target[i] for i in kept]
@@ -254,9 +254,9 @@ class Translation(base.Task):
     beam_size = beam_size or config.evaluation.beam_size
     results = [[Translated('', 0.0)] for _ in lines]
     filled = [i for i, line in enumerate(lines) if line.strip()]
-    encoded = self.vocabulary.encode([lines[i] for i in filled])
+    encoded = self.source.value.encode([lines[i] for i in filled])
     search = self._decoder.searcher(
-      variables, beam_size=beam_size, num_ids=len(self.vocabulary)
+      variables, beam_size=beam_size, num_ids=len(self.target.value)
     )
     for indices, inputs in sequences.sentence_batches(
       encoded,
@@ -267,7 +267,7 @@ class Translation(base.Task):
       tokens, scores = np.asarray(found.tokens), np.asarray(found.scores)
       for row, index in enumerate(indices):
         results[filled[index]] = [
-          Translated(self.vocabulary.decode(ids), float(score))
+          Translated(self.target.value.decode(ids), float(score))
           for ids, score in zip(tokens[row], scores[row], strict=True)
           if np.isfinite(score)
         ]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
-from tt_compress.data import batching
+from tt_compress.data import batching, vocabularies
 from tt_compress.nn import cross_entropy
 
 
@@ -23,7 +23,13 @@ def defaults() -> dict:
       max_length=config_dict.placeholder(int),
       max_difference=config_dict.placeholder(int),
       max_ratio=config_dict.placeholder(float),
-      # Characters that occur less often than this share become unknown.
+      vocabulary='sentencepiece',  # a name in data.vocabularies.VOCABULARIES
+      vocabulary_options={},  # of that vocabulary
+      # One vocabulary for both languages, or one for each, of
+      # model.source_vocab_size and model.vocab_size.
+      joint_vocabulary=True,
+      # SentencePiece: characters that occur less often than this share become
+      # unknown.
       character_coverage=1.0,
     ),
     model=dict(vocab_size=32_768),
@@ -71,8 +77,34 @@ def batch_shapes(
   return {'inputs': tokens, 'targets': tokens, 'positions': positions}
 
 
+def vocabulary_options(config) -> dict:
+  """Options of the vocabularies of a run."""
+  options = dict(config.data.vocabulary_options)
+  if config.data.vocabulary == 'sentencepiece':
+    options.setdefault('character_coverage', config.data.character_coverage)
+  return options
+
+
+def _check_vocabulary(config) -> None:
+  vocabularies.check(config.data.vocabulary, vocabulary_options(config))
+  size = config.model.get('vocab_size')
+  source_size = config.model.get('source_vocab_size')
+  if config.data.joint_vocabulary and source_size not in (None, size):
+    raise ValueError(
+      f'model.source_vocab_size={source_size} differs from '
+      f'model.vocab_size={size}, but both languages share a vocabulary; set '
+      'data.joint_vocabulary=False, or leave out model.source_vocab_size'
+    )
+  if not config.data.joint_vocabulary and source_size is None:
+    raise ValueError(
+      'data.joint_vocabulary=False needs model.source_vocab_size, the size of '
+      'the vocabulary of the source language'
+    )
+
+
 def check(config) -> None:
-  """Refuses settings that would fail late, numbers only after training."""
+  """Refuses settings that would fail late, or whose results mislead."""
+  _check_vocabulary(config)
   cross_entropy.check_blocks(config.logits_blocks)
   least = dict(
     beam_size=1,
@@ -97,6 +129,8 @@ def shrink(config) -> None:
     batch_tokens=1024,
     min_length=1,
   )
+  if config.model.get('source_vocab_size') is not None:
+    config.model.source_vocab_size = 800
   config.model.update(
     vocab_size=800,
     model_dim=64,

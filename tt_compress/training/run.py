@@ -59,6 +59,11 @@ class Run:
   def _checkpoints(self) -> checkpoints.Checkpoints:
     return restore.open_checkpoints(self.config, self.workdir)
 
+  def _check_workdir(self) -> None:
+    """Refuses a folder without a run, or whose vocabulary has changed."""
+    folder.load_config(self.workdir)
+    self.task.verify(folder.read_data(self.workdir) or {})
+
   @property
   def chosen(self) -> str:
     """Which checkpoint is evaluated, for `variables`."""
@@ -73,7 +78,7 @@ class Run:
     Raises:
       FileNotFoundError: if nothing has been trained here.
     """
-    processes.together(lambda: folder.load_config(self.workdir))
+    processes.together(self._check_workdir)
     return restore.variables(
       self.config, self.blueprint, self.mesh, self._checkpoints, which
     )

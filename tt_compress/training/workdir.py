@@ -89,13 +89,21 @@ def compare_data(facts: dict, workdir: str) -> None:
   processes.first(functools.partial(_compare_data, facts, workdir))
 
 
-def _compare_data(facts, workdir):
+def read_data(workdir: str) -> dict | None:
+  """The facts that `compare_data` recorded, or None."""
   path = os.path.join(workdir, DATA_FILE)
   if not os.path.exists(path):
+    return None
+  with open(path, encoding='utf-8') as file:
+    return json.load(file)
+
+
+def _compare_data(facts, workdir):
+  known = read_data(workdir)
+  if known is None:
+    path = os.path.join(workdir, DATA_FILE)
     write_text(path, json.dumps(facts, indent=2) + '\n')
     return
-  with open(path, encoding='utf-8') as file:
-    known = json.load(file)
   changed = [name for name in facts if facts[name] != known.get(name)]
   if changed:
     told = '; '.join(

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from tt_compress.data import embedded, vocabulary
+from tt_compress.data import embedded, sentence_pieces, vocabularies
 
 
 @pytest.fixture(scope='module')
@@ -15,8 +15,12 @@ def lines():
 
 
 def train(lines, cache_dir, vocab_size=400, **options):
-  return vocabulary.train(
-    lines, vocab_size=vocab_size, cache_dir=str(cache_dir), **options
+  return vocabularies.train(
+    'sentencepiece',
+    lines,
+    max_size=vocab_size,
+    cache_dir=str(cache_dir),
+    **options,
   )
 
 
@@ -44,7 +48,7 @@ def test_text_survives_encoding(lines, tmp_path):
 def test_encoding_in_chunks_is_the_same(lines, tmp_path, monkeypatch):
   words = train(lines, tmp_path)
   whole = words.encode(lines[:50])
-  monkeypatch.setattr(vocabulary, '_CHUNK', 7)
+  monkeypatch.setattr(sentence_pieces, '_CHUNK', 7)
   for one, other in zip(whole, words.encode(lines[:50]), strict=True):
     np.testing.assert_array_equal(one, other)
 
@@ -58,8 +62,8 @@ def test_training_is_deterministic_and_cached(lines, tmp_path, monkeypatch):
   train(lines, tmp_path / 'a', vocab_size=390)
   train(lines, tmp_path / 'a', character_coverage=0.999)
   assert len(os.listdir(tmp_path / 'a')) == 4
-  monkeypatch.setattr(vocabulary, '_train', None)  # the cache must do
-  assert train(lines, tmp_path / 'a').model == first.model
+  monkeypatch.setattr(sentence_pieces, '_train', None)  # the cache must do
+  assert train(lines, tmp_path / 'a').content == first.content
 
 
 def test_a_damaged_cache_is_trained_again(lines, tmp_path, caplog):
@@ -69,7 +73,7 @@ def test_a_damaged_cache_is_trained_again(lines, tmp_path, caplog):
   with caplog.at_level(logging.WARNING):
     assert train(lines, tmp_path).digest == first.digest
   assert 'training again' in caplog.text
-  assert vocabulary.load(tmp_path / name).digest == first.digest
+  assert vocabularies.load(tmp_path / name).digest == first.digest
 
 
 def test_small_text_caps_the_vocabulary(lines, tmp_path, caplog):
@@ -97,9 +101,9 @@ def test_long_lines_take_part(tmp_path):
 
 
 def test_selection_is_even_and_in_the_name(lines, tmp_path):
-  assert vocabulary._select(list('abcdefg'), 3) == ['a', 'd', 'g']
+  assert sentence_pieces._select(list('abcdefg'), 3) == ['a', 'd', 'g']
   assert train(lines, tmp_path, max_lines=100).digest == (
-    train(vocabulary._select(list(lines), 100), tmp_path).digest
+    train(sentence_pieces._select(list(lines), 100), tmp_path).digest
   )
   assert len(os.listdir(tmp_path)) == 1
 
@@ -110,15 +114,15 @@ def test_racing_trainers_leave_one_whole_model(lines, tmp_path):
     digests = {job.result().digest for job in jobs}
   assert len(digests) == 1
   (name,) = os.listdir(tmp_path)
-  assert vocabulary.load(tmp_path / name).digest in digests
+  assert vocabularies.load(tmp_path / name).digest in digests
 
 
 def test_save_load_and_bytes(lines, tmp_path):
   words = train(lines, tmp_path)
   words.save(tmp_path / 'run' / 'vocabulary.model')
   for again in (
-    vocabulary.load(tmp_path / 'run' / 'vocabulary.model'),
-    vocabulary.Vocabulary(words.model),
+    vocabularies.load(tmp_path / 'run' / 'vocabulary.model'),
+    sentence_pieces.SentencePieces(words.content),
   ):
     assert again.digest == words.digest
   assert os.listdir(tmp_path / 'run') == ['vocabulary.model']
@@ -136,23 +140,23 @@ def test_a_failed_save_leaves_the_old_file(lines, tmp_path, monkeypatch):
   with pytest.raises(OSError, match='disk full'):
     words.save(path)
   assert os.listdir(tmp_path / 'run') == ['vocabulary.model']
-  assert path.read_bytes() == words.model
+  assert path.read_bytes() == words.content
 
 
 def test_bad_models_and_arguments_are_refused(lines, tmp_path, monkeypatch):
   with pytest.raises(ValueError, match='not a SentencePiece model'):
-    vocabulary.Vocabulary(b'nonsense')
+    sentence_pieces.SentencePieces(b'nonsense')
   words = train(lines, tmp_path)
   with pytest.raises(ValueError, match='not one string'):
     words.encode('Hallo')
   with pytest.raises(ValueError, match='id 400 is outside of 0..399'):
     words.decode([400])
   assert words.decode([2, 400]) == ''
-  monkeypatch.setitem(vocabulary._SPECIAL_IDS, 'pad_id', -1)
+  monkeypatch.setitem(sentence_pieces._SPECIAL_IDS, 'pad_id', -1)
   other = train(lines, tmp_path / 'other')
   monkeypatch.undo()
   with pytest.raises(ValueError, match='has pad_id -1, not 0'):
-    vocabulary.Vocabulary(other.model)
+    sentence_pieces.SentencePieces(other.content)
 
 
 def test_byte_fallback_spells_the_unknown(lines, tmp_path):

@@ -1,0 +1,104 @@
+"""The vocabulary of a run: trained once, kept in the folder of the run."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tt_compress.data import vocabularies, vocabulary
+
+CACHE = os.path.join(
+  os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
+  'tt_compress',
+  'vocabulary',
+)
+
+
+class RunVocabulary:
+  """A vocabulary of a run, for any task that reads text.
+
+  Args:
+    workdir: folder of the run; None where nothing is kept.
+    lines: returns the text to train it on.
+    name: a key of `vocabularies.VOCABULARIES`.
+    options: of that vocabulary.
+    model: options of the model, whose 'vocab_size' is the number of rows of the
+      embedding.
+    prefix: of the option, of the file and of the facts, e.g. 'source_', where
+      a run has several vocabularies.
+  """
+
+  def __init__(
+    self,
+    workdir: str | None,
+    lines: Callable[[], Sequence[str]],
+    *,
+    name: str,
+    options: Mapping[str, Any],
+    model: Mapping[str, Any],
+    prefix: str = '',
+  ):
+    self._workdir, self._lines = workdir, lines
+    self._name, self._options = name, options
+    self._prefix = prefix
+    self._setting = f'{prefix}vocab_size'
+    self._size = model[self._setting]
+    suffix = vocabularies.VOCABULARIES[name].suffix
+    self._file = f'{prefix}vocabulary{suffix}'
+
+  @functools.cached_property
+  def value(self) -> vocabulary.Vocabulary:
+    """The vocabulary in the folder of the run, or a trained one.
+
+    Raises:
+      ValueError: it has more ids than the embedding has rows.
+    """
+    path = self._workdir and os.path.join(self._workdir, self._file)
+    if path and os.path.exists(path):
+      found = vocabularies.load(path)
+    else:
+      found = vocabularies.train(
+        self._name,
+        self._lines(),
+        max_size=self._size,
+        cache_dir=CACHE,
+        **self._options,
+      )
+    if len(found) > self._size:
+      raise ValueError(
+        f'{path} has {len(found)} pieces, but model.{self._setting}='
+        f'{self._size}; it is from another run: choose another --workdir'
+      )
+    return found
+
+  def facts(self) -> dict[str, Any]:
+    """Entries of the results about the vocabulary."""
+    return {
+      f'{self._prefix}num_pieces': len(self.value),
+      f'{self._prefix}vocabulary_sha256': self.value.digest,
+    }
+
+  def save(self) -> None:
+    """Writes the vocabulary into the folder of the run."""
+    self.value.save(os.path.join(self._workdir, self._file))
+
+  def adopt(self, folder: str) -> None:
+    """Takes the vocabulary of another run: ids keep their meaning."""
+    self.value = vocabularies.load(os.path.join(folder, self._file))
+
+  def verify(self, facts: Mapping[str, Any]) -> None:
+    """Refuses a vocabulary other than the one that the model was trained with.
+
+    Args:
+      facts: recorded when training began; may lack those of `facts`.
+
+    Raises:
+      ValueError: the digests differ.
+    """
+    name = f'{self._prefix}vocabulary_sha256'
+    if facts.get(name, self.value.digest) != self.value.digest:
+      raise ValueError(
+        f'{self._file} in {self._workdir} is not the vocabulary that the model '
+        f'was trained with: {name} is {self.value.digest}, not {facts[name]}; '
+        'restore the file, or train again in another --workdir'
+      )
