@@ -30,6 +30,7 @@ def make_state(step=0, rows=4, optimizer=None):
     'params': params,
     'buffers': {},
     'opt_state': optimizer.init(params),
+    'carry': {},
   }
 
 

@@ -1,8 +1,8 @@
-"""The carry of a state: as it lies in memory, and as checkpoints hold it.
+"""The carry of a state, in memory and in checkpoints.
 
-In memory it has an entry for every example of a padded batch, sharded over the
-data. How many examples of padding there are depends on the mesh, so checkpoints
-hold the others alone.
+In memory it has an entry for every example of a padded batch, and is sharded
+over the data. The number of examples of padding depends on the mesh, so
+checkpoints leave them out: a run can resume on a different mesh.
 """
 
 import functools
@@ -32,19 +32,17 @@ def in_memory(config, mesh: Mesh) -> Any:
 def in_checkpoints(config, mesh: Mesh) -> Any:
   """Shapes of the carry without padding, with their shardings on the mesh."""
 
-  def place(shape):
+  def unpadded(shape):
     num_examples = shape.shape[0]
     is_divisible = num_examples % mesh.shape[sharding.DATA] == 0
-    placed = (sharding.along_data if is_divisible else sharding.replicated)(
-      mesh
-    )
-    return _abstract(shape, num_examples, placed)
+    place = sharding.along_data if is_divisible else sharding.replicated
+    return _abstract(shape, num_examples, place(mesh))
 
-  return jax.tree.map(place, _shapes(config))
+  return jax.tree.map(unpadded, _shapes(config))
 
 
 def resized(carry: Any, shapes: Any) -> Any:
-  """The first examples of a carry, and zeros behind them where more are wanted.
+  """A carry without the examples of padding at its end, or with zeros there.
 
   Args:
     carry: arrays [examples, ...].
@@ -57,7 +55,7 @@ def resized(carry: Any, shapes: Any) -> Any:
 
 @functools.cache
 def _resize(num_examples: int, placed: NamedSharding):
-  # Compiled, since processes work together on no other functions.
+  # Compiled: an array on several processes is computed with in no other way.
   def resize(a):
     a = a[:num_examples]
     missing = num_examples - len(a)

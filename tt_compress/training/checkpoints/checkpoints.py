@@ -4,14 +4,16 @@ The only file that knows orbax. A checkpoint is a folder named by its step; it
 appears under that name only when it is complete, and gets a manifest of
 SHA-256 digests (see manifests.py) as soon as it is known to be finished: at
 the next `save`, at `wait`, `close` or `restore`. A process killed between the
-two leaves a complete checkpoint without a manifest; it is used, with a
-warning, because only flipped bits would go unnoticed in it.
+two leaves a complete checkpoint without a manifest. It is used, with a warning:
+only flipped bits in it would go unnoticed.
 """
 
 import math
 import pathlib
 import shutil
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,24 +26,31 @@ from tt_compress.training.checkpoints import manifests, matching
 ITEM = 'state'
 COMMITTED = '_CHECKPOINT_METADATA'
 
+Best = tuple[str, Literal['max', 'min']]
+
 
 class Checkpoints:
-  """The checkpoints of one run; opening an existing folder continues it."""
+  """The checkpoints of one run, in a folder that is created if missing.
 
-  def __init__(self, folder, *, keep_latest=2, best=None):
-    """Opens or creates a folder of checkpoints.
+  Args:
+    folder: path; checkpoints that it holds stay.
+    keep_latest: how many of the latest checkpoints to keep, at least 1.
+    best: `(metric name, 'max' or 'min')`: the best checkpoint by this metric is
+      kept as well, however old. Of equally good checkpoints the latest is the
+      best: it has been trained longest. A NaN is never the best. None keeps the
+      latest alone.
 
-    Args:
-      folder: path; created if missing.
-      keep_latest: how many of the newest checkpoints to keep, at least 1.
-      best: None, or `(metric name, 'max' or 'min')`: the best checkpoint by
-        that metric is kept too, however old. Of equally good checkpoints the
-        latest is the best: it has been trained longest. A NaN is never the
-        best.
+  Raises:
+    ValueError: keep_latest is below 1, or `best` is not such a pair.
+  """
 
-    Raises:
-      ValueError: keep_latest below 1, or a `best` that is not such a pair.
-    """
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    *,
+    keep_latest: int = 2,
+    best: Best | None = None,
+  ):
     if not isinstance(keep_latest, int) or keep_latest < 1:
       raise ValueError(f'keep_latest = {keep_latest!r} must be at least 1')
     if best is not None and (len(best) != 2 or best[1] not in ('max', 'min')):
@@ -63,21 +72,25 @@ class Checkpoints:
           self._set_aside(step, problem)
       self._manager = _open(self.folder, keep_latest, best)
 
-  def save(self, step, state, metrics=None):
+  def save(
+    self,
+    step: int,
+    state: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+  ) -> bool:
     """Starts saving; returns once the arrays may be overwritten.
 
     Args:
-      step: number of updates made so far.
-      state: nested dict of arrays, optax states included.
-      metrics: dict of floats; needed for the checkpoint to be a candidate for
-        the best one.
+      step: number of updates so far.
+      state: nested dict of arrays and optimizer states.
+      metrics: make the checkpoint a candidate for the best one.
 
     Returns:
-      False if this step is saved already (nothing is written), else True.
+      False if this step is already saved and nothing is written, else True.
 
     Raises:
-      ValueError: the metric that decides the best is not among the metrics,
-        or a newer checkpoint exists.
+      ValueError: the metrics lack the one that decides the best, or a later
+        checkpoint exists.
     """
     if metrics is not None and self._best and self._best[0] not in metrics:
       raise ValueError(
@@ -92,7 +105,7 @@ class Checkpoints:
     if newest is not None and step < newest:
       raise ValueError(
         f'step {step} is older than checkpoint {newest} in {self.folder}; '
-        'continue from that one or use another workdir'
+        'resume from that one or use another workdir'
       )
     if metrics is not None:
       metrics = {name: float(value) for name, value in metrics.items()}
@@ -100,23 +113,27 @@ class Checkpoints:
     self._unverified.add(step)
     return self._manager.save(step, args=args, metrics=metrics)
 
-  def restore(self, abstract_state, step='latest'):
-    """Returns the stored state, bit for bit, where the shardings say.
+  def restore(
+    self,
+    abstract_state: Mapping[str, Any],
+    step: int | Literal['best', 'latest'] | None = 'latest',
+  ) -> dict[str, Any]:
+    """Returns a saved state, bit for bit, sharded as `abstract_state`.
 
-    A damaged checkpoint is set aside (renamed) and the next one is used, which
-    is logged as an error. A step asked for by number has no substitute.
+    A damaged checkpoint is renamed, logged as an error, and replaced by the
+    next candidate. A step that is given by number has no substitute.
 
     Args:
-      abstract_state: tree of arrays or `jax.ShapeDtypeStruct`, with shardings
-        or without (then the first device). It may hold only some of the
+      abstract_state: tree of arrays or `jax.ShapeDtypeStruct`; leaves without a
+        sharding are restored on the first device. It may have only some of the
         top-level entries that were saved, e.g. only `params`.
       step: a number, 'best', 'latest' or None, which means 'latest'.
 
     Raises:
-      FileNotFoundError: nothing (sound) is saved, or not that step.
-      ValueError: a number was asked for and that checkpoint is damaged.
-      matching.Misfit: the checkpoint does not fit the wanted tree; a ValueError
-        that names the parameter and both shapes.
+      FileNotFoundError: no sound checkpoint is saved, or not of this step.
+      ValueError: the checkpoint that is given by number is damaged.
+      matching.Misfit: the checkpoint does not fit `abstract_state`; this
+        ValueError names the parameter and both shapes.
     """
     self.wait()
     is_number = step is not None and not isinstance(step, str)
@@ -141,11 +158,11 @@ class Checkpoints:
       f'no sound checkpoint in {self.folder}; train first, or check the path'
     )
 
-  def average(self, abstract_params, steps):
+  def average(self, abstract_params: Any, steps: int | Sequence[int]) -> Any:
     """Returns the mean of the parameters of several checkpoints.
 
     Args:
-      abstract_params: as `restore`, the `params` entry alone.
+      abstract_params: the entry 'params' of the `abstract_state` of `restore`.
       steps: how many of the latest to average, or their step numbers.
 
     Raises:
@@ -166,20 +183,20 @@ class Checkpoints:
       total = params if total is None else _add(total, params)
     return _divide(total, len(steps))
 
-  def latest_step(self):
-    """Returns the newest complete step, or None."""
+  def latest_step(self) -> int | None:
+    """Returns the latest complete step, or None."""
     return max(self._steps(), default=None)
 
-  def best_step(self):
+  def best_step(self) -> int | None:
     """Returns the complete step with the best metric, or None.
 
-    Of several with an equal metric it is the latest.
+    Of several with an equal metric, the latest one.
     """
     ranked = self._ranked()
     return ranked[0] if ranked else None
 
-  def wait(self):
-    """Waits for the save under way, raises its error, writes manifests."""
+  def wait(self) -> None:
+    """Waits for the current save, raises its error, writes manifests."""
     self._manager.wait_until_finished()
     self._manager.check_for_errors()
     if processes.is_first():
@@ -187,12 +204,12 @@ class Checkpoints:
         manifests.write(self.folder / str(step))
     self._unverified = set()
 
-  def close(self):
-    """Finishes everything under way and lets go of the folder."""
+  def close(self) -> None:
+    """Finishes the current save and closes the folder."""
     self.wait()
     self._manager.close()
 
-  def _steps(self):
+  def _steps(self) -> list[int]:
     """Complete steps, ascending. An empty step folder is not one."""
     return sorted(
       int(path.parent.name)
@@ -200,7 +217,7 @@ class Checkpoints:
       if path.parent.name.isdigit()
     )
 
-  def _ranked(self):
+  def _ranked(self) -> list[int]:
     """Complete steps that have the deciding metric, best and newest first."""
     if self._best is None:
       return []
@@ -211,11 +228,11 @@ class Checkpoints:
     usable = [step for step in quality if quality[step] > -math.inf]
     return sorted(usable, key=lambda s: (quality[s], s), reverse=True)
 
-  def _candidates(self, step):
-    """Steps to try in order; every process gets the same ones."""
+  def _candidates(self, step) -> list[int]:
+    """Steps to try in order, the same on every process."""
     return processes.first(lambda: self._find_candidates(step))
 
-  def _find_candidates(self, step):
+  def _find_candidates(self, step) -> list[int]:
     found = self._steps()
     newest_first = found[::-1]
     if not found:
@@ -240,11 +257,11 @@ class Checkpoints:
       )
     return [int(step)]
 
-  def _problem(self, step):
-    """What is wrong with a complete checkpoint; process 0 looks for all."""
+  def _problem(self, step: int) -> str | None:
+    """The damage of a complete checkpoint, if any; process 0 looks for all."""
     return processes.first(lambda: self._find_problem(step))
 
-  def _find_problem(self, step):
+  def _find_problem(self, step: int) -> str | None:
     folder = self.folder / str(step)
     if manifests.exists(folder):
       return manifests.problem(folder)
@@ -255,8 +272,8 @@ class Checkpoints:
     )
     return None
 
-  def _read(self, step, abstract_state):
-    """Reads one checkpoint into the wanted tree, or says what does not fit."""
+  def _read(self, step: int, abstract_state: Mapping[str, Any]) -> Any:
+    """Reads one checkpoint; raises `matching.Misfit` if it does not fit."""
     target = jax.tree.map(_abstract, abstract_state)
     stored = self._manager.item_metadata(step)[ITEM].tree
     matching.check(stored, target, self.folder / str(step))
@@ -269,11 +286,11 @@ class Checkpoints:
       step, args=ocp.args.Composite(**{ITEM: args})
     )
     if not manifests.exists(self.folder / str(step)):
-      self._unverified.add(step)  # It was readable: trust it from here on.
+      self._unverified.add(step)  # It was readable, so it gets a manifest.
     return restored[ITEM]
 
-  def _tidy(self):
-    """Before the first save: clears what killed runs left in the way."""
+  def _tidy(self) -> None:
+    """Removes leftovers of killed runs, once, before the first save."""
     if self._is_tidy:
       return
     self._is_tidy = True
@@ -287,7 +304,7 @@ class Checkpoints:
       for path in self.folder.glob('*.orbax-checkpoint-tmp*'):
         shutil.rmtree(path, ignore_errors=True)
 
-  def _set_aside(self, step, problem):
+  def _set_aside(self, step: int, problem: str) -> None:
     """Renames a bad checkpoint so that its step can be saved again."""
     source = self.folder / str(step)
     target = self.folder / f'{step}.damaged-{time.time_ns()}'
@@ -305,7 +322,7 @@ class Checkpoints:
       self._manager.reload()
 
 
-# Compiled, since processes work together on no other functions.
+# Compiled: an array on several processes is computed with in no other way.
 @jax.jit
 def _add(total, tree):
   return jax.tree.map(jnp.add, total, tree)
@@ -316,8 +333,10 @@ def _divide(total, number):
   return jax.tree.map(lambda a: (a / number).astype(a.dtype), total)
 
 
-def _open(folder, keep_latest, best):
-  """Opens orbax's manager, with our rule about what to keep."""
+def _open(
+  folder: pathlib.Path, keep_latest: int, best: Best | None
+) -> ocp.CheckpointManager:
+  """Opens the manager of orbax, which keeps the latest and the best."""
   policies = [ocp.checkpoint_managers.LatestN(keep_latest)]
   options = {}
   if best is not None:
@@ -334,7 +353,7 @@ def _open(folder, keep_latest, best):
   return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
 
 
-def _quality(metrics, best):
+def _quality(metrics: Mapping[str, float] | None, best: Best) -> float:
   """A number that is larger for a better checkpoint; NaN and none are worst."""
   name, mode = best
   value = (metrics or {}).get(name, math.nan)
@@ -343,11 +362,11 @@ def _quality(metrics, best):
   return value if mode == 'max' else -value
 
 
-def _abstract(leaf):
-  """Shape, dtype and sharding of a leaf; the first device where none is said.
+def _abstract(leaf) -> jax.ShapeDtypeStruct:
+  """Shape, dtype and sharding of a leaf; the first device if it has none.
 
-  Without a sharding orbax would take the one in the file, which may name
-  devices that this machine does not have.
+  Without a sharding orbax would use the one in the file, whose devices this
+  machine may not have.
   """
   sharding = getattr(leaf, 'sharding', None)
   if sharding is None:

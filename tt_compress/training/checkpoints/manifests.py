@@ -1,8 +1,8 @@
-"""SHA-256 manifests: notices when a byte of a finished folder has changed.
+"""SHA-256 manifests: notice when a byte of a finished folder has changed.
 
-The checkpoint format notices a cut file but not a flipped bit, which would
-restore wrong numbers without a word. So every finished folder gets a list of
-its files with their digests, and is compared with it before it is trusted.
+The checkpoint format notices a truncated file but not a flipped bit, which
+would silently restore wrong numbers. So every finished folder gets a list of
+its files with their digests, and is compared with it before it is read.
 """
 
 import hashlib
@@ -13,23 +13,19 @@ import pathlib
 NAME = 'manifest.json'
 
 
-def digest(path):
+def digest(path: str | pathlib.Path) -> str:
   """Returns the SHA-256 of a file's bytes, in hexadecimal."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def exists(folder):
-  """Tells whether the folder has a manifest."""
+def exists(folder: str | pathlib.Path) -> bool:
+  """Whether the folder has a manifest."""
   return (pathlib.Path(folder) / NAME).is_file()
 
 
-def write(folder):
-  """Writes the manifest of everything in the folder, atomically.
-
-  Args:
-    folder: a folder that nothing writes to any more.
-  """
+def write(folder: str | pathlib.Path) -> None:
+  """Writes the manifest of a finished folder, atomically."""
   folder = pathlib.Path(folder)
   files = {
     path.relative_to(folder).as_posix(): digest(path)
@@ -41,15 +37,12 @@ def write(folder):
   os.replace(draft, folder / NAME)
 
 
-def problem(folder):
-  """Says what differs from the manifest.
-
-  Args:
-    folder: a folder with a manifest.
+def problem(folder: str | pathlib.Path) -> str | None:
+  """Compares a folder with its manifest.
 
   Returns:
-    One line naming the first file that is missing or changed; None if all
-    files are as they were.
+    One line that names the first file that is missing or changed; None if there
+    is none.
   """
   folder = pathlib.Path(folder)
   try:

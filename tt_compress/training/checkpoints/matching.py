@@ -1,4 +1,6 @@
-"""Does a stored tree fit the wanted one? Says which array does not, and how."""
+"""Comparison of a saved tree with the expected one, array by array."""
+
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,15 +15,15 @@ class Misfit(ValueError):
   """A checkpoint holds other arrays than the model has."""
 
 
-def check(stored, target, folder, advice=ADVICE):
+def check(stored: Any, target: Any, folder: Any, advice: str = ADVICE) -> None:
   """Compares names, shapes and dtypes.
 
   Args:
-    stored: tree of what the checkpoint holds, leaves with shape and dtype.
-    target: tree of what is wanted. Top-level entries that it does not have
-      are not compared.
-    folder: the checkpoint, for the message.
-    advice: what to do, the end of the message.
+    stored: tree of the saved leaves, with shape and dtype.
+    target: tree of the expected leaves. Top-level entries that it lacks are not
+      compared.
+    folder: path of the checkpoint, for the message.
+    advice: the way out, for the message.
 
   Raises:
     Misfit: names the first arrays that are missing, unexpected or different.
@@ -41,7 +43,7 @@ def check(stored, target, folder, advice=ADVICE):
       )
 
 
-def _refuse(complaint, leaves, names, advice):
+def _refuse(complaint: str, leaves: dict, names: set[str], advice: str) -> None:
   """Raises if there are any names, showing the first three."""
   if not names:
     return
@@ -51,15 +53,15 @@ def _refuse(complaint, leaves, names, advice):
   raise Misfit(f'{complaint} {shown}{more}; {advice}')
 
 
-def _format(leaf):
+def _format(leaf) -> str:
   return f'{np.dtype(leaf.dtype).name}{list(leaf.shape)}'
 
 
-def _flatten(tree):
+def _flatten(tree: Any) -> dict[str, Any]:
   """Flattens to `{'params/embed/core_0': leaf}`.
 
-  Storage gives named tuples back as dicts and tuples as lists, so the names of
-  the keys are compared and not their kinds.
+  Storage returns named tuples as dicts and tuples as lists, so names of keys
+  are compared, not their types.
   """
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
