@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from tt_compress.nn import compress, embed, linear, modules
 
@@ -253,7 +255,7 @@ def test_weights_out_of_reach_are_reported():
 
 def test_a_matrix_in_a_tuple_is_refused():
   model = nnx.Dict(pair=nnx.data((nnx.Linear(6, 6, rngs=nnx.Rngs(0)),)))
-  with pytest.raises(ValueError, match='pair/0: it is held by tuple'):
+  with pytest.raises(ValueError, match='pair/0: tuple holds it'):
     compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
 
 
@@ -310,3 +312,82 @@ def test_bias_is_true_or_false():
   with pytest.raises(ValueError, match="bias='no'; it is True or False"):
     model = SharedVariable(nnx.Rngs(0))
     compress.compress(model, [('third', rule)], nnx.Rngs(0))
+
+
+CASES = [
+  (jnp.bfloat16, jnp.bfloat16),
+  (jnp.bfloat16, jnp.float32),
+  (jnp.float32, jnp.bfloat16),
+  (None, jnp.float32),
+]
+
+
+@pytest.mark.parametrize('dtype, param_dtype', CASES)
+@pytest.mark.parametrize('fit', [False, True])
+def test_a_swap_keeps_dtypes_and_attributes(dtype, param_dtype, fit):
+  def make():
+    options = dict(dtype=dtype, param_dtype=param_dtype, rngs=nnx.Rngs(0))
+    return nnx.Dict(
+      table=nnx.Embed(12, 8, **options), up=nnx.Linear(8, 4, **options)
+    )
+
+  def results(model):
+    x = jnp.ones((3, 8), jnp.float32)
+    ids = jnp.asarray([1, 2])
+    return [model.up(x), model.table(ids), model.table.attend(x)]
+
+  before, after = make(), make()
+  compress.compress(after, [('.*', RANK_2)], nnx.Rngs(1), fit=fit)
+  for theirs, ours in zip(results(before), results(after), strict=True):
+    assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+  names = ['in_features', 'out_features', 'dtype', 'param_dtype']
+  for name in names:
+    assert getattr(after.up, name) == getattr(before.up, name)
+  for name in ['num_embeddings', 'features', 'dtype', 'param_dtype']:
+    assert getattr(after.table, name) == getattr(before.table, name)
+  arrays = jax.tree.leaves(modules.split(after)[1])
+  assert {a.dtype for a in arrays} == {jnp.dtype(param_dtype)}
+  for ours, theirs, name in [
+    (after.up, before.up, 'kernel'),
+    (after.table, before.table, 'embedding'),
+  ]:
+    found = getattr(ours, name)
+    np.testing.assert_array_equal(found, ours.full())
+    assert found.shape == getattr(theirs, name).shape
+    with pytest.raises(AttributeError):
+      setattr(ours, name, found)
+
+
+def test_a_swapped_layer_takes_the_sharding_of_its_result():
+  model = nnx.Dict(
+    table=nnx.Embed(16, 8, rngs=nnx.Rngs(0)),
+    up=nnx.Linear(8, 12, rngs=nnx.Rngs(0)),
+  )
+  compress.compress(
+    model, [('.*', dict(name='tensor_train', tt_rank=2))], nnx.Rngs(1)
+  )
+  mesh = jax.make_mesh(
+    (2, 2),
+    ('data', 'model'),
+    axis_types=2 * (AxisType.Explicit,),
+    devices=jax.devices()[:4],
+  )
+  ids = np.arange(8, dtype=np.int32).reshape(4, 2)
+
+  def call(ids, *places):
+    rows, up, logits = places or (None, None, None)
+    x = model.table(ids, out_sharding=rows)
+    return (
+      x,
+      model.up(x, out_sharding=up),
+      model.table.attend(x, out_sharding=logits),
+    )
+
+  expected = call(ids)
+  places = P('data'), P('data', None, 'model'), P(None, None, 'model')
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(ids, NamedSharding(mesh, P('data')))
+    found = jax.jit(lambda ids: call(ids, *places))(placed)
+  for ours, theirs, place in zip(found, expected, places, strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert ours.sharding.is_equivalent_to(NamedSharding(mesh, place), 3)

@@ -1,6 +1,7 @@
-"""Putting parameterizations into any Flax model, by rules over paths."""
+"""Replaces matrices of any Flax model, by rules over their paths."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,9 +21,9 @@ class Swap:
   """One matrix that `compress` replaced.
 
   Attributes:
-    path: where it is; a module shared by several parents has several paths.
+    path: of its module; a shared module has several, joined by ' = '.
     spec: its new parameterization.
-    error: ||W - full(fit(W))|| / ||W|| where it was fitted, else None.
+    error: ||W - full(fit(W))|| / ||W|| if the factors were fitted, else None.
   """
 
   path: str
@@ -32,7 +33,13 @@ class Swap:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What `compress` did: swapped, left as it was, and out of its reach."""
+  """The result of `compress`.
+
+  Attributes:
+    swapped: matrices that were replaced.
+    kept: paths of matrices that no rule matches.
+    unreached: paths of weights that `compress` cannot replace.
+  """
 
   swapped: tuple[Swap, ...]
   kept: tuple[str, ...]
@@ -53,7 +60,7 @@ class Report:
 
 @dataclasses.dataclass(eq=False)
 class _Site:
-  """A module that holds one matrix, and every place it hangs from."""
+  """A module that holds one matrix, with its paths and its parents."""
 
   module: nnx.Module
   paths: list[str]
@@ -64,7 +71,7 @@ class _Site:
     return ' = '.join(self.paths)
 
   def replace(self, module: nnx.Module) -> None:
-    # At every parent: replacing by one path alone would untie the others.
+    # Replacing it at one parent alone would untie the others.
     for parent, name in self.parents:
       if isinstance(parent, nnx.List | nnx.Dict | list | dict):
         parent[name] = module
@@ -72,9 +79,9 @@ class _Site:
         setattr(parent, name, module)
       else:
         raise ValueError(
-          f'cannot replace {self.path or "the model itself"}: it is held by '
-          f'{type(parent).__name__}, which cannot be changed; hold it in a '
-          'module or an nnx.List'
+          f'cannot replace {self.path or "the model itself"}: '
+          f'{type(parent).__name__} holds it, which cannot be changed; hold it '
+          'in a module or an nnx.List'
         )
 
 
@@ -90,14 +97,13 @@ def _children(node) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_matrix(node) -> bool:
-  # These classes alone: a subclass, as nnx.LoRALinear, may compute something
-  # else, which a swap would lose.
+  # Not subclasses: they may compute something else, as nnx.LoRALinear does.
   return type(node) in (linear.Linear, embed.Embed, nnx.Linear, nnx.Embed)
 
 
 def _walk(model) -> tuple[dict[int, _Site], list[str]]:
   """Finds the sites of matrices, and the paths of other weights."""
-  sites, unreached, on_the_way = {}, [], set()
+  sites, unreached, ancestors = {}, [], set()
 
   def visit(node, path, parent, name):
     if _is_matrix(node):
@@ -107,18 +113,18 @@ def _walk(model) -> tuple[dict[int, _Site], list[str]]:
     elif isinstance(node, nnx.Param):
       if node.get_value().ndim >= 2:
         unreached.append(path)
-    elif id(node) not in on_the_way:  # a module may refer back to its parent
-      on_the_way.add(id(node))
+    elif id(node) not in ancestors:  # A module may refer back to its parent.
+      ancestors.add(id(node))
       for key, child in _children(node):
         visit(child, f'{path}/{key}' if path else str(key), node, key)
-      on_the_way.discard(id(node))
+      ancestors.discard(id(node))
 
   visit(model, '', None, None)
   return sites, unreached
 
 
 def _current(module) -> tuple[tuple[int, int], float, Any]:
-  """(rows, cols), std and a function for the present matrix of a module."""
+  """(rows, cols), std and a function that returns the present matrix."""
   if isinstance(module, matrix.Matrix):
     return (module.spec.rows, module.spec.cols), module.std, module.full
   if isinstance(module, nnx.Linear):
@@ -134,24 +140,31 @@ def _is_embed(module) -> bool:
 
 
 def _replacement(module, spec, std, keep_bias, rngs) -> matrix.Matrix:
-  if _is_embed(module):
-    return embed.Embed(spec.rows, spec.cols, spec=spec, std=std, rngs=rngs)
-  bias = module.bias if keep_bias else None
-  new = linear.Linear(
+  make = functools.partial(
+    embed.Embed if _is_embed(module) else linear.Linear,
     spec.rows,
     spec.cols,
     spec=spec,
     std=std,
-    use_bias=bias is not None,
-    shard=getattr(module, 'shard', None),  # Flax layers have none
+    dtype=module.dtype,
+    param_dtype=module.param_dtype,
     rngs=rngs,
   )
+  if _is_embed(module):
+    return make()
+  bias = module.bias if keep_bias else None
+  # Layers of Flax have no side that a mesh shards.
+  side = getattr(module, 'shard', None)
+  new = make(use_bias=bias is not None, shard=side)
   if bias is not None:
     new.bias.set_value(bias.get_value())
   return new
 
 
 def _relative_error(weight, approximation):
+  weight, approximation = (
+    a.astype(jnp.float32) for a in (weight, approximation)
+  )
   norm = jnp.linalg.norm(weight)
   return jnp.linalg.norm(weight - approximation) / jnp.where(norm > 0, norm, 1)
 
@@ -159,7 +172,7 @@ def _relative_error(weight, approximation):
 def _make(
   site: _Site, choice: Mapping, rngs: nnx.Rngs, fit: bool
 ) -> tuple[matrix.Matrix, Swap]:
-  """The module that takes the place of a site's, and the note about it."""
+  """The module that replaces that of a site, and its entry in the report."""
   (rows, cols), std, weight = _current(site.module)
   options = dict(choice)
   std = options.pop('std', std)
@@ -180,13 +193,16 @@ def _make(
   new = _replacement(site.module, spec, std, keep_bias, rngs)
   error = None
   if fit:
-    new.update(spec.fit(weight()))
+    fitted = spec.fit(weight())  # in float32
+    new.update(
+      jax.tree.map(lambda a, old: a.astype(old.dtype), fitted, new.values())
+    )
     error = _relative_error(weight(), new.full())
   return new, Swap(site.path, spec, error)
 
 
 def _check_untied(sites: Sequence[_Site], choices: Sequence[Any]) -> None:
-  """Refuses to part two modules that hold one variable."""
+  """Raises ValueError for a swap that would untie a shared variable."""
   holders = {}
   for site, choice in zip(sites, choices, strict=True):
     for _, node in nnx.iter_graph(site.module, graph=True):
@@ -196,12 +212,12 @@ def _check_untied(sites: Sequence[_Site], choices: Sequence[Any]) -> None:
       if other is not site and (choice is not None or other_choice is not None):
         raise ValueError(
           f'{other.path} and {site.path} share a variable, which a swap would '
-          'part; share the module instead'
+          'untie; share the module instead'
         )
 
 
 def _choices(sites: Sequence[_Site], rule_list: Rules) -> list[Any]:
-  """The rule's choice for every site; None where no rule matches."""
+  """The options of the rule that matches each site; None if none does."""
   names = [name for site in sites for name in site.paths]
   by_name = rules.assign(rule_list, names)
   choices = []
@@ -221,28 +237,30 @@ def compress(
 ) -> Report:
   """Replaces the matrices of a model whose path matches a rule, in place.
 
-  Reaches our `Linear` and `Embed` and Flax's own. A rule is a pair of a
-  pattern, matched with `re.fullmatch` on a path such as
+  Replaces `Linear` and `Embed`, those of Flax included. A rule is a pair of a
+  pattern, matched by `re.fullmatch` with a path such as
   'encoder/layers/0/ffn/up', and the options of `parameterizations.make`:
-  `('.*/ffn/.*', dict(name='tensor_train', tt_rank=16))`; first match wins. An
-  option `std` overrides the standard deviation at initialization, and
-  `bias=False` drops a bias. A shared module stays shared. The new layers
-  compute in the dtype of their input.
+  `('.*/ffn/.*', dict(name='tensor_train', tt_rank=16))`. The first match wins.
+  The option `std` overrides the standard deviation at initialization, and
+  `bias=False` drops the bias. A shared module stays shared. New layers keep
+  `dtype` and `param_dtype`; without a `dtype`, `Linear` computes in the dtype
+  of its input.
 
-  Under `nnx.eval_shape`, or inside `jax.jit`, the dense matrices that are
-  replaced are never allocated.
+  Under `nnx.eval_shape` or inside `jax.jit`, the replaced matrices are never
+  allocated.
 
   Args:
     model: any Flax NNX model.
     rule_list: pairs of pattern and options.
     rngs: source of the keys for new factors.
-    fit: start from the present matrices instead of from noise.
+    fit: whether new factors approximate the present matrices; otherwise they
+      are random.
 
   Returns:
-    A report of what was swapped, kept and not reached.
+    A report of the matrices that were replaced, kept and out of reach.
 
   Raises:
-    ValueError: for a rule that matches nothing, or options that do not fit.
+    ValueError: a rule matches nothing, or its options do not suit the matrix.
   """
   sites, unreached = _walk(model)
   sites = list(sites.values())

@@ -50,6 +50,7 @@ def summed(
       None.
   """
   check_blocks(blocks)
+  x = table.cast(x)
   key = table.key(noise) if table.spec.has_noise else None
   if key is None or not table.spec.draws_per_example:
     x, targets, weights = (

@@ -1,6 +1,7 @@
 """A linear layer over any parameterization."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,8 @@ from tt_compress.parameterizations import base, dense
 class Linear(matrix.Matrix):
   """y = x W + b.
 
+  It has the call and the attributes of the `nnx.Linear` that it can replace.
+
   Args:
     rows: size of the input feature axis.
     cols: size of the output feature axis.
@@ -26,6 +29,8 @@ class Linear(matrix.Matrix):
     std: standard deviation of W at initialization; rows^-0.5 if None.
     shard: side of W that a mesh shards: 'cols' shards y; 'rows' shards x, so
       that devices sum their products. None replicates W.
+    dtype: to which x is cast, hence that of y; that of x if None.
+    param_dtype: of the factors and of b.
     rngs: source of the key for the factors.
   """
 
@@ -38,15 +43,32 @@ class Linear(matrix.Matrix):
     use_bias: bool = True,
     std: float | None = None,
     shard: partition.Side | None = None,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     super().__init__(
       spec or dense.Dense(rows=rows, cols=cols),
       std=rows**-0.5 if std is None else std,
       shard=shard,
+      dtype=dtype,
+      param_dtype=param_dtype,
       rngs=rngs,
     )
-    self.bias = nnx.Param(jnp.zeros(cols)) if use_bias else None
+    self.bias = nnx.Param(jnp.zeros(cols, param_dtype)) if use_bias else None
+
+  @property
+  def in_features(self) -> int:
+    return self.spec.rows
+
+  @property
+  def out_features(self) -> int:
+    return self.spec.cols
+
+  @property
+  def kernel(self) -> Float[Array, 'rows cols']:
+    """W, materialized by every access."""
+    return self.full()
 
   def partitions(self) -> dict[str, int]:
     if self.shard != 'cols' or self.bias is None:
@@ -54,10 +76,22 @@ class Linear(matrix.Matrix):
     return {**super().partitions(), 'bias': 0}
 
   def __call__(
-    self, x: Float[Array, '*batch rows'], noise: Noise | None = None
+    self,
+    x: Float[Array, '*batch rows'],
+    noise: Noise | None = None,
+    *,
+    out_sharding: Any = None,
   ) -> Float[Array, '*batch cols']:
-    """x W + b in the dtype of `x`; a stochastic W draws from `noise`."""
-    return self._product(self.spec, self.values(), x, self.key(noise))
+    """x W + b.
+
+    Args:
+      x: cast to the dtype of the layer, if it has one.
+      noise: keys for a stochastic W; None means deterministic.
+      out_sharding: sharding of the result on a mesh with explicit axes.
+    """
+    values, key = self.values(), self.key(noise)
+    product = lambda x: self._product(self.spec, values, x, key)
+    return matrix.placed(product, out_sharding)(x)
 
   def bound(
     self, tokens: int, dtype: DTypeLike, *, calls: int
@@ -94,14 +128,15 @@ class Linear(matrix.Matrix):
     key: jax.Array | None,
   ) -> jax.Array:
     with context.use(side=self.shard):
-      y = spec.apply(factors, x, key=key)
+      y = spec.apply(factors, self.cast(x), key=key)
     if self.bias is None:
       return self._replicate(y)
     bias = self.bias.get_value().astype(y.dtype)
     return self._replicate(y) + self._replicate(bias)
 
-  def prepare(self, tokens: int, dtype) -> None:
+  def prepare(self, tokens: int, dtype: DTypeLike) -> None:
     """Does in place what a call with x [tokens, rows] of this dtype would."""
+    dtype = self.dtype or dtype
     self.become(*self.spec.prepared(self.values(), tokens, dtype))
     if self.bias is not None:
       self.bias.set_value(self.bias.get_value().astype(dtype))

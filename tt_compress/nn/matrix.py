@@ -1,5 +1,8 @@
 """A Flax module that holds one matrix as the factors of a parameterization."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -51,6 +54,8 @@ class Matrix(nnx.Module):
     std: standard deviation of W at initialization; `compress` initializes
       the next parameterization with it.
     shard: side of W that a mesh shards, 'rows' or 'cols'; None replicates W.
+    dtype: of the results; None leaves it to the inputs.
+    param_dtype: of the factors.
     rngs: source of the key for the factors.
   """
 
@@ -60,14 +65,17 @@ class Matrix(nnx.Module):
     *,
     std: float,
     shard: partition.Side | None = None,
+    dtype: DTypeLike | None = None,
+    param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
   ):
     self.spec = spec
     self.std = std
     self.shard = shard
-    self.factors = nnx.data(
-      _wrap(spec.init(rngs.params(), std=std), spec.buffers)
-    )
+    self.dtype = dtype
+    self.param_dtype = param_dtype
+    factors = spec.init(rngs.params(), std=std, dtype=param_dtype)
+    self.factors = nnx.data(_wrap(factors, spec.buffers))
 
   def values(self) -> base.Factors:
     """The factors as a plain tree of arrays."""
@@ -143,11 +151,28 @@ class Matrix(nnx.Module):
       full = partition.shard(full, 0 if self.shard == 'rows' else 1)
     return dense.Dense(rows=spec.rows, cols=spec.cols), {'matrix': full}
 
+  def cast(self, x: jax.Array) -> jax.Array:
+    """x in the dtype of the layer; unchanged if the layer has none."""
+    return x if self.dtype is None else x.astype(self.dtype)
+
   def key(self, noise: Noise | None) -> jax.Array | None:
     """A fresh key, or one per example if the spec draws per example."""
     if noise is None:
       return None
     return noise.keys() if self.spec.draws_per_example else noise.key()
+
+
+def placed(
+  function: Callable[[jax.Array], jax.Array], out_sharding: Any
+) -> Callable[[jax.Array], jax.Array]:
+  """The function with its result in a sharding; unchanged if this is None.
+
+  Inside, the axes of an explicit mesh are automatic: reshapes into modes and
+  lookups have no sharding that JAX could derive.
+  """
+  if out_sharding is None:
+    return function
+  return jax.sharding.auto_axes(function, out_sharding=out_sharding)
 
 
 def seconds_saved(
