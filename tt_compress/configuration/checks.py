@@ -1,4 +1,4 @@
-"""Settings that would fail, or mislead, only after training."""
+"""Checks of a configuration before anything is built."""
 
 import ml_collections
 
@@ -7,10 +7,10 @@ from tt_compress.configuration import options
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses settings that would fail, or mislead, only after training.
+  """Refuses settings that would only fail or mislead after training.
 
   Raises:
-    ValueError: naming the setting, its value and what it may be.
+    ValueError: naming the setting, its value and the possible values.
   """
   if config.task not in tasks.TASKS:
     raise ValueError(
@@ -34,14 +34,14 @@ def check(config: ml_collections.ConfigDict) -> None:
     },
   }
   for name, (value, bound) in least.items():
-    if not value >= bound:  # a NaN is not, either
+    if not value >= bound:  # Refuses NaN, too.
       raise ValueError(f'{name}={value} must be at least {bound}')
   options.check_model(config.model)
   tasks.TASKS[config.task].check(config)
   choose = config.checkpoint.choose
   if choose not in ('best', 'latest'):
     raise ValueError(f"checkpoint.choose={choose!r} must be 'best' or 'latest'")
-  # One where the run starts from another, then one at every evaluation.
+  # One of the start from another run, then one per evaluation.
   written = is_trained - (-config.num_steps // evaluation.every)
   checkpoints = min(config.checkpoint.keep_latest, written)
   if config.checkpoint.average > checkpoints:

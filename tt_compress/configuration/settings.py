@@ -21,35 +21,36 @@ def defaults(
   """Every setting of a run with its default value.
 
   Args:
-    name: of the config file, the default folder below `runs/`.
-    arguments: as returned by `arguments.parse`; they become part of the name.
+    name: of the config file; the default workdir is `runs/NAME`.
+    arguments: result of `arguments.parse`, which completes the name.
     model: a name in `models.MODELS`.
-    task: a name in `tasks.TASKS`, whose `defaults` are added.
+    task: a name in `tasks.TASKS`; its `defaults` are added.
   """
   config = ml_collections.ConfigDict()
   config.name = '-'.join((name, *arguments['given']))
   config.seed = 0
   config.task = task
   config.num_steps = 100_000
-  # The batch of a step is worked through in this many parts, to save memory.
+  # Number of microbatches per step; more of them need fewer bytes.
   config.accumulation = 1
   # Of the activations; 'auto' is bfloat16 on accelerators, float32 on CPU.
   config.dtype = 'auto'
-  # Constants of `algebra.cost.Machine`, which the contractions are chosen by;
-  # None: those of the backend. `python -m benchmarks --suite=machine` measures.
+  # Constants of `algebra.cost.Machine`, by which contractions are chosen; None
+  # takes those of the backend. `python -m benchmarks --suite=machine` measures
+  # them.
   config.machine = {
     field.name: config_dict.placeholder(field.type)
     for field in dataclasses.fields(cost.Machine)
   }
 
-  # How many parts a batch and a layer have, one on each device; data None means
-  # what the devices allow.
+  # Number of devices that share a batch, and that share a layer. None takes as
+  # many as there are.
   config.mesh = dict(data=config_dict.placeholder(int), model=1)
   config.sharding = dict(
-    # (pattern of paths of parameters, partition), see training/layout.py; for
-    # what no rule matches the parameterizations know.
+    # Pairs of a pattern of parameter paths and a partition, see
+    # training/layout.py. Parameterizations decide where no rule matches.
     rules=(),
-    # Whether what the optimizer keeps is split over the data, too.
+    # Whether the optimizer's state is sharded over the data, too.
     moments=False,
   )
 
@@ -59,12 +60,12 @@ def defaults(
     **options.model_defaults(model),
     **settings.pop('model', {}),
   }
-  # Rules of nn.compress: (pattern, options of parameterizations.make).
+  # Rules of nn.compress: pairs of a pattern and options of `make`.
   config.compress = ()
-  # How the model of the dense twin differs, beside having no rules.
+  # Settings of the model that the dense twin changes.
   config.dense = {}
-  # Folder of a trained run whose matrices are fitted by the rules; training
-  # then starts from them instead of from noise.
+  # Workdir of a trained run. The rules fit its matrices, and training starts
+  # from the result instead of random factors.
   config.init_from = config_dict.placeholder(str)
 
   config.optimizer = dict(
@@ -76,12 +77,12 @@ def defaults(
     milestones=config_dict.placeholder(tuple),  # steps
     weight_decay=0.0,
     clip_norm=config_dict.placeholder(float),
-    # (pattern of paths of parameters, dict of learning_rate, relative to the
-    # others, and weight_decay).
+    # Pairs of a pattern of parameter paths and a dict of learning_rate, which
+    # is relative to the schedule, and weight_decay.
     rules=(),
-    # Patterns of the paths of parameters that are not trained.
+    # Patterns of the paths of parameters that stay as they are.
     frozen=config_dict.placeholder(tuple),
-    # Options of some optimizers; None is the optimizer's own default value.
+    # Options that some optimizers have; None is the optimizer's own default.
     b1=config_dict.placeholder(float),
     b2=config_dict.placeholder(float),
     eps=config_dict.placeholder(float),
@@ -92,17 +93,17 @@ def defaults(
     multiply_by_parameter_scale=config_dict.placeholder(bool),
     min_dim_size_to_factor=config_dict.placeholder(int),
   )
-  # Data, evaluation and what else depends on the problem.
+  # Data, evaluation and other settings of the task.
   config.update(settings)
-  # Checkpoints are written at every evaluation. What is evaluated in the end is
-  # the 'best' by evaluation.metric or the 'latest'; with `average` > 1 the mean
-  # of the last ones.
+  # Every evaluation writes a checkpoint. The final scores are those of the
+  # 'best' one by evaluation.metric, of the 'latest' one, or of the mean of the
+  # last `average`.
   config.checkpoint = dict(keep_latest=2, average=1, choose='best')
   config.logging = dict(
     every=50,  # steps
     wandb=False,
-    # First and last step of a window that the profiler records, e.g. (10, 20).
+    # First and last step that the profiler records, e.g. (10, 20).
     profile=(),
   )
-  # From here on a misspelled setting is an error, in config files too.
+  # Locked, it refuses a misspelled setting in a config file.
   return config.lock()

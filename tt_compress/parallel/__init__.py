@@ -1,1 +1,1 @@
-"""Devices and processes: mesh axes, placing arrays, evaluation over devices."""
+"""Devices and processes: meshes, shardings, evaluation over devices."""

@@ -1,4 +1,4 @@
-"""Joining the other processes of a run, wherever it was started."""
+"""Connects the processes of a run: SLURM, Kubernetes, TPU or plain hosts."""
 
 import contextlib
 import dataclasses
@@ -13,11 +13,11 @@ import jax
 
 from tt_compress.parallel import processes
 
-# Any free port will do, as long as all processes know it.
+# Any free port that all processes know.
 PORT = 8476
-# JAX aborts the process when its own time-out is over: ours comes first.
+# Seconds between our time-out and that of JAX, which aborts the process.
 _LONGER = 60
-# How long a process that ends waits for the others to end as well.
+# Seconds that a process which ends waits for the others to end.
 _GOODBYE = 30
 
 
@@ -27,9 +27,9 @@ class Cluster:
 
   Attributes:
     coordinator: HOST:PORT that process 0 listens on; None if JAX finds it.
-    num_processes: how many there are; None if JAX finds it.
-    process_id: which one this is, from 0; None if JAX finds it.
-    local_device_ids: the devices of this host that are its own; None: all.
+    num_processes: number of processes; None if JAX finds it.
+    process_id: index of this process, from 0; None if JAX finds it.
+    local_device_ids: devices of this host that the process uses; None uses all.
   """
 
   coordinator: str | None = None
@@ -58,15 +58,15 @@ class Cluster:
 
 
 def detect(environment: Mapping[str, str]) -> Cluster | None:
-  """The cluster that the environment tells of; None for a single process.
+  """Finds the cluster in the environment; None means a single process.
 
-  In this order: steps of SLURM; JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-  JAX_PROCESS_ID, in whose place an indexed job of Kubernetes has
-  JOB_COMPLETION_INDEX; the workers of a TPU on Kubernetes. JAX finds most of
-  them as well, but tells nobody the address, which a time-out has to name.
+  It looks for a step of SLURM, then for JAX_COORDINATOR_ADDRESS with
+  JAX_NUM_PROCESSES and JAX_PROCESS_ID (or JOB_COMPLETION_INDEX of an indexed
+  job of Kubernetes), then for the workers of a TPU on Kubernetes. JAX finds
+  most of them, too, but does not give the address for the error of a time-out.
 
   Raises:
-    ValueError: variables that do not fit together.
+    ValueError: some variables are missing.
   """
   for find in (_slurm, _variables, _tpu_workers):
     cluster = find(environment)
@@ -76,7 +76,7 @@ def detect(environment: Mapping[str, str]) -> Cluster | None:
 
 
 def _slurm(environment):
-  """Only under srun: a batch script has fewer variables, and is alone."""
+  """The cluster of `srun`; a batch script lacks these variables."""
   names = ('JOB_ID', 'STEP_NODELIST', 'NTASKS', 'PROCID', 'LOCALID')
   values = [environment.get(f'SLURM_{name}') for name in names]
   if None in values:
@@ -88,13 +88,13 @@ def _slurm(environment):
     coordinator=f'{first_host(nodes)}:{10_000 + int(job) % 20_000}',
     num_processes=int(num_tasks),
     process_id=int(task),
-    # A device each where processes share a host.
+    # Processes of one host have one device each.
     local_device_ids=(int(local_task),) if has_neighbors else None,
   )
 
 
 def first_host(nodes: str) -> str:
-  """The first of a list of hosts as SLURM writes it, e.g. 'gpu[007-9,12],b'."""
+  """The first host of a list that SLURM writes, e.g. 'gpu[007-9,12],b'."""
   name, numbers, rest = re.match(
     r'([^\[,]+)(?:\[(\d+)[^\]]*\])?([^,]*)', nodes
   ).groups()
@@ -111,9 +111,9 @@ def _variables(environment):
   count = environment.get('JAX_NUM_PROCESSES')
   if index is None or count is None:
     raise ValueError(
-      f'JAX_COORDINATOR_ADDRESS={coordinator} needs JAX_NUM_PROCESSES beside '
-      'it, and JAX_PROCESS_ID or JOB_COMPLETION_INDEX; set them, or use '
-      '--cluster=none for a single process'
+      f'JAX_COORDINATOR_ADDRESS={coordinator} needs JAX_NUM_PROCESSES and '
+      'JAX_PROCESS_ID or JOB_COMPLETION_INDEX; set them, or use --cluster=none '
+      'for a single process'
     )
   return Cluster(coordinator, int(count), int(index))
 
@@ -127,19 +127,19 @@ def _tpu_workers(environment):
 
 
 def join(cluster: Cluster, timeout: float = 300) -> None:
-  """Waits for all processes; then `jax.devices()` are those of all of them.
+  """Connects all processes; then `jax.devices()` has the devices of all.
 
-  To be called before anything asks for devices.
+  Call it before anything asks for devices.
 
   Args:
     cluster: the place of this process.
-    timeout: seconds that the others may take to come.
+    timeout: seconds to wait for the others.
 
   Raises:
-    TimeoutError: naming the address that was not reached or not complete.
-    ValueError: several CPU devices in a process.
+    TimeoutError: naming the address, and whether it can be reached.
+    ValueError: a process has several CPU devices.
   """
-  # With it, a process would take no notice of SIGTERM.
+  # The preemption service would make a process ignore SIGTERM.
   jax.config.update('jax_enable_preemption_service', False)
   error = None
 
@@ -163,12 +163,12 @@ def join(cluster: Cluster, timeout: float = 300) -> None:
     raise error
   with _quiet_output():
     _check_devices()
-    processes.wait('joined')  # Only now are they connected to each other.
+    processes.wait('joined')  # The first exchange makes the connections.
 
 
 @contextlib.contextmanager
 def _quiet_output():
-  """Lets nobody but us write on standard output, which holds the answers."""
+  """Sends standard output, which holds predictions, to standard error."""
   sys.stdout.flush()
   kept = os.dup(1)
   os.dup2(2, 1)
@@ -192,14 +192,14 @@ def _arguments(cluster):
 
 
 def _explain(cluster, timeout):
-  """What is wrong when not all processes have come together in time."""
+  """The message of a time-out: what it waited for, and what to do."""
   waited = f'within {timeout:g} s'
   advice = 'or wait longer with --join_timeout'
   if cluster.coordinator is None:
-    return f'the workers of this TPU have not met {waited}; {advice}'
+    return f'the workers of this TPU did not connect {waited}; {advice}'
   if cluster.process_id == 0 or _answers(cluster.coordinator):
     return (
-      f'{cluster}: not all {cluster.num_processes} processes have come to the '
+      f'{cluster}: not all {cluster.num_processes} processes reached the '
       f'coordinator at {cluster.coordinator} {waited}; look at their logs, '
       f'{advice}'
     )
@@ -221,8 +221,8 @@ def _answers(address):
 
 def _check_devices():
   if jax.default_backend() == 'cpu' and jax.local_device_count() > 1:
-    # More of them hang as soon as several steps are under way.
+    # Collectives of several devices hang when some steps are under way.
     raise ValueError(
-      f'{jax.local_device_count()} CPU devices in one of several processes; '
+      f'one of several processes has {jax.local_device_count()} CPU devices; '
       'set JAX_NUM_CPU_DEVICES=1 and start more processes instead'
     )

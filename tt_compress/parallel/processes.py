@@ -1,7 +1,7 @@
-"""What the processes of a run tell each other, beside the arrays of its steps.
+"""Communication of the processes of a run, apart from arrays of its steps.
 
-Everything here is called by all processes, in the same order; with one process
-it costs nothing.
+All processes call these functions, in the same order. With one process they
+cost nothing.
 """
 
 import hashlib
@@ -14,25 +14,25 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-_MOST = 8  # differences that are told
+_MOST = 8  # differences in a message
 
 
 def is_first() -> bool:
-  """Whether this process writes what is written once."""
+  """Whether this is the process that writes files."""
   return jax.process_index() == 0
 
 
 def wait(name: str) -> None:
-  """Waits until all processes are here."""
+  """Waits until all processes call it with this name."""
   if jax.process_count() > 1:
     multihost_utils.sync_global_devices(name)
 
 
 def gather(value) -> list:
-  """The values of all processes, by their index.
+  """The values of all processes, in the order of their indices.
 
   Args:
-    value: anything that JSON can hold; of any size on any process.
+    value: can be written as JSON; its size may differ between processes.
   """
   if jax.process_count() == 1:
     return [value]
@@ -48,18 +48,18 @@ def gather(value) -> list:
 
 
 def together(call: Callable[[], Any]):
-  """Calls on every process; what fails on one is an error on all.
+  """Calls a function on every process; an error of one is raised on all.
 
-  Without it, the others would wait for the one that has failed.
+  Otherwise the other processes would wait for the one that failed.
 
   Args:
-    call: may not communicate.
+    call: does not communicate.
 
   Returns:
-    What the call has returned on this process.
+    The result on this process.
 
   Raises:
-    RuntimeError: telling what has failed on another process.
+    RuntimeError: with the error of another process.
   """
   if jax.process_count() == 1:
     return call()
@@ -79,24 +79,24 @@ def together(call: Callable[[], Any]):
 
 
 def first(call: Callable[[], Any]):
-  """Calls on the first process; its result, or its error, is that of all.
+  """Calls a function on the first process; all return or raise the same.
 
   Args:
-    call: may not communicate; returns something that JSON can hold.
+    call: does not communicate; its result can be written as JSON.
 
   Raises:
-    RuntimeError: on the others, telling what has failed on the first.
+    RuntimeError: on the other processes, with the error of the first.
   """
   result = together(call if is_first() else lambda: None)
   return result if jax.process_count() == 1 else gather(result)[0]
 
 
 def agree(what: str, settings: Mapping[str, Any]) -> None:
-  """Refuses processes that differ.
+  """Refuses settings that differ between processes.
 
   Args:
-    what: names it in the error.
-    settings: by name; anything that JSON can hold.
+    what: name of the settings in the error.
+    settings: values by name, which can be written as JSON.
 
   Raises:
     ValueError: on every process, naming the settings that differ.
@@ -117,12 +117,12 @@ def agree(what: str, settings: Mapping[str, Any]) -> None:
   more = f' and {len(told) - _MOST} more' if len(told) > _MOST else ''
   raise ValueError(
     f'the processes differ in {what}: {"; ".join(told[:_MOST])}{more}. Start '
-    'all of them with the same command'
+    'all of them by the same command'
   )
 
 
 def fetch(tree):
-  """The whole of every array, in NumPy, wherever its parts lie."""
+  """Every array as NumPy, also if other processes hold parts of it."""
   return jax.tree.map(_fetch, tree)
 
 
@@ -133,16 +133,16 @@ def _fetch(leaf):
 
 
 def share(mesh: Mesh, axis: str) -> dict[str, int]:
-  """Which rows of a batch this process reads.
+  """The examples of a batch that this process reads.
 
-  Processes whose devices have the same place along the axis read the same ones.
+  Processes with devices at the same place along the axis read the same ones.
 
   Args:
     mesh: of the run.
-    axis: the one that batches are split over.
+    axis: of the mesh, over which batches are sharded.
 
   Returns:
-    `process_index` and `process_count`, as the batches of data take them.
+    `process_index` and `process_count`, arguments of the batches.
   """
   devices = np.moveaxis(mesh.devices, mesh.axis_names.index(axis), 0)
   places = {}

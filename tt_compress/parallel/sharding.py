@@ -1,4 +1,4 @@
-"""One mesh for the whole run: parts of batches, and of layers."""
+"""The mesh of a run, and shardings and arrays on it."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,15 @@ def make_mesh(
   model: int = 1,
   devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-  """The mesh of the axes 'data' and 'model', which are always both there.
+  """A mesh with the axes 'data' and 'model'.
 
   Args:
-    data: parts of a batch; as many as the devices allow if None.
-    model: parts of a layer; neighbors among the devices.
-    devices: all if None.
+    data: number of devices that share a batch; None takes as many as possible.
+    model: number of devices that share a layer, which are neighbors.
+    devices: None takes all.
 
   Raises:
-    ValueError: data x model are not as many as there are devices.
+    ValueError: data x model is not the number of devices.
   """
   devices = jax.devices() if devices is None else devices
   count = len(devices)
@@ -43,7 +43,7 @@ def make_mesh(
       f'{told} are {data * model} devices, but there are {count}; leave out '
       'mesh.data to use all of them'
     )
-  # Auto: make_mesh gives Explicit axes unless told otherwise.
+  # By default the axes would be Explicit.
   axis_types = (AxisType.Auto, AxisType.Auto)
   return jax.make_mesh(
     (data, model), (DATA, MODEL), axis_types=axis_types, devices=devices
@@ -51,19 +51,19 @@ def make_mesh(
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """Every device holds the whole array."""
+  """The sharding of an array that every device holds."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def along_data(mesh: Mesh) -> NamedSharding:
-  """The first axis is split over the axis 'data'."""
+  """The sharding of the first axis of an array over the axis 'data'."""
   return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Makes this process's rows its share of the global batch."""
+  """Makes the examples of every process one sharded batch."""
   sharding = along_data(mesh)
   return {
-    name: jax.make_array_from_process_local_data(sharding, rows)
-    for name, rows in batch.items()
+    name: jax.make_array_from_process_local_data(sharding, examples)
+    for name, examples in batch.items()
   }

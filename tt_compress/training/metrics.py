@@ -1,10 +1,13 @@
-"""Where numbers go: TensorBoard, a JSON-lines file, W&B, the progress line."""
+"""Scalars of a run, written to TensorBoard, JSON lines and Weights & Biases."""
 
 import contextlib
 import json
 import math
+import os
 import pathlib
 import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import tensorboardX
 
@@ -14,19 +17,25 @@ FILE = 'metrics.jsonl'
 class Writer:
   """Writes scalars of a run to its workdir."""
 
-  def __init__(self, workdir, *, use_wandb=False, config=None, enabled=True):
+  def __init__(
+    self,
+    workdir: str | os.PathLike,
+    *,
+    use_wandb: bool = False,
+    config: Mapping | None = None,
+    enabled: bool = True,
+  ):
     """Opens TensorBoard events and `metrics.jsonl` in the workdir.
 
-    A resumed run repeats the steps since its last checkpoint, so a step can
-    be in the file twice; the later line counts.
+    A resumed run repeats the steps since its last checkpoint. If the file has
+    two lines of a step, the later one is valid.
 
     Args:
-      workdir: folder; created if missing. An existing file is continued.
-      use_wandb: also send everything to Weights & Biases. The run id is kept
-        in the workdir, so that a resumed run stays one run.
-      config: dict, recorded by Weights & Biases.
-      enabled: False makes every call do nothing; pass
-        `processes.is_first()`.
+      workdir: folder; created if missing. New lines follow those of its file.
+      use_wandb: also send the scalars to Weights & Biases. The workdir keeps
+        the id, so that a resumed run stays one run there.
+      config: settings that Weights & Biases records.
+      enabled: False makes every call do nothing; pass `processes.is_first()`.
 
     Raises:
       ImportError: use_wandb without the wandb package.
@@ -39,7 +48,7 @@ class Writer:
     workdir.mkdir(parents=True, exist_ok=True)
     if use_wandb:
       self._wandb = _start_wandb(workdir, config)
-    # Event files are named by the second; a quick restart must not overwrite.
+    # The default name has whole seconds: a quick restart would overwrite it.
     self._board = tensorboardX.SummaryWriter(
       str(workdir), filename_suffix=f'.{time.time_ns()}'
     )
@@ -47,14 +56,14 @@ class Writer:
     if not _ends_with_newline(workdir / FILE):
       self._file.write('\n')  # A killed run left half a line.
 
-  def write(self, step, scalars):
-    """Records a dict of floats (or scalar arrays) under a step."""
+  def write(self, step: int, scalars: Mapping[str, Any]) -> None:
+    """Writes scalars of a step, floats or arrays of one number."""
     if not self._enabled:
       return
     scalars = {name: float(value) for name, value in scalars.items()}
     for name, value in scalars.items():
       self._board.add_scalar(name, value, step)
-    # JSON has no NaN; a word keeps the line readable for any reader.
+    # JSON has no NaN: with a string, every JSON reader can read the line.
     plain = {
       name: value if math.isfinite(value) else str(value)
       for name, value in scalars.items()
@@ -64,8 +73,8 @@ class Writer:
     if self._wandb is not None:
       self._wandb.log(scalars, step=int(step))
 
-  def close(self):
-    """Flushes and closes everything."""
+  def close(self) -> None:
+    """Flushes and closes all files."""
     if not self._enabled:
       return
     self._board.close()
@@ -73,22 +82,22 @@ class Writer:
     if self._wandb is not None:
       self._wandb.finish()
 
-  def __enter__(self):
+  def __enter__(self) -> 'Writer':
     return self
 
   def __exit__(self, *_):
     self.close()
 
 
-def read(workdir):
-  """Reads what was written to the workdir, in order.
+def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
+  """Reads the lines of `metrics.jsonl`, in order.
 
   Args:
     workdir: folder of the run.
 
   Returns:
-    List of dicts with `step` and the scalars; half a line that a killed run
-    left is passed over. Empty if nothing was written.
+    Dicts of `step` and the scalars, without lines that a killed run left
+    incomplete. Empty if there is no file.
   """
   path = pathlib.Path(workdir) / FILE
   if not path.exists():
@@ -101,35 +110,35 @@ def read(workdir):
   return records
 
 
-def check_finite(step, scalars):
-  """Refuses numbers that say that training has failed.
+def check_finite(step: int, scalars: Mapping[str, float]) -> None:
+  """Refuses scalars that are not finite.
 
   Raises:
-    FloatingPointError: naming the first one that is not finite, and the step.
+    FloatingPointError: naming the first such scalar and the step.
   """
   for name, value in scalars.items():
     if not math.isfinite(value):
       raise FloatingPointError(
-        f'{name} of step {step} is {value}; nothing of it was saved. Lower '
+        f'{name} of step {step} is {value}; this state was not saved. Lower '
         'optimizer.learning_rate, set optimizer.clip_norm or raise '
-        'optimizer.warmup_steps, and start again in another --workdir'
+        'optimizer.warmup_steps, and start again with another --workdir'
       )
 
 
-def _ends_with_newline(path):
-  """True for an empty file too."""
+def _ends_with_newline(path: pathlib.Path) -> bool:
+  """Whether a line can be appended; true of an empty file."""
   text = path.read_bytes()
   return not text or text.endswith(b'\n')
 
 
 def _start_wandb(workdir, config):
-  """Starts or continues the Weights & Biases run of this workdir."""
+  """Starts or resumes the Weights & Biases run of a workdir."""
   try:
     import wandb
   except ImportError as error:
     raise ImportError(
-      "use_wandb needs the wandb package: pip install 'tt-compress[wandb]', "
-      'or leave use_wandb off'
+      'logging.wandb=True needs the wandb package: pip install '
+      "'tt-compress[wandb]', or set logging.wandb=False"
     ) from error
   id_file = workdir / 'wandb_id.txt'
   run_id = id_file.read_text().strip() if id_file.exists() else None
@@ -141,16 +150,23 @@ def _start_wandb(workdir, config):
 
 
 class Progress:
-  """Speed, and the line that tells it."""
+  """Speed of training, and the line that reports it."""
 
-  def __init__(self, num_steps, *, unit='tokens', step=0, clock=time.monotonic):
+  def __init__(
+    self,
+    num_steps: int,
+    *,
+    unit: str = 'tokens',
+    step: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+  ):
     """Starts the clock.
 
     Args:
       num_steps: number of the last step.
-      unit: what is counted, in the line and in the name of its speed.
-      step: steps already done (a resumed run does not count them as fast).
-      clock: function returning seconds.
+      unit: name of the counted items, in the line and in the metric.
+      step: steps done before, which do not count for the speed.
+      clock: returns seconds.
     """
     self._num_steps = num_steps
     self._unit = unit
@@ -159,20 +175,20 @@ class Progress:
     self._time = clock()
     self._count = 0
 
-  def add(self, count):
-    """Counts tokens, or whatever the unit is, since the last report."""
+  def add(self, count: int) -> None:
+    """Adds to the number of items since the last report."""
     self._count += int(count)
 
   @contextlib.contextmanager
-  def paused(self):
-    """Leaves out the time spent inside, e.g. `with progress.paused():`."""
+  def paused(self) -> Iterator[None]:
+    """Stops the clock inside of `with progress.paused():`."""
     start = self._clock()
     try:
       yield
     finally:
       self._time += self._clock() - start
 
-  def report(self, step, loss):
+  def report(self, step: int, loss: float) -> tuple[str, dict[str, float]]:
     """Returns the progress line and the speeds since the last report.
 
     Args:
@@ -196,8 +212,8 @@ class Progress:
     return line, speeds
 
 
-def format_time(seconds):
-  """Formats seconds as `1:02:03`, `2:03`, or `unknown` when not finite."""
+def format_time(seconds: float) -> str:
+  """Formats seconds as `1:02:03` or `2:03`, or `unknown` if not finite."""
   if not math.isfinite(seconds):
     return 'unknown'
   minutes, seconds = divmod(round(seconds), 60)
