@@ -269,7 +269,7 @@ def test_bfloat16_activations(norm):
   steps = decode(half, INPUTS, TARGETS[:, None])
   assert steps.dtype == jnp.float32
   np.testing.assert_allclose(steps[:, 0], found, atol=0.1)
-  _, cache = nnx.eval_shape(lambda: half.start(INPUTS, 1))
+  _, cache = nnx.eval_shape(lambda: half.start(jnp.asarray(INPUTS), 1))
   assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(cache))
 
 
@@ -339,7 +339,8 @@ def test_every_product_gets_a_key_of_its_own(tie_logits, monkeypatch):
       ),
     )
   noise = Noise(jax.random.key(0), jnp.arange(2))
-  make(tie_logits=tie_logits)(INPUTS, TARGETS, noise)
+  model = make(tie_logits=tie_logits)
+  model(jnp.asarray(INPUTS), jnp.asarray(TARGETS), noise)
   assert len(keys) == 2 + 3 * 4 + 2 * 2 + 1
   distinct = {tuple(np.asarray(jax.random.key_data(k))) for k in keys}
   assert len(distinct) == len(keys)

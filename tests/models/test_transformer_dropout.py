@@ -1,4 +1,4 @@
-"""Where the Transformer drops activations out, by the effect."""
+"""Every place of the Transformer that has dropout, seen by its effect."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ def assert_dropped(dropped):
 
 
 def silence(module, but=''):
-  """Makes all sublayers of a module return zeros, but for one of them."""
+  """Makes every sublayer of a module return zeros, except `but`."""
   for path, matrix in modules.matrices(module).items():
     if path.endswith(('out', 'down')) and path != but:
       matrix.update(jax.tree.map(jnp.zeros_like, matrix.values()))
@@ -51,7 +51,7 @@ def silence(module, but=''):
 
 def random_rows():
   shape = BATCH, LENGTH, DIM
-  return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,16 @@ def test_the_output_of_every_sublayer_is_dropped_before_it_is_added(
 ):
   layer = kind(CONFIG, nnx.Rngs(0))
   silence(layer, but=sublayer)
-  x, mask = random_rows(), np.ones((1, 1, LENGTH, LENGTH), bool)
-  context = (x,) if kind is layers.DecoderLayer else ()
-  masks = (mask,) * (1 + len(context))
-  y = layer(x, *context, *masks, make_noise())
-  assert_dropped(y == x)
-  assert np.all(layer(x, *context, *masks, None) != x)
+  x = random_rows()
+  everything = jnp.ones((1, 1, 1, LENGTH), bool)
+  causal = jnp.tril(jnp.ones((1, 1, LENGTH, LENGTH), bool))
+  inputs = (
+    (x, x, causal, everything)
+    if kind is layers.DecoderLayer
+    else (x, everything)
+  )
+  assert_dropped(layer(*inputs, make_noise()) == x)
+  assert np.all(layer(*inputs, None) != x)
 
 
 @pytest.mark.parametrize('norm', ['pre', 'post'])
@@ -82,7 +86,7 @@ def test_a_residual_scales_what_it_keeps(norm):
   residual = layers.Residual(
     dataclasses.replace(CONFIG, norm=norm), nnx.Rngs(0)
   )
-  x = np.zeros((BATCH, LENGTH, DIM), np.float32)
+  x = jnp.zeros((BATCH, LENGTH, DIM))
   y = residual(x, lambda y: jnp.ones_like(y), make_noise())
   low = y.min(axis=-1, keepdims=True)
   assert_dropped(y == low)
@@ -109,7 +113,7 @@ def normalized(x):
 def test_embeddings_are_dropped_together_with_their_positions(side):
   model = transformer.Transformer(CONFIG, rngs=nnx.Rngs(0))
   silence(model)
-  tokens = np.random.default_rng(0).integers(1, 11, (BATCH, LENGTH))
+  tokens = jax.random.randint(jax.random.key(1), (BATCH, LENGTH), 1, 11)
   if side == 'source':
     y, _ = model.encode(tokens, make_noise())
   else:

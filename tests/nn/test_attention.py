@@ -15,7 +15,7 @@ def layer():
 
 
 def rows(*shape):
-  return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+  return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
 def definition(layer, x, source, mask):

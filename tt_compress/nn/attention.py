@@ -5,9 +5,11 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.nn import linear
+from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
 KeysValues = tuple[jax.Array, jax.Array]
@@ -68,7 +70,7 @@ class Attention(nnx.Module):
     return partition.shard(heads, -2)
 
   def keys_values(
-    self, x: Float[Array, 'batch source dim'], noise=None
+    self, x: Float[Array, 'batch source dim'], noise: Noise | None = None
   ) -> KeysValues:
     """Keys and values of `x`, each [batch, source, heads, head_dim]."""
     return (
@@ -81,8 +83,8 @@ class Attention(nnx.Module):
     x: Float[Array, 'batch length dim'],
     keys: Float[Array, 'batch source heads head_dim'],
     values: Float[Array, 'batch source heads head_dim'],
-    mask: Bool[Array, '#batch 1 #length source'],
-    noise=None,
+    mask: Bool[ArrayLike, '#batch 1 #length source'],
+    noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
     """Attends from `x` to keys and values where `mask` is true."""
     query = self._split_heads(self.query(x, noise))
@@ -90,8 +92,14 @@ class Attention(nnx.Module):
     merged = heads.reshape(*x.shape[:-1], math.prod(heads.shape[-2:]))
     return self.out(partition.shard(merged, -1), noise)
 
-  def __call__(self, x, source, mask, noise=None):
-    """Attends from `x` to `source`, both [batch, length, dim]."""
+  def __call__(
+    self,
+    x: Float[Array, 'batch length dim'],
+    source: Float[Array, 'batch source dim'],
+    mask: Bool[ArrayLike, '#batch 1 #length source'],
+    noise: Noise | None = None,
+  ) -> Float[Array, 'batch length dim']:
+    """Attends from `x` to `source` where `mask` is true."""
     return self.attend(x, *self.keys_values(source, noise), mask, noise)
 
   def step(

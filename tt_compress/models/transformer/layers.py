@@ -1,7 +1,12 @@
 """Layers of the encoder-decoder Transformer, and stacks of them."""
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer.transformer_config import (
   ACTIVATIONS,
@@ -46,7 +51,9 @@ class FeedForward(nnx.Module):
       rngs=rngs,
     )
 
-  def __call__(self, x, noise: Noise | None = None):
+  def __call__(
+    self, x: Float[Array, '*batch dim'], noise: Noise | None = None
+  ) -> Float[Array, '*batch dim']:
     hidden = partition.shard(self.up(x, noise), -1)
     hidden = ACTIVATIONS[self.config.activation](hidden)
     hidden = dropout(hidden, self.config.dropout, noise)
@@ -60,7 +67,12 @@ class Residual(nnx.Module):
     self.config = config
     self.norm = nnx.LayerNorm(config.model_dim, rngs=rngs)
 
-  def __call__(self, x, sublayer, noise: Noise | None = None):
+  def __call__(
+    self,
+    x: Float[Array, '*batch dim'],
+    sublayer: Callable[[jax.Array], jax.Array],
+    noise: Noise | None = None,
+  ) -> Float[Array, '*batch dim']:
     rate = self.config.dropout
     if self.config.norm == 'pre':
       return x + dropout(sublayer(_normalize(self.norm, x)), rate, noise)
@@ -74,7 +86,12 @@ class EncoderLayer(nnx.Module):
     self.ffn = FeedForward(config, rngs)
     self.ffn_residual = Residual(config, rngs)
 
-  def __call__(self, x, mask, noise=None):
+  def __call__(
+    self,
+    x: Float[Array, 'batch length dim'],
+    mask: Bool[ArrayLike, '#batch 1 1 length'],
+    noise: Noise | None = None,
+  ) -> Float[Array, 'batch length dim']:
     x = self.attention_residual(
       x, lambda y: self.attention(y, y, mask, noise), noise
     )
@@ -90,7 +107,14 @@ class DecoderLayer(nnx.Module):
     self.ffn = FeedForward(config, rngs)
     self.ffn_residual = Residual(config, rngs)
 
-  def __call__(self, x, context, causal_mask, context_mask, noise=None):
+  def __call__(
+    self,
+    x: Float[Array, 'batch length dim'],
+    context: Float[Array, 'batch source dim'],
+    causal_mask: Bool[ArrayLike, '1 1 length length'],
+    context_mask: Bool[ArrayLike, '#batch 1 1 source'],
+    noise: Noise | None = None,
+  ) -> Float[Array, 'batch length dim']:
     x = self.self_attention_residual(
       x, lambda y: self.self_attention(y, y, causal_mask, noise), noise
     )
@@ -99,7 +123,26 @@ class DecoderLayer(nnx.Module):
     )
     return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
 
-  def step(self, x, cache, keys_values, context_mask, index):
+  def step(
+    self,
+    x: Float[Array, 'batch beam dim'],
+    cache: attention.KeysValues,
+    keys_values: attention.KeysValues,
+    context_mask: Bool[Array, 'batch 1 1 source'],
+    index: Int[Array, ''],
+  ) -> tuple[Float[Array, 'batch beam dim'], attention.KeysValues]:
+    """The layer at position `index` of each hypothesis.
+
+    Args:
+      x: features at position `index`.
+      cache: keys and values of self-attention, see `Attention.step`.
+      keys_values: of cross-attention, [batch, source, heads, head_dim].
+      context_mask: False at padding.
+      index: the position.
+
+    Returns:
+      The features, and the cache with this position written into it.
+    """
     new_cache = None
 
     def attend_to_past(y):
@@ -117,7 +160,7 @@ class DecoderLayer(nnx.Module):
 
 
 class Stack(nnx.Module):
-  """Layers, and a final norm where the layers are pre-norm."""
+  """Layers one after the other, and a final norm if they are pre-norm."""
 
   def __init__(self, layer, num_layers, config, rngs):
     self.layers = nnx.List([layer(config, rngs) for _ in range(num_layers)])
@@ -127,7 +170,10 @@ class Stack(nnx.Module):
       else None
     )
 
-  def normalize(self, x):
+  def normalize(
+    self, x: Float[Array, '*batch dim']
+  ) -> Float[Array, '*batch dim']:
+    """The final norm of pre-norm layers."""
     if self.final_norm is None:
       return x
     return _normalize(self.final_norm, x)

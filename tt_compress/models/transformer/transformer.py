@@ -7,22 +7,24 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import layers, transformer_config
 from tt_compress.nn import attention, cross_entropy, embed, serving, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
 
-# Keys and values of the past, [batch, beam, max_length, heads, head_dim], for
-# every layer of the decoder.
+# Per decoder layer, keys and values of the previous positions,
+# [batch, beam, max_length, heads, head_dim].
 Cache = tuple[attention.KeysValues, ...]
 
 
 class Context(NamedTuple):
-  """What the decoder sees of the source sentences.
+  """The source sentences, as the steps of the decoder need them.
 
   Attributes:
-    keys_values: of every cross-attention, [batch, source, heads, head_dim].
+    keys_values: per decoder layer, keys and values of its cross-attention,
+      [batch, source, heads, head_dim].
     mask: False at padding.
   """
 
@@ -33,10 +35,11 @@ class Context(NamedTuple):
 class Transformer(nnx.Module):
   """Encoder-decoder Transformer; token 0 is padding.
 
-  Its matrices are `encoder/layers/K/{attention,ffn}/...`,
-  `decoder/layers/K/{self_attention,cross_attention,ffn}/...`, and `embed`
-  (shared) or `source_embed` and `target_embed`, and `logits` unless tied;
-  `logits_bias` is a vector.
+  Paths of its matrices: `encoder/layers/K/{attention,ffn}/...`,
+  `decoder/layers/K/{self_attention,cross_attention,ffn}/...`, `embed` (shared)
+  or `source_embed` and `target_embed`, and `logits` unless tied. `logits_bias`
+  is a vector. It is decoded by `start` and `step`, see
+  `tasks.decoding.protocol`.
 
   Args:
     config: sizes and choices.
@@ -83,16 +86,22 @@ class Transformer(nnx.Module):
       return self.embed
     return getattr(self, f'{side}_embed')
 
-  def _embed(self, side, tokens, positions, noise):
+  def _embed(
+    self,
+    side: str,
+    tokens: Int[Array, 'batch length'],
+    positions: Float[ArrayLike, '*positions dim'],
+    noise: Noise | None,
+  ) -> Float[Array, 'batch length dim']:
     rows = self._table(side)(tokens, noise)
-    # rows have variance 1/dim; scaled, they match the position features
+    # Rows have variance 1 / dim; scaled, they match the position features.
     x = rows * self.config.model_dim**0.5 + positions
     return dropout(x.astype(self.dtype), self.config.dropout, noise)
 
   def project(
     self, x: Float[Array, '*batch dim'], noise: Noise | None = None
   ) -> Float[Array, '*batch vocab']:
-    """Logits of the decoder's features, float32."""
+    """Logits, float32, of what `features` returns."""
     table, bias = self._output()
     logits = table.attend(x, noise).astype(jnp.float32)
     return logits if bias is None else logits + bias
@@ -107,9 +116,9 @@ class Transformer(nnx.Module):
     """The weighted sum of the losses of `project(x)`, in less memory.
 
     Args:
-      x: the decoder's features.
-      targets: tokens.
-      weights: of the tokens.
+      x: what `features` returns.
+      targets: target tokens.
+      weights: weights of the losses.
       **options: `noise`, `smoothing` and `blocks` of `cross_entropy.summed`.
     """
     table, bias = self._output()
@@ -117,8 +126,8 @@ class Transformer(nnx.Module):
       table, x, targets, weights, bias=bias, **options
     )
 
-  def _output(self):
-    """The matrix whose transpose makes logits, and their bias or None."""
+  def _output(self) -> tuple[embed.Embed, Float[Array, ' vocab'] | None]:
+    """The matrix whose transpose maps features to logits, and their bias."""
     table = self._table('target') if self.config.tie_logits else self.logits
     if self.logits_bias is None:
       return table, None
@@ -127,7 +136,7 @@ class Transformer(nnx.Module):
   def encode(
     self, inputs: Int[Array, 'batch source'], noise: Noise | None = None
   ) -> tuple[Float[Array, 'batch source dim'], Bool[Array, 'batch 1 1 source']]:
-    """The context of the source sentences, and the mask of its positions."""
+    """The context of the source sentences; a mask that is False at padding."""
     mask = (inputs != 0)[:, None, None, :]
     positions = sinusoids.features(inputs.shape[1], self.config.model_dim)
     x = self._embed('source', inputs, positions, noise)
@@ -151,7 +160,7 @@ class Transformer(nnx.Module):
     decoder_inputs: Int[Array, 'batch length'],
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
-    """What the decoder makes of every position, of which `project` has logits.
+    """The output of the decoder at every position, the input of `project`.
 
     Args:
       inputs: source tokens.
@@ -171,7 +180,7 @@ class Transformer(nnx.Module):
     """Makes `step` faster for constant arrays, in place.
 
     Args:
-      tokens: number of hypotheses in a step.
+      tokens: number of hypotheses in one step.
       max_bytes: bytes that the dense matrices may take; None sets no limit.
     """
     serving.prepare(self, self.dtype, tokens=tokens, max_bytes=max_bytes)
