@@ -1,8 +1,9 @@
-"""The door, as a user meets it: commands, pipes, kills and mistakes."""
+"""The command line: commands, pipes, kills and mistakes."""
 
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -363,6 +364,10 @@ def test_a_mistake_is_explained(answers, name):
   assert code != 0
   for words in MISTAKES[name][1]:
     assert words in output + errors
+  if 'Flags parsing error' not in errors:  # Those are told by absl.
+    assert re.search('^error: ', errors, re.MULTILINE)
+    assert 'Traceback' not in errors
+    assert '--workdir: ' not in output + errors  # The list of all flags.
 
 
 def test_plan_for_devices(environment, tmp_path):

@@ -1,6 +1,10 @@
-"""The door: flags to a configuration to a mode; nothing else."""
+"""The command line: reads flags and a configuration, and runs one mode.
+
+python -m tt_compress.main --config=configs/quickstart.py:tiny
+"""
 
 import os
+import pathlib
 import shlex
 import sys
 import traceback
@@ -15,7 +19,7 @@ from tt_compress.parallel import cluster, processes
 from tt_compress.planning import device_plan, plan
 from tt_compress.studies import study
 from tt_compress.studies.report import markdown, plots, write
-from tt_compress.training import origin, run, sizes, workdir
+from tt_compress.training import run, workdir
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
@@ -138,9 +142,9 @@ def _load() -> tuple:
 
 def _from_trained(config, path):
   """The configuration with the folder it starts from, given or known."""
-  folder = _INIT_FROM.value or config.get('init_from')
+  folder = _INIT_FROM.value or config.init_from
   if folder is None and os.path.exists(os.path.join(path, workdir.CONFIG_FILE)):
-    folder = workdir.load_config(path).get('init_from')
+    folder = workdir.load_config(path).init_from
   if folder is None:
     raise app.UsageError(
       '--mode=compress needs --init_from=FOLDER of a trained run'
@@ -153,7 +157,7 @@ def _from_trained(config, path):
 def _train(this: run.Run) -> None:
   results = this.train()
   if processes.is_first():
-    print_results(results, this)
+    print(this.report(results))
 
 
 def _evaluate(this: run.Run) -> None:
@@ -189,37 +193,6 @@ def _plan(this: run.Run) -> None:
   print('written to', plan.write(made, this.workdir))
 
 
-def print_fit(fit: dict, this: run.Run) -> None:
-  trained = fit['test_before']
-  score = f', {this.task.headline(trained)}' if trained else ''
-  print(f'\nfitted from {fit["init_from"]}{score}:')
-  print(origin.table(fit['matrices']))
-  print(f'before fine-tuning: {this.task.headline(fit["test"])}\n')
-
-
-def print_results(results: dict, this: run.Run) -> None:
-  print(sizes.table(this.sizes()))
-  told = this.task.report_baselines(results)
-  if told:
-    print(told)
-  if results.get('fit'):
-    print_fit(results['fit'], this)
-  twin = this.twin_results()
-  if twin is not None:
-    print(
-      f'dense twin, {twin["num_params"]:,} parameters, '
-      f'{twin["seconds"] / 60:.1f} minutes: '
-      f'{this.task.headline(twin["test"])}'
-    )
-  print(
-    f'this model, {results["num_params"]:,} parameters, '
-    f'{results["seconds"] / 60:.1f} minutes:'
-  )
-  if 'stored' in results:  # folders of earlier versions lack it
-    print(sizes.describe_stored(results['stored']))
-  print(this.task.report('test', results['test']))
-
-
 def _study(this: study.Study) -> None:
   if jax.process_count() > 1:
     raise ValueError(
@@ -237,32 +210,45 @@ def _study(this: study.Study) -> None:
   print(markdown.markdown({**this.train(tell), 'command': command}))
 
 
-def main(argv) -> None:
+def _run(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  _join()
+  config, path = _start()
+  if _MODE.value == 'study':
+    _study(study.Study(config, path))
+    return
+  {
+    'train': _train,
+    'compress': _train,
+    'evaluate': _evaluate,
+    'predict': _predict,
+    'plan': _plan,
+  }[_MODE.value](processes.together(lambda: run.Run(config, path)))
+  processes.wait('end')  # The early ones would time out.
+
+
+def _is_explained(error: BaseException) -> bool:
+  """Whether the message is enough: this package has written it."""
+  *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+  package = pathlib.Path(__file__).parent
+  return package in pathlib.Path(frame.f_code.co_filename).parents
+
+
+def main(argv: list[str]) -> None:
   try:
-    _join()
-    config, path = _start()
-    if _MODE.value == 'study':
-      _study(study.Study(config, path))
-      return
-    {
-      'train': _train,
-      'compress': _train,
-      'evaluate': _evaluate,
-      'predict': _predict,
-      'plan': _plan,
-    }[_MODE.value](processes.together(lambda: run.Run(config, path)))
-    processes.wait('end')  # Who is early would not wait for long.
+    _run(argv)
   except (
+    app.UsageError,
     ArithmeticError,
     ImportError,
     OSError,
     RuntimeError,
     ValueError,
   ) as error:
-    # What to do about it comes last, below the frames of other packages.
-    traceback.print_exc()
+    # The message comes last, below the frames of other packages.
+    level = logging.DEBUG if _is_explained(error) else logging.ERROR
+    logging.log(level, 'failed', exc_info=True)
     sys.exit(f'\nerror: {error}')
 
 

@@ -41,7 +41,7 @@ def test_builds_of_a_run(built, tmp_path):
   assert len(built) == 1  # abstract
   found = first.train()
   assert len(built) == 2  # traced where the arrays are created
-  first.sizes()
+  assert first.report(found).splitlines()[-1].startswith('accuracy')
   first.evaluate('test')
   assert len(built) == 2
   again = run.Run(make_config(), str(tmp_path))

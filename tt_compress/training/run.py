@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,14 @@ from absl import logging
 
 from tt_compress import configuration, tasks
 from tt_compress.parallel import processes, sharding
-from tt_compress.training import build, optimizers, restore, sizes, train
+from tt_compress.training import (
+  build,
+  optimizers,
+  restore,
+  results,
+  sizes,
+  train,
+)
 from tt_compress.training import workdir as folder
 from tt_compress.training.checkpoints import checkpoints
 
@@ -125,25 +133,31 @@ class Run:
     Raises:
       ValueError: if the last checkpoint holds other parameters.
     """
-    results = processes.first(lambda: folder.read_results(self.workdir))
-    if results is None:
+    found = processes.first(lambda: folder.read_results(self.workdir))
+    if found is None:
       return None
-    recorded = configuration.from_json(json.dumps(results['config']))
-    changed = configuration.differences(recorded, self.config)
-    harmless = ('logging.', 'name:', 'mesh.', 'sharding.')
-    if any(not line.startswith(harmless) for line in changed):
-      return None  # the model is still good, its evaluation is another
+    recorded = configuration.from_json(json.dumps(found['config']))
+    if folder.changes_of_results(recorded, self.config):
+      return None
     params = self.variables('latest')['params']
-    if folder.digest(params) != results['params_sha256']:
+    if folder.digest(params) != found['params_sha256']:
       raise ValueError(
         f'{folder.RESULTS_FILE} in {self.workdir} was written for other '
         'parameters than those of the last checkpoint beside it; remove it to '
         'evaluate these'
       )
-    return results
+    return found
 
-  def twin_results(self) -> dict[str, Any] | None:
-    """Results of the dense twin, if it was trained in FOLDER-dense."""
+  def report(self, found: Mapping[str, Any]) -> str:
+    """The results that `train` returned as text.
+
+    Args:
+      found: the results; the dense twin's are read from FOLDER-dense.
+    """
+    twin = self._twin_results()
+    return results.report(found, self.sizes(), self.task, twin)
+
+  def _twin_results(self):
     beside = self.workdir + configuration.DENSE_SUFFIX
     try:
       folder.compare(configuration.twin(self.config), beside)

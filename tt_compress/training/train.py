@@ -13,12 +13,12 @@ from tt_compress.parallel import processes, sharding
 from tt_compress.tasks import base
 from tt_compress.training import (
   build,
-  description,
   metrics,
   optimizers,
   origin,
   profiler,
   restore,
+  results,
   sizes,
   states,
   step,
@@ -63,7 +63,7 @@ def train(
   facts = processes.together(task.prepare)
   processes.agree('data', facts)
   # The commit is that of the code that trains, not of a later one.
-  described = description.make(config, sizes.make(config, blueprint)) | facts
+  described = results.describe(config, sizes.make(config, blueprint)) | facts
   workdir.compare_data(facts, folder)
   workdir.claim(config, folder)
   if processes.is_first():
@@ -153,7 +153,7 @@ def train(
   # --- Results ----------------------------------------------------------------
   chosen = restore.chosen(config)
   variables = restore.variables(config, blueprint, mesh, saved, chosen)
-  results = {
+  found = {
     **described,
     'seconds': seconds,
     'params_sha256': workdir.digest(state['params']),
@@ -169,9 +169,9 @@ def train(
     **task.baselines(),
   }
   if config.init_from:
-    results['fit'] = origin.read(folder)
-  workdir.write_results(folder, results)
-  return results
+    found['fit'] = origin.read(folder)
+  workdir.write_results(folder, found)
+  return found
 
 
 def _log(

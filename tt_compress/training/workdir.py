@@ -22,11 +22,11 @@ DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
 # Seconds until a file of one host is to be seen by another.
 _SHARED_WITHIN = 10
-# Settings that change what is reported of a trained model, not the model; a
-# task has more of them.
-_REPORTING = ('name', 'checkpoint.average', 'checkpoint.choose', 'logging')
-# Settings of where it is computed: a run may go on upon other devices.
-_PLACES = ('mesh', 'sharding')
+# Settings that change neither a model nor its results: a run can resume on
+# other devices.
+_WITHOUT_EFFECT = ('name', 'logging', 'mesh', 'sharding')
+# Settings that change the final evaluation alone; a task has more of them.
+_OF_EVALUATION = ('checkpoint.average', 'checkpoint.choose')
 
 
 def load_config(workdir: str):
@@ -48,18 +48,18 @@ def load_config(workdir: str):
 def compare(config, workdir: str) -> None:
   """Refuses a folder that belongs to another configuration.
 
-  Settings of reports and of the final evaluation may differ.
+  Settings without effect on the trained model may differ.
 
   Raises:
     ValueError: naming the settings that differ.
   """
   if not os.path.exists(os.path.join(workdir, CONFIG_FILE)):
     return
-  harmless = (*_REPORTING, *_PLACES, *tasks.TASKS[config.task].reporting)
+  evaluation = (*_OF_EVALUATION, *tasks.TASKS[config.task].reporting)
   changed = [
     line
-    for line in configuration.differences(load_config(workdir), config)
-    if not _is_among(line.split(':')[0], harmless)
+    for line in changes_of_results(load_config(workdir), config)
+    if not _is_among(line, evaluation)
   ]
   if changed:
     raise ValueError(
@@ -68,7 +68,17 @@ def compare(config, workdir: str) -> None:
     )
 
 
-def _is_among(name: str, settings) -> bool:
+def changes_of_results(old, new) -> list[str]:
+  """Settings that differ and may change results, as readable lines."""
+  return [
+    line
+    for line in configuration.differences(old, new)
+    if not _is_among(line, _WITHOUT_EFFECT)
+  ]
+
+
+def _is_among(line: str, settings) -> bool:
+  name = line.split(':')[0]
   return any(name == s or name.startswith(s + '.') for s in settings)
 
 
