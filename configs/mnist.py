@@ -10,9 +10,9 @@ ranks (1, 2, 4, 2, 1), trained from scratch with Adam, 3,000 steps of 100 images
     python -m tt_compress.main --config=configs/mnist.py --mode=compress \
       --init_from=runs/mnist-dense
 
-Where that is not set, MNIST of TFDS if it is prepared, or else a small stand-in
-that comes with scikit-learn. Other data: --config.data.path=FOLDER with idx
-files of the same names, or --config.data.source=tfds
+Without TT_COMPRESS_DATA the run takes MNIST of TFDS if it is prepared, or a
+small substitute from scikit-learn. Other data: --config.data.path=FOLDER with
+idx files of the same names, or --config.data.source=tfds
 --config.data.options="{'name':'mnist'}".
 
 Published: accuracy 0.9643 with 3,574 parameters, the dense twin 0.9770 with

@@ -1,16 +1,16 @@
-"""German to English captions (Multi30k), every feed-forward in TT cores.
+"""German to English captions (Multi30k), feed-forward matrices as TT cores.
 
 The data set of rows slides-N0 and slides-N1, with a Transformer sized for two
 CPU cores. The feed-forward matrices have two TT cores of rank 32, the query and
-key projections two of rank 64: 26 % of all parameters are gone.
+key projections two of rank 64, which saves 26 % of all parameters.
 
     export TT_COMPRESS_DATA=...   # holds multi30k/{train,val,...}.{de,en}.gz
     python -m tt_compress.main --config=configs/multi30k_tt.py
     python -m tt_compress.main --config=configs/multi30k_tt.py:dense
 
 About 17 minutes each on two CPU cores. Expect sacreBLEU 39.8 and 39.7 with
-seeds 0 and 1 (`:seed=1`) on test_2016_flickr, the dense twin 40.3 and 39.9; the
-slides' scores, of other models by another metric, do not compare.
+seeds 0 and 1 (`:seed=1`) on test_2016_flickr, and 40.3 and 39.9 for the dense
+twin. The slides score other models by another metric.
 """
 
 from tt_compress import configuration

@@ -1,14 +1,14 @@
-"""The main job in minutes: a TT Transformer on the embedded phrases.
+"""A compressed Transformer trained in minutes, on data of the package.
 
-German to English sentences of a small grammar that comes with the package; the
-test sentences combine words that were never seen together. The feed-forward
-matrices have two TT cores of rank 16, the embedding two of rank 64.
+A small grammar generates German sentences and their English translations. The
+test sentences combine words that no training sentence has together. The
+feed-forward matrices have two TT cores of rank 16, the embedding has two of 64.
 
     python -m tt_compress.main --config=configs/quickstart.py
     python -m tt_compress.main --config=configs/quickstart.py:dense
 
-About two minutes each on two CPU cores. Expect test BLEU 87; the dense twin
-reaches 94, the nearest training sentence 14.
+About two minutes each on two CPU cores. Expect test BLEU 87, and 94 for the
+dense twin; copying the translation of the nearest training sentence scores 14.
 """
 
 from tt_compress import configuration

@@ -19,10 +19,10 @@ parameters of the model; sacreBLEU on newstest2014):
     48     26.8   178M  27.97
     32     58.5   177M  27.70
 
-The parameter counts are tested here; the scores have not been reproduced here.
-The paper's 80,000 steps of 393,216 tokens in mixed precision want accelerators;
-its YouTokenToMe BPE is SentencePiece BPE here. Data: TFDS wmt14_translate,
-prepared with the `data` extra.
+The tests check the parameter counts; the scores have not been reproduced. The
+80,000 steps of 393,216 tokens, in mixed precision, need accelerators. The paper
+has BPE of YouTokenToMe, this run BPE of SentencePiece. Data: wmt14_translate of
+TFDS, prepared with the `data` extra.
 """
 
 from tt_compress import configuration
@@ -32,7 +32,7 @@ def get_config(arguments=''):
   arguments = configuration.parse(arguments, rank=64)
   config = configuration.defaults('wmt14_tt', arguments)
   config.num_steps = 80_000
-  # 16 parts keep the logits of a part at 24,576 tokens on one host.
+  # One host holds the logits of 24,576 tokens, a microbatch.
   config.accumulation = 16
   config.data.source = 'tfds'
   config.data.options = dict(
@@ -81,9 +81,9 @@ def get_config(arguments=''):
     eps=1e-8,
     weight_decay=1e-4,
   )
-  # The paper: beam 4, no length penalty, output at most 50 tokens longer than
-  # the source. It takes the last checkpoint; here it is the one of the lowest
-  # validation loss.
+  # As in the paper: beam 4, no length penalty, at most 50 tokens more than the
+  # source has. The paper evaluates the last checkpoint, this run the one with
+  # the lowest validation loss.
   config.evaluation.update(
     every=2000,
     beam_size=4,

@@ -1,1 +1,1 @@
-"""Training: optimizers, checkpoints, metrics and the one loop."""
+"""Training: optimizers, states, checkpoints, metrics and the loop."""

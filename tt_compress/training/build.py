@@ -1,4 +1,4 @@
-"""From a configuration to a model, abstract or initialized."""
+"""Builds the model of a configuration, abstract or initialized."""
 
 import contextlib
 import dataclasses
@@ -20,17 +20,17 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True)
 class Blueprint:
-  """A model that is built but holds no arrays.
+  """A compressed model without arrays.
 
   Attributes:
     graphdef: its static part.
     params: shapes of the trained arrays.
-    buffers: shapes of the others.
-    report: what was compressed.
+    buffers: shapes of the other arrays.
+    report: the matrices that were compressed.
     matrices: the spec of every matrix, by path.
-    tables: paths of those that ids are looked up in, or logits made with.
-    partitions: by matrix, which axes of which of its arrays are split where a
-      layer has several devices.
+    tables: paths of the matrices that are looked up by ids or make logits.
+    partitions: by matrix, the axis of each array that is sharded if several
+      devices share a layer.
     dense_num_params: number of parameters of the dense twin.
   """
 
@@ -49,7 +49,7 @@ class Blueprint:
     return {'params': self.params, 'buffers': self.buffers}
 
   def settled_at(self, num_steps: int) -> int:
-    """The step from which on checkpoints may be the best.
+    """The first step whose checkpoint may be the best.
 
     Raises:
       ValueError: the schedule of a matrix ends after the run.
@@ -68,7 +68,7 @@ def activation_dtype(name: str):
   """The dtype of the activations; 'auto' depends on the backend.
 
   Raises:
-    ValueError: for a name that is none of auto, float32, bfloat16.
+    ValueError: the name is not auto, float32 or bfloat16.
   """
   if name == 'auto':
     name = 'float32' if context.current().backend == 'cpu' else 'bfloat16'
@@ -78,7 +78,7 @@ def activation_dtype(name: str):
 
 
 def machine(config) -> contextlib.AbstractContextManager:
-  """Chooses contractions traced inside of it for the machine of a run."""
+  """A context whose contractions are chosen for the machine of a run."""
   given = {
     name: value for name, value in config.machine.items() if value is not None
   }
@@ -98,7 +98,7 @@ def _build(config, rngs: nnx.Rngs) -> nnx.Module:
 
 
 def _compress(model, config, rngs: nnx.Rngs) -> compress.Report:
-  # Modes that are chosen for speed are those of the machine.
+  # Modes that are chosen for speed depend on the machine.
   with machine(config):
     return compress.compress(model, config.compress, rngs)
 
@@ -146,16 +146,16 @@ def _num_params(model: nnx.Module) -> int:
 
 
 def initialize(config, shardings) -> dict:
-  """The model's arrays {'params', 'buffers'}, created where they belong."""
+  """Initial arrays {'params', 'buffers'}, created with their shardings."""
   return initializer(config, shardings)(jax.random.key(config.seed))
 
 
 def initializer(config, shardings) -> jax.stages.Wrapped:
-  """The compiled function: key -> the model's arrays {'params', 'buffers'}.
+  """The compiled function: key -> initial arrays {'params', 'buffers'}.
 
   Args:
     config: of the run.
-    shardings: one for all arrays, or a tree of them.
+    shardings: one sharding for all arrays, or a tree of shardings.
   """
 
   def init(key):
@@ -169,7 +169,7 @@ def initializer(config, shardings) -> jax.stages.Wrapped:
 
 
 def processor() -> str:
-  """The name of the CPU, as far as the system tells it."""
+  """The name of the CPU, or as much as the system reports."""
   try:
     with open('/proc/cpuinfo') as lines:
       names = [line.split(':')[1] for line in lines if 'model name' in line]
@@ -179,7 +179,7 @@ def processor() -> str:
 
 
 def hardware() -> str:
-  """What the numbers of a run were made on."""
+  """The devices and the CPU of this machine."""
   [kind] = {device.device_kind for device in jax.devices()}
   cores = f'{os.cpu_count()} cores, {processor()}'
   if jax.default_backend() == 'cpu':
@@ -188,6 +188,6 @@ def hardware() -> str:
 
 
 def versions() -> dict[str, str]:
-  """Versions of what decides a result."""
+  """Versions of the packages that a result depends on."""
   packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
   return {name: importlib.metadata.version(name) for name in packages}

@@ -1,4 +1,4 @@
-"""Starting from another run: its matrices, fitted by this run's rules."""
+"""Starts a run from another one: the rules fit its trained matrices."""
 
 import copy
 import json
@@ -24,7 +24,7 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
   Args:
     config: of the new run.
     folder: of the new run.
-    task: of the new run; adopts what the trained model depends on.
+    task: of the new run; it adopts the vocabulary of the trained model.
 
   Returns:
     'variables', the arrays {'params', 'buffers'} to start from, and 'report':
@@ -59,11 +59,10 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
 
 
 def load_config(config):
-  """The configuration of the run that a configuration starts from.
+  """Loads the configuration of the run that a configuration starts from.
 
   Raises:
-    ValueError: there is no trained run, it is of another task, its model sees
-      other inputs, or it is this run's own.
+    ValueError: there is no trained run, or it has another task or inputs.
   """
   path = config.init_from
   folder = os.path.join(path, 'checkpoints')
@@ -83,8 +82,8 @@ def load_config(config):
   for name in tasks.TASKS[config.task].inputs:
     if old.get(name) != new[name]:
       raise ValueError(
-        f'init_from={path} was trained with {name}={old.get(name)}, this run '
-        f'has {name}={new[name]}; set it to the former'
+        f'init_from={path} was trained with {name}={old.get(name)}, but this '
+        f'run has {name}={new[name]}; set {name}={old.get(name)}'
       )
   return found
 
@@ -94,8 +93,7 @@ def fit(
 ) -> tuple[dict, list[sizes.Row]]:
   """Fits the matrices of a trained model by the rules of a configuration.
 
-  What no rule matches is taken over as it is; a compressed model is expanded
-  first.
+  Matrices that no rule matches are kept. A compressed model is expanded first.
 
   Args:
     config: of the new run.
@@ -108,9 +106,9 @@ def fit(
     ||W - fitted|| / ||W||.
 
   Raises:
-    matching.Misfit: the models differ beside their compression; names the
+    matching.Misfit: the models differ in more than their compression; names the
       array and both shapes.
-    ValueError: rules that do not fit.
+    ValueError: a rule that does not fit the model.
   """
   plain = copy.deepcopy(config)
   plain.compress = ()
@@ -121,7 +119,7 @@ def fit(
     expanded,
     wanted,
     config.init_from,
-    advice='its model must be this one but for the rules of compression',
+    advice='the models may differ in the rules of compression alone',
   )
   model = modules.merge(blueprint.graphdef, **expanded)
   report = compress.compress(
@@ -144,7 +142,7 @@ def _expand(graphdef, variables):
 
 
 def _with_biases(found, wanted):
-  """Adds zeros for the biases of linear layers that a rule has dropped."""
+  """Adds zeros for the biases of linear layers that a rule dropped."""
   if not isinstance(found, dict):
     return found
   made = {
@@ -156,7 +154,7 @@ def _with_biases(found, wanted):
 
 
 def table(rows: list[dict]) -> str:
-  """The fitted matrices as text, one in a line."""
+  """The fitted matrices as a table, one per line."""
   header = ('matrix', 'shape', 'parameterization', 'params', 'ratio', 'error')
   lines = [header] + [
     (
@@ -173,13 +171,13 @@ def table(rows: list[dict]) -> str:
 
 
 def keep(folder: str, report: dict, task: base.Task, variables: dict) -> None:
-  """Logs the report of `start`, and writes it with test scores into a folder.
+  """Logs the report of `start` and writes it to a folder, with test scores.
 
   Args:
     folder: of the new run.
     report: of `start`.
     task: of the new run.
-    variables: the fitted arrays, before the first step.
+    variables: the fitted arrays {'params', 'buffers'}.
   """
   scores = task.evaluate(variables, 'test')
   logging.info('fitted from %s', report['init_from'])
