@@ -8,6 +8,7 @@ from flax import nnx
 
 from tt_compress.data import sources
 from tt_compress.nn import dropout
+from tt_compress.tasks import run_vocabulary
 
 Scores = dict[str, Any]
 
@@ -129,14 +130,23 @@ class Task:
     """
     return {}
 
+  @property
+  def vocabularies(self) -> Sequence[run_vocabulary.RunVocabulary]:
+    """The vocabularies that the model is of no use without."""
+    return ()
+
   def save(self) -> None:
-    """Writes into the workdir what the model is of no use without."""
+    """Writes the vocabularies into the workdir."""
+    for vocabulary in self.vocabularies:
+      vocabulary.save()
 
   def adopt(self, folder: str) -> None:
-    """Takes over what the trained model of another run is of no use without."""
+    """Takes the vocabularies of another run: ids keep their meaning."""
+    for vocabulary in self.vocabularies:
+      vocabulary.adopt(folder)
 
   def verify(self, facts: Mapping[str, Any]) -> None:
-    """Refuses a workdir where `save` did not write what is there now.
+    """Refuses vocabularies other than those that the model was trained with.
 
     Args:
       facts: that `prepare` returned when training began.
@@ -144,6 +154,8 @@ class Task:
     Raises:
       ValueError: naming the file that has changed.
     """
+    for vocabulary in self.vocabularies:
+      vocabulary.verify(facts)
 
   def train_batches(self, **share):
     """Batches as a pure function of the step: `batch(step)`, `summary()`.

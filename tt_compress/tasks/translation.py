@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -106,7 +105,7 @@ class Translation(base.Task):
     Raises:
       FileNotFoundError, ValueError: if some of it cannot be read.
     """
-    for side in self._sides():
+    for side in self.vocabularies:
       if side.value.eos_id is None:
         raise ValueError(
           'translation needs a vocabulary in which sentences end; leave '
@@ -118,28 +117,14 @@ class Translation(base.Task):
       'num_pairs': len(self.load('train')),
       'train_sha256': self.load('train').digest,
     }
-    for side in self._sides():
+    for side in self.vocabularies:
       facts |= side.facts()
     return facts
 
-  def _sides(self) -> list[run_vocabulary.RunVocabulary]:
-    """The vocabularies, each once."""
+  @property
+  def vocabularies(self) -> list[run_vocabulary.RunVocabulary]:
     is_joint = self.source is self.target
     return [self.target] if is_joint else [self.source, self.target]
-
-  def save(self) -> None:
-    """Writes the vocabularies into the workdir."""
-    for side in self._sides():
-      side.save()
-
-  def adopt(self, folder: str) -> None:
-    """Takes the vocabularies of another run: ids keep their meaning."""
-    for side in self._sides():
-      side.adopt(folder)
-
-  def verify(self, facts: Mapping[str, Any]) -> None:
-    for side in self._sides():
-      side.verify(facts)
 
   def _encoded(self, split: str, **limits):
     """Token ids of the pairs within the limits; the others are reported."""

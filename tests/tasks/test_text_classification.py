@@ -1,0 +1,267 @@
+"""Classification of texts in words, added from here.
+
+Nothing in `training/` knows of it: a task and a model in two tables.
+"""
+
+import dataclasses
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tt_compress import configuration, models, tasks
+from tt_compress.data import batching, corpus
+from tt_compress.nn import embed, linear, modules
+from tt_compress.parallel import sharding
+from tt_compress.tasks import classification, run_vocabulary
+from tt_compress.training import build, metrics, run
+
+NUM_STEPS, RATE = 20, 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  vocab_size: int = 20
+  dim: int = 6
+  num_classes: int = 2
+
+
+class BagOfWords(nnx.Module):
+  """Logits mean_t(E[x_t]) W + b; padding is left out of the mean."""
+
+  def __init__(self, config, *, rngs, dtype):
+    self.embed = embed.Embed(config.vocab_size, config.dim, rngs=rngs)
+    self.top = linear.Linear(config.dim, config.num_classes, rngs=rngs)
+
+  def __call__(self, ids, noise=None):
+    is_word = (ids != corpus.PAD_ID)[..., None]
+    total = jnp.sum(self.embed(ids) * is_word, axis=1)
+    return self.top(total / jnp.maximum(1, jnp.sum(is_word, axis=1)))
+
+
+class TextClassification(classification.Classification):
+  kind = 'labeled text'
+  unit = 'texts'
+
+  def __init__(self, config, graphdef, workdir):
+    super().__init__(config, graphdef, workdir)
+    self.words = run_vocabulary.RunVocabulary(
+      workdir,
+      lambda: self.load('train').texts,
+      name=config.data.vocabulary,
+      options=config.data.vocabulary_options,
+      model=config.model,
+    )
+
+  @property
+  def vocabularies(self):
+    return [self.words]
+
+  @classmethod
+  def defaults(cls):
+    settings = super().defaults()
+    settings['data'].update(
+      source='labeled_text_files',
+      options={},
+      bucket_lengths=(3, 6),
+      vocabulary='words',
+      vocabulary_options=dict(
+        specials=('<pad>', '<unk>'), min_count=2, lower_case=True
+      ),
+    )
+    return settings
+
+  @classmethod
+  def batch_shapes(cls, config, batch_multiple):
+    longest = [[0] * max(config.data.bucket_lengths)]
+    batches = batching.of_sequences(
+      longest,
+      {'labels': np.zeros(1, np.int32)},
+      bucket_lengths=config.data.bucket_lengths,
+      batch_size=config.data.batch_size,
+      batch_multiple=batch_multiple,
+    )
+    return jax.eval_shape(lambda: batches.batch(0))
+
+  def prepare(self):
+    return {**super().prepare(), **self.words.facts()}
+
+  def batches(self, split, batch_size, **options):
+    lengths = self._config.data.bucket_lengths
+    found = self.load(split)
+    encoded = self.words.value.encode(found.texts)
+    return batching.of_sequences(
+      [ids[: max(lengths)] for ids in encoded],
+      {'labels': found.labels},
+      bucket_lengths=lengths,
+      batch_size=batch_size,
+      **options,
+    )
+
+  def logits(self, model, batch, noise=None):
+    return model(batch['inputs'], noise)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def registered():
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(tasks.TASKS, 'text_classification', TextClassification)
+    patch.setitem(models.MODELS, 'bag_of_words', (Options, BagOfWords))
+    yield
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data')
+  random = np.random.default_rng(0)
+  paths = {}
+  for number, split in ((23, 'train'), (9, 'validation'), (11, 'test')):
+    lines = []
+    for i in range(number):
+      label = i % 2
+      words = ['The film', 'is', ('bad', 'good')[label]]
+      words += [f'{split}{i}x{k}' for k in range(random.integers(6))]
+      lines.append(f'{label}\t{" ".join(words[int(random.integers(2)) :])}')
+    paths[split] = str(folder / f'{split}.tsv')
+    (folder / f'{split}.tsv').write_text('\n'.join(lines) + '\n')
+  return paths
+
+
+def make_config(files):
+  config = configuration.defaults(
+    'toy',
+    configuration.parse(''),
+    model='bag_of_words',
+    task='text_classification',
+  )
+  config.data.options = dict(files=files)
+  config.data.batch_size = 5
+  config.evaluation.update(every=NUM_STEPS, batch_size=4)
+  config.num_steps = NUM_STEPS
+  config.compress = (('embed', dict(name='low_rank', rank=3)),)
+  config.optimizer.update(
+    name='sgd', learning_rate=RATE, schedule='constant', warmup_steps=0
+  )
+  config.logging.every = 1
+  return config
+
+
+MESHES = {'one device': 1, 'eight devices': 8}
+
+
+@pytest.fixture(scope='module')
+def trained(files, tmp_path_factory):
+  """By mesh: the folder of a run and its results."""
+  make_mesh, found = sharding.make_mesh, {}
+  for name, number in MESHES.items():
+    folder = tmp_path_factory.mktemp('run')
+    with pytest.MonkeyPatch.context() as patch:
+      mesh = make_mesh(devices=jax.devices()[:number])
+      patch.setattr(sharding, 'make_mesh', lambda *_, mesh=mesh, **__: mesh)
+      found[name] = folder, run.Run(make_config(files), str(folder)).train()
+  return found
+
+
+def words_by_frequency(path):
+  """Words of the training texts that occur twice, by a plain count."""
+  lines = pathlib.Path(path).read_text().lower().splitlines()
+  words = [word for line in lines for word in line.split()[1:]]
+  counts = sorted((-words.count(word), word) for word in set(words))
+  return [word for count, word in counts if count <= -2]
+
+
+def encoded(path, words):
+  """Ids [texts, 6], cut and padded, and labels, by plain Python."""
+  ids, labels = [], []
+  for line in pathlib.Path(path).read_text().lower().splitlines():
+    label, *text = line.split()
+    row = [words.index(w) + 2 if w in words else 1 for w in text][:6]
+    ids.append(row + [0] * (6 - len(row)))
+    labels.append(int(label))
+  return np.array(ids), np.array(labels)
+
+
+def log_probabilities(params, ids):
+  """log softmax(mean(E[ids]) W + b), E from its factors by NumPy."""
+  table, top = params['embed']['factors'], params['top']
+  rows = (table['left'] @ table['right'].T)[ids]
+  is_word = (ids != 0)[..., None]
+  x = (rows * is_word).sum(1) / np.maximum(1, is_word.sum(1))
+  logits = x @ top['factors']['matrix'] + top['bias']
+  return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def test_one_and_eight_devices_train_alike(trained):
+  losses = [
+    [r['train/loss'] for r in metrics.read(folder) if 'train/loss' in r]
+    for folder, _ in trained.values()
+  ]
+  assert len(losses[0]) == NUM_STEPS
+  np.testing.assert_allclose(*losses, rtol=0, atol=1e-5)
+  assert sum(losses[0][-6:]) < sum(losses[0][:6])
+  one, eight = (results['test'] for _, results in trained.values())
+  assert one['loss'] == pytest.approx(eight['loss'], abs=1e-5)
+
+
+def test_scores_are_their_definition(trained, files):
+  folder, results = trained['eight devices']
+  words = words_by_frequency(files['train'])
+  assert set(words) == {'the', 'film', 'is', 'good', 'bad'}
+  saved = json.loads((folder / 'vocabulary.json').read_text())
+  assert saved['words'] == ['<pad>', '<unk>', *words]
+  assert results['num_texts'] == 23 and results['num_pieces'] == 7
+  again = run.Run(make_config(files), str(folder))
+  params = jax.device_get(again.variables(again.chosen))['params']
+  for split, number in (('validation', 9), ('test', 11)):
+    ids, labels = encoded(files[split], words)
+    log_p = log_probabilities(params, ids)
+    scores = again.evaluate(split)
+    assert scores == results[split]
+    assert scores['num_texts'] == number == len(labels)
+    loss = -np.mean(log_p[np.arange(number), labels])
+    assert scores['loss'] == pytest.approx(loss, abs=1e-5)
+    assert scores['accuracy'] == np.mean(log_p.argmax(-1) == labels)
+
+
+def test_a_first_loss_is_its_definition(trained, files):
+  """Of the whole first batch; its texts are those of the seed."""
+  folder, _ = trained['eight devices']
+  config = make_config(files)
+  graphdef = build.blueprint(config).graphdef
+  task = TextClassification(config, graphdef, str(folder))
+  variables = build.initialize(config, None)
+  batch = task.train_batches().batch(0)
+  log_p = log_probabilities(
+    jax.device_get(variables)['params'], batch['inputs']
+  )
+  expected = -np.mean(log_p[np.arange(5), batch['labels']])
+  first = next(r for r in metrics.read(folder) if 'train/loss' in r)
+  assert first['train/loss'] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_changed_vocabulary_is_refused(trained, files):
+  folder, _ = trained['one device']
+  path = folder / 'vocabulary.json'
+  content = json.loads(path.read_text())
+  content['words'][-2:] = content['words'][:-3:-1]
+  path.write_text(json.dumps(content))
+  with pytest.raises(ValueError, match='vocabulary.json .* is not the vocab'):
+    run.Run(make_config(files), str(folder)).evaluate()
+
+
+def test_shapes_of_a_batch_are_those_of_the_longest(files):
+  config = make_config(files)
+  task = TextClassification(config, None, None)
+  batches = task.train_batches(batch_multiple=8)
+  longest = max(
+    map(batches.batch, range(batches.steps_per_epoch)),
+    key=lambda batch: batch['inputs'].size,
+  )
+  abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+  shapes = task.batch_shapes(config, 8)
+  assert shapes == jax.tree.map(abstract, longest)
+  assert modules.num_params(shapes['inputs']) == 8 * 6
