@@ -195,7 +195,7 @@ def test_a_run_of_another_task(trained, tmp_path):
 
 def test_a_model_that_saw_other_inputs(trained, tmp_path):
   other = begin(trained, tmp_path / 'run', **{'data.std': 0.3})
-  with pytest.raises(ValueError, match=r'with data.std=1.0, this run has'):
+  with pytest.raises(ValueError, match=r'with data.std=1.0, but this run has'):
     other.train()
 
 
