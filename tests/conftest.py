@@ -34,6 +34,11 @@ import jax  # noqa: E402
 # Before anything asks for devices: afterwards their number is fixed.
 jax.config.update('jax_num_cpu_devices', 8)
 
+from tests import shape_checks  # noqa: E402
+
+# Before these packages are imported.
+shape_checks.install('tt_compress.algebra', 'tt_compress.parameterizations')
+
 import pytest  # noqa: E402
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -32,7 +32,15 @@ BELOW = {
   'training/checkpoints',
 }
 # Parameterizations do not import each other: they share the ground files.
-GROUND = {'parameterizations': {'base', 'reshaped', 'train_backed', 'wrapped'}}
+GROUND = {
+  'parameterizations': {
+    'base',
+    'checks',
+    'reshaped',
+    'train_backed',
+    'wrapped',
+  }
+}
 
 
 def imports(path):

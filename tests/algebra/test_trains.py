@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tt_compress.algebra import contractions, trains
+from tt_compress.algebra import contractions, cost, trains
 
 TRAINS = {
   'one': ((6,), (4,), (1, 1)),
@@ -44,7 +44,7 @@ def every_contraction(shapes):
     for cuts in itertools.combinations(inner, count):
       groups = tuple(itertools.pairwise((0, *cuts, len(shapes))))
       for from_left, blocks in itertools.product((True, False), (1, 2)):
-        yield contractions.Contraction(groups, from_left, None, blocks)
+        yield contractions.Contraction(groups, from_left, cost.Cost(), blocks)
 
 
 def device_cores(cores):

@@ -388,10 +388,10 @@ def temporaries(method, spec, argument, slow=False):
     method: 'take', 'apply' or 'attend'.
     spec: the parameterization.
     argument: shape and dtype of the ids or of x.
-    slow: whether to look at the body of the base class.
+    slow: whether to look at the body of the base class, for 'apply'.
   """
-  cls = base.Parameterization if slow else type(spec)
-  function = functools.partial(getattr(cls, method), spec)
+  slow_apply = functools.partial(base.Parameterization._apply, spec)
+  function = slow_apply if slow else getattr(spec, method)
   factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
   total = lambda *arguments: jnp.sum(jnp.square(function(*arguments)))
   is_float = jnp.issubdtype(argument.dtype, jnp.floating)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.parameterizations import contract
 from tt_compress import parameterizations
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import checks
 
 # Awkward sizes: primes, one row, fewer rows than modes; those of phm have
 # common divisors. Plain ones are among the extras.
@@ -79,7 +79,7 @@ def possible(name, options):
   while True:
     try:
       return parameterizations.make(name, rows, cols, **options)
-    except base.RankError:
+    except checks.RankError:
       options[option] -= 1
     except ValueError as error:
       if 'does not divide' not in str(error):

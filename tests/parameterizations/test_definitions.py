@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tt_compress import parameterizations
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import checks
 
 
 def draw(name, rows, cols, **options):
@@ -208,7 +208,7 @@ def test_options_are_checked_in_any_way_that_a_spec_is_made():
   spec = parameterizations.make('phm', 8, 8, n=2)
   with pytest.raises(ValueError, match="formula must be one of .* got 'foo'"):
     dataclasses.replace(spec, formula='foo')
-  with pytest.raises(base.RankError, match='n=8 is above 4, .* 8 x 8'):
+  with pytest.raises(checks.RankError, match='n=8 is above 4, .* 8 x 8'):
     parameterizations.make('phm', 8, 8, n=8)
 
 
@@ -219,4 +219,4 @@ def test_vectors_of_one_entry_have_no_norm():
 
 
 def test_a_rank_error_is_a_value_error():
-  assert issubclass(base.RankError, ValueError)
+  assert issubclass(checks.RankError, ValueError)

@@ -9,8 +9,8 @@ import pytest
 
 from tests.parameterizations import contract, test_contract, wrappers
 from tt_compress import parameterizations
-from tt_compress.algebra import context, contractions
-from tt_compress.parameterizations import base
+from tt_compress.algebra import context, contractions, cost
+from tt_compress.parameterizations import checks
 
 SPECS = [
   *test_contract.covering('tensor_train')[::4],
@@ -115,9 +115,9 @@ def test_ranks_that_are_too_high_alone_stay_apart(monkeypatch):
     parameterizations.make, 'tensor_train', 16, 16, tt_rank=16
   )
   spec = make(row_modes=(1, 4, 4), col_modes=(1, 4, 4))
-  with pytest.raises(base.RankError):
+  with pytest.raises(checks.RankError):
     make(row_modes=(1, 16), col_modes=(1, 16))
-  chosen = contractions.Contraction(((0, 1), (1, 3)), True, None)
+  chosen = contractions.Contraction(((0, 1), (1, 3)), True, cost.Cost())
   monkeypatch.setattr(contractions, 'for_apply', lambda *_: chosen)
   factors = start(spec)
   made, held = prepared(spec, factors, jnp.float32, False)

@@ -9,7 +9,7 @@ import pytest
 from tests.parameterizations import contract
 from tt_compress import parameterizations
 from tt_compress.algebra import contractions
-from tt_compress.parameterizations import base, tensor_train
+from tt_compress.parameterizations import base, checks, tensor_train
 
 
 def make(rows=60, cols=24, tt_rank=3, **options):
@@ -87,7 +87,9 @@ def test_single_ranks_may_exceed_those_of_the_unfoldings(key):
   spec = make(128, 32, 16, **modes)
   assert spec.core_shapes[0] == (1, 2, 2, 16)
   contract.check_fit(spec)
-  with pytest.raises(base.RankError, match='tt_rank=500 is above 32, .* <= 32'):
+  with pytest.raises(
+    checks.RankError, match='tt_rank=500 is above 32, .* <= 32'
+  ):
     make(128, 32, 500, **modes)
 
 
@@ -193,7 +195,7 @@ def test_published_modes_by_name():
 
 
 def test_one_core_has_no_rank(key):
-  with pytest.raises(base.RankError, match='tt_rank=5 is above 1'):
+  with pytest.raises(checks.RankError, match='tt_rank=5 is above 1'):
     make(tt_rank=5, num_modes=1)
   within = tensor_train.TensorTrain.within
   assert within(16, rows=4, cols=4, num_modes=1).tt_rank == (1, 1)
@@ -237,7 +239,7 @@ def test_the_full_matrix_is_not_kept_for_the_backward_pass():
     )
     return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
-  slow = lambda f, x: base.Parameterization.apply(spec, f, x)
+  slow = lambda f, x: base.Parameterization._apply(spec, f, x)
   assert kept(spec.apply) <= spec.num_params + math.prod(x.shape)
   assert kept(slow) >= kept(spec.apply) + spec.rows * spec.cols
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.parameterizations import contract
 from tt_compress.algebra import blocks
-from tt_compress.parameterizations import base, word2ket
+from tt_compress.parameterizations import checks, word2ket
 
 NORMS = ('none', 'plain', 'affine')
 
@@ -135,7 +135,7 @@ def test_the_rank_is_solved_for_up_to_the_largest():
   solve = functools.partial(word2ket.Word2Ket.within, rows=11, cols=13, order=3)
   assert solve(11 * 9 * 2 + 5).rank == 2
   assert solve(10**9).rank == 9
-  with pytest.raises(base.RankError):
+  with pytest.raises(checks.RankError):
     make(rank=10)
 
 

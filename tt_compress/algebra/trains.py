@@ -22,7 +22,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Inexact, Int
+from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import (
   blocks,
@@ -33,7 +33,7 @@ from tt_compress.algebra import (
 )
 
 # [R_{k-1}, I_k, J_k, R_k]; shapes alone where only a contraction is chosen.
-Core = Inexact[Array | np.ndarray | jax.ShapeDtypeStruct, '_ _ _ _']
+Core = Float[Array | np.ndarray | jax.ShapeDtypeStruct, '_ _ _ _']
 Cores = Sequence[Core]
 
 
@@ -47,7 +47,7 @@ def matrix_shape(cores: Cores) -> tuple[int, int]:
   return train_costs.matrix_shape(shapes(cores))
 
 
-def full(cores: Cores) -> Inexact[Array, 'rows cols']:
+def full(cores: Cores) -> Float[Array, 'rows cols']:
   """The matrix [prod I, prod J] that the cores stand for."""
   return merge(cores)[0, :, :, 0]
 
@@ -57,7 +57,7 @@ def transpose(cores: Cores) -> Cores:
   return [core.swapaxes(1, 2) for core in cores]
 
 
-def from_kronecker(factors: Sequence[Inexact[Array, 'rank _ _']]) -> Cores:
+def from_kronecker(factors: Sequence[Float[Array, 'rank _ _']]) -> Cores:
   """The train of a sum of Kronecker products, sum_k F_1k (x) ... (x) F_nk.
 
   Args:
@@ -95,7 +95,7 @@ def rows(
   finish: Callable[[Any, jax.Array], jax.Array] = lambda _, rows: rows,
   shared: Any = (),
   restriction: contractions.Restriction = 'auto',
-) -> Inexact[Array, '*batch cols']:
+) -> Float[Array, '*batch cols']:
   """Rows of the matrix, W[ids], in the dtype of the cores.
 
   Args:
@@ -141,9 +141,9 @@ def rows(
 
 def apply(
   cores: Cores,
-  x: Inexact[Array, '*batch rows'],
+  x: Float[Array, '*batch rows'],
   restriction: contractions.Restriction = 'auto',
-) -> Inexact[Array, '*batch cols']:
+) -> Float[Array, '*batch cols']:
   """x @ W in the dtype of x.
 
   Cores are merged in their own dtype, cast to the dtype of x, and multiplied
@@ -172,8 +172,8 @@ def apply(
 def follow(
   contraction: contractions.Contraction,
   cores: Cores,
-  x: Inexact[Array, 'tokens rows'],
-) -> Inexact[Array, 'tokens cols']:
+  x: Float[Array, 'tokens rows'],
+) -> Float[Array, 'tokens cols']:
   """x @ W by this contraction."""
   makes_matrix = contraction.is_full and len(cores) > 1
   return (_apply_full if makes_matrix else _walk)(cores, x, contraction)
@@ -221,7 +221,7 @@ def makes_full(
 
 def blocks_of_rows(
   cores: Cores, count: int, full: Callable[[Cores], jax.Array] = full
-) -> tuple[blocks.MakeBlock, Inexact[Array, 'count ...']]:
+) -> tuple[blocks.MakeBlock, Float[Array, 'count ...']]:
   """(function, slices) for `blocks`: rows of W that share leading digits.
 
   Args:
@@ -272,8 +272,8 @@ def _product(cores):
 
 
 def chain(
-  slices: Sequence[Inexact[Array, 'tokens _ _ _']],
-) -> Inexact[Array, 'tokens _ _']:
+  slices: Sequence[Float[Array, 'tokens _ _ _']],
+) -> Float[Array, 'tokens _ _']:
   """Products of slices [tokens, R_{k-1}, J_k, R_k] from the left end.
 
   Returns:

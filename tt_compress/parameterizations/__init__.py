@@ -9,6 +9,7 @@ from typing import Any
 
 from tt_compress.parameterizations import (
   base,
+  checks,
   dense,
   kronecker,
   low_rank,
@@ -130,7 +131,7 @@ def _max_params(name, options, sizes):
     raise ValueError(f'{name}: give only one of {" and ".join(sizes)}')
   [(key, value)] = sizes.items()
   if key == 'max_params':
-    return base.positive_int(key, value)
+    return checks.positive_int(key, value)
   if isinstance(value, bool) or not isinstance(value, int | float):
     raise ValueError(f'{name}: {key} must be a number, got {value!r}')
   if not 0 < value < float('inf'):

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import operator
-import typing
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -11,36 +9,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Integer, Key, Num, Scalar
 
 from tt_compress.algebra import blocks
 from tt_compress.parallel import partition
+from tt_compress.parameterizations import checks
 
 Factors = Mapping[str, Any]
-
-
-class RankError(ValueError):
-  """A rank above what the shape of the matrix can use."""
+Matrix = Num[Array | np.ndarray, 'rows cols']
+# One key, or one key per entry of the first axis of ids or x.
+Keys = Key[Array, '...'] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parameterization:
-  """A matrix W [rows, cols] written with `factors`, a nested dict of arrays.
+  """A matrix W [rows, cols], written with `factors`, a nested dict of arrays.
 
-  `init`, `full` and `fit` define a parameterization. `take`, `apply` and
-  `attend` have bodies written with `full`; a subclass overrides them to be
-  faster and must return the same.
+  `init`, `full` and `fit` define a parameterization. All other methods follow
+  from them, and a subclass overrides some to be faster: `_look_up`, `_apply`
+  and `_attend` compute products without the full matrix and must return the
+  same as the bodies here.
 
-  Factors keep their dtype, and products between factors are made in it;
+  Factors keep their dtype, and products between factors are computed in it;
   `apply` and `attend` return the dtype of x, `take` that of the factors. With
-  key=None a call is deterministic and agrees with `full`; parameterizations
-  that add noise draw it from the key, or, where they draw for every example
-  anew, from one key for each entry of the first axis of ids or x.
+  key=None a call is deterministic and agrees with `full`. Parameterizations
+  with noise draw it from the key: once per call, or, if `draws_per_example`,
+  once per entry of the first axis of ids or x, each from a key of its own.
 
   Attributes:
-    rows: number of rows, the input size of a linear layer or a vocabulary.
+    rows: number of rows: input features of a linear layer, or a vocabulary.
     cols: number of columns.
     rank_option: name of the option that `compression_ratio=` solves for.
-    buffers: '/'-joined paths of the factors that are not trained.
   """
 
   rank_option: ClassVar[str | None] = None
@@ -50,29 +50,93 @@ class Parameterization:
 
   def __post_init__(self):
     for name in ('rows', 'cols'):
-      self._set(name, positive_int(name, getattr(self, name)))
-    for name, choices in _choices(type(self)).items():
+      self._set(name, checks.positive_int(name, getattr(self, name)))
+    for name, choices in checks.choices(type(self)).items():
       value = getattr(self, name)
       if value not in choices:
         raise ValueError(f'{name} must be one of {choices}, got {value!r}')
 
-  def init(self, key: jax.Array, *, std: float, dtype=jnp.float32) -> Factors:
+  # ---------------------------------------------------------------------------
+  # The definition: every parameterization has these three.
+
+  def init(
+    self, key: Key[Array, ''], *, std: float, dtype: DTypeLike = jnp.float32
+  ) -> Factors:
     """Random factors for which full(factors) has mean 0 and this std."""
     raise NotImplementedError(f'{type(self).__name__} has no init')
 
-  def full(self, factors: Factors) -> jax.Array:
-    """The matrix W [rows, cols]: the slow definition, always right."""
+  def full(self, factors: Factors) -> Float[Array, 'rows cols']:
+    """The matrix W: slow, but the definition of all products."""
     raise NotImplementedError(f'{type(self).__name__} has no full')
 
-  def fit(self, matrix: jax.Array | np.ndarray) -> Factors:
-    """Float32 factors of the nearest matrix it can find to [rows, cols]."""
+  def fit(self, matrix: Matrix) -> Factors:
+    """Float32 factors of a matrix near the given one, the nearest if possible.
+
+    Raises:
+      ValueError: the matrix has another shape, or entries that are not finite.
+    """
     raise NotImplementedError(f'{type(self).__name__} has no fit')
 
-  def check_ids(self, ids: jax.Array) -> None:
-    """Raises where an id does not name a row; a check for debugging.
+  # ---------------------------------------------------------------------------
+  # Products, for layers.
 
-    `take` itself moves such ids to the nearest row, as indexing does. Call it
-    outside of jit, or under `jax.experimental.checkify.checkify`.
+  def take(
+    self,
+    factors: Factors,
+    ids: Integer[Array | np.ndarray, '...'],
+    *,
+    key: Keys = None,
+  ) -> Float[Array, '... {self.cols}']:
+    """W[ids], rows by id: an embedding lookup.
+
+    Args:
+      factors: of this spec.
+      ids: integers [...]; as in indexing of arrays, negative ids count from the
+        end, and ids outside of the matrix select its nearest row. `check_ids`
+        finds such ids.
+      key: randomness; None for the deterministic value.
+
+    Returns:
+      [..., cols] in the dtype of the factors.
+    """
+    ids = self._row_ids(ids)
+    found = self._look_up(factors, ids.reshape(-1))
+    return found.reshape(*ids.shape, self.cols)
+
+  def apply(
+    self,
+    factors: Factors,
+    x: Float[Array | np.ndarray, '...'],
+    *,
+    key: Keys = None,
+  ) -> Float[Array, '... {self.cols}']:
+    """x @ W: [..., rows] -> [..., cols], in the dtype of x.
+
+    Raises:
+      ValueError: the last axis of x is not `rows`.
+    """
+    self._check_size(x, self.rows)
+    return self._apply(factors, x)
+
+  def attend(
+    self,
+    factors: Factors,
+    x: Float[Array | np.ndarray, '...'],
+    *,
+    key: Keys = None,
+  ) -> Float[Array, '... {self.rows}']:
+    """x @ W^T: [..., cols] -> [..., rows], in the dtype of x: logits.
+
+    Raises:
+      ValueError: the last axis of x is not `cols`.
+    """
+    self._check_size(x, self.cols)
+    return self._attend(factors, x)
+
+  def check_ids(self, ids: Integer[Array | np.ndarray, '...']) -> None:
+    """Finds ids that are no rows; `take` itself does not, as it is traced.
+
+    Call it outside of jit, or under `jax.experimental.checkify.checkify`.
 
     Raises:
       ValueError: some id is not in [-rows, rows).
@@ -87,73 +151,58 @@ class Parameterization:
       id=ids[first] if ids.size else jnp.zeros((), jnp.int32),
     )
 
-  def take(
-    self, factors: Factors, ids: jax.Array, *, key: jax.Array | None = None
-  ) -> jax.Array:
-    """W[ids], rows by id: an embedding lookup.
+  # ---------------------------------------------------------------------------
+  # Speed: overridden where products do not need the full matrix.
 
-    Args:
-      factors: of this spec.
-      ids: integers [...]; as in indexing of arrays, negative ids count from
-        the end and ids outside the matrix are moved to its nearest end, which
-        `check_ids` would notice.
-      key: randomness, one key or where `draws_per_example` also one for each
-        entry of the first axis; None for the deterministic value.
+  def _look_up(
+    self, factors: Factors, ids: Int[Array, ' n']
+  ) -> Float[Array, 'n cols']:
+    """Rows W[ids] of ids in [0, rows)."""
+    return self.full(factors)[ids]
 
-    Returns:
-      [..., cols] in the dtype of the factors.
-    """
-    ids = self._row_ids(ids)
-    flat = ids.reshape(-1)
-    found = self._look_up(factors, flat)
-    return found.reshape(*ids.shape, self.cols)
-
-  def apply(
-    self, factors: Factors, x: jax.Array, *, key: jax.Array | None = None
-  ) -> jax.Array:
-    """x @ W: [..., rows] -> [..., cols], in the dtype of x."""
-    self._check_size(x, self.rows)
+  def _apply(
+    self, factors: Factors, x: Float[Array | np.ndarray, '*batch rows']
+  ) -> Float[Array, '*batch cols']:
+    """x @ W."""
     return x @ self.full(factors).astype(x.dtype)
 
-  def attend(
-    self, factors: Factors, x: jax.Array, *, key: jax.Array | None = None
-  ) -> jax.Array:
-    """x @ W^T: [..., cols] -> [..., rows], in the dtype of x: logits."""
-    self._check_size(x, self.cols)
+  def _attend(
+    self, factors: Factors, x: Float[Array | np.ndarray, '*batch cols']
+  ) -> Float[Array, '*batch rows']:
+    """x @ W^T."""
     return x @ self.full(factors).astype(x.dtype).T
 
   def makes_full(self, factors: Factors, tokens: int) -> bool:
-    """Whether `attend` makes W for so many tokens, as this one does.
+    """Whether `attend` computes the full matrix for this number of tokens.
 
-    Then it is better made once for several calls.
+    If so, several calls are faster when they share one full matrix.
     """
     return True
 
   def row_blocks(
     self, factors: Factors, count: int
   ) -> tuple[blocks.MakeBlock, Any]:
-    """W a block of rows at a time.
+    """W as blocks of rows, so that a loss needs one block at a time.
 
     Args:
       factors: of this spec.
-      count: of blocks, about.
+      count: approximate number of blocks.
 
     Returns:
       (function, slices) for `algebra.blocks`: blocks [n, cols] of consecutive
-      rows, and any rows behind the last one.
+      rows, with arbitrary rows after the last one.
     """
     return lambda block: block, blocks.split(self.full(factors), count)
 
   def partitions(self, side: partition.Side) -> dict[str, int]:
-    """What to split over the devices of a mesh, so that each has a part of W.
+    """The axes to shard such that each device has a part of W.
 
     Args:
-      side: 'rows' or 'cols', what each device has a part of.
+      side: 'rows' or 'cols', the side of W that each device has a part of.
 
     Returns:
-      {'/'-joined path of a factor: its axis of the first digit of that side};
-      factors that are not named are whole on every device, as all of them are
-      by default.
+      {'/'-joined path of a factor: its axis of the first digit of that side}.
+      Factors that are not named are replicated.
     """
     return {}
 
@@ -162,60 +211,66 @@ class Parameterization:
     return self, factors
 
   def prepared(
-    self, factors: Factors, tokens: int, dtype: Any, *, transposed: bool = False
+    self,
+    factors: Factors,
+    tokens: int,
+    dtype: DTypeLike,
+    *,
+    transposed: bool = False,
   ) -> tuple['Parameterization', Factors]:
-    """The same matrix with less left to do in a call of `apply` or `attend`.
+    """The same matrix with less work left for each `apply` or `attend`.
 
     Args:
-      factors: of this spec, constant.
-      tokens: rows of x in a call.
+      factors: of this spec, constant from here on.
+      tokens: number of vectors x in a call.
       dtype: of x.
-      transposed: whether it is for `attend` instead of `apply`.
+      transposed: whether to prepare `attend` instead of `apply`.
 
     Returns:
-      A spec and its factors, of the same products with x.
+      A spec and its factors, which give the same products with x.
     """
     return self, factors
 
-  def penalty(self, factors: Factors) -> jax.Array:
-    """A scalar that training adds to the loss, 0 by default.
-
-    It is in units of the summed loss over all examples of an epoch: the
-    training step divides it by their number.
-    """
-    return jnp.zeros((), jnp.float32)
-
-  def project(self, factors: Factors, step: jax.Array) -> Factors:
-    """Factors after an optimizer step, unchanged by default."""
-    return factors
-
-  def stored_size(self, factors: Factors) -> tuple[int, int]:
-    """(numbers, bits) that a file holding the factors needs."""
-    arrays = jax.tree.leaves(factors)
-    bits = sum(8 * a.size * np.dtype(a.dtype).itemsize for a in arrays)
-    return sum(a.size for a in arrays), bits
+  # ---------------------------------------------------------------------------
+  # Training: what happens beside the loss and the optimizer.
 
   @property
   def buffers(self) -> tuple[str, ...]:
+    """'/'-joined paths of the factors that are not trained."""
     return ()
 
   @property
-  def settled_at(self) -> int:
-    """The step from which on `project` asks no more than it did before.
-
-    Earlier checkpoints are no candidates for the best one.
-    """
-    return 0
-
-  @property
   def has_noise(self) -> bool:
-    """Whether a key makes a difference."""
+    """Whether a key changes the result of a product."""
     return self.draws_per_example
 
   @property
   def draws_per_example(self) -> bool:
-    """Whether noise is drawn for every example, not once for all of them."""
+    """Whether each example has its own noise, instead of one noise per call."""
     return False
+
+  def penalty(self, factors: Factors) -> Float[Scalar, '']:
+    """A term that training adds to the loss, 0 by default.
+
+    It has the unit of the loss summed over all examples of an epoch: the
+    training step divides it by the number of examples.
+    """
+    return jnp.zeros((), jnp.float32)
+
+  def project(self, factors: Factors, step: Int[Scalar, '']) -> Factors:
+    """Factors after an optimizer step, unchanged by default."""
+    return factors
+
+  @property
+  def settled_at(self) -> int:
+    """The step from which on `project` no longer tightens its constraint.
+
+    Earlier checkpoints cannot become the best one.
+    """
+    return 0
+
+  # ---------------------------------------------------------------------------
+  # Sizes.
 
   @property
   def num_params(self) -> int:
@@ -226,6 +281,12 @@ class Parameterization:
   def compression_ratio(self) -> float:
     """rows * cols / num_params: above 1 is smaller than dense."""
     return self.rows * self.cols / self.num_params
+
+  def stored_size(self, factors: Factors) -> tuple[int, int]:
+    """(numbers, bits) of a file that holds the factors."""
+    arrays = jax.tree.leaves(factors)
+    bits = sum(8 * a.size * np.dtype(a.dtype).itemsize for a in arrays)
+    return sum(a.size for a in arrays), bits
 
   @classmethod
   def within(cls, max_params: int, **options) -> 'Parameterization':
@@ -248,14 +309,14 @@ class Parameterization:
       raise ValueError(
         f'{cls.__name__} of {options["rows"]} x {options["cols"]} has '
         f'{at(1).num_params} parameters at {cls.rank_option}=1, more than '
-        f'the {max_params} allowed; ask for less compression, or change its '
-        'other options'
+        f'max_params={max_params}; use a smaller compression_ratio, a larger '
+        'max_params, or other options'
       )
 
     def fits(rank):
       try:
         return at(rank).num_params <= max_params
-      except RankError:
+      except checks.RankError:
         return False
 
     low, high = 1, 2
@@ -266,21 +327,19 @@ class Parameterization:
       low, high = (middle, high) if fits(middle) else (low, middle)
     return at(low)
 
-  def _look_up(self, factors: Factors, ids: jax.Array) -> jax.Array:
-    """Rows [n, cols] of ids [n] in [0, rows)."""
-    return self.full(factors)[ids]
+  # ---------------------------------------------------------------------------
+  # Checks for the methods above and for subclasses.
 
-  def _row_ids(self, ids: jax.Array) -> jax.Array:
-    """Ids in [0, rows), for methods that split them into digits.
-
-    The digits of an id outside the matrix would name another row or padding.
-    """
+  def _row_ids(
+    self, ids: Integer[Array | np.ndarray, '*batch']
+  ) -> Int[Array, '*batch']:
+    """Ids in [0, rows), since the digits of other ids would name other rows."""
     ids = _signed(ids)
     ids = jnp.where(ids < 0, ids + self.rows, ids)
     return jnp.clip(ids, 0, self.rows - 1)
 
-  def _check_size(self, x: jax.Array, size: int) -> None:
-    """Refuses x [..., size] of another size, which padding would hide."""
+  def _check_size(self, x: Num[Array | np.ndarray, '...'], size: int) -> None:
+    """Refuses x of another last axis, which padding would hide."""
     if x.ndim < 1 or x.shape[-1] != size:
       raise ValueError(
         f'x of shape {x.shape} does not suit a matrix of {self.rows} x '
@@ -291,8 +350,8 @@ class Parameterization:
     """Normalizes a field of a frozen spec; for __post_init__ alone."""
     object.__setattr__(self, name, value)
 
-  def _check_matrix(self, matrix: jax.Array | np.ndarray) -> np.ndarray:
-    """The matrix to fit as a float64 array, of this spec's shape or refused."""
+  def _check_matrix(self, matrix: Any) -> Float[np.ndarray, 'rows cols']:
+    """The matrix to fit in float64, or an error if it does not suit."""
     if np.shape(matrix) != (self.rows, self.cols):
       raise ValueError(
         f'cannot fit a matrix of shape {np.shape(matrix)} to '
@@ -308,34 +367,9 @@ class Parameterization:
     return matrix
 
 
-def positive_int(name: str, value: Any) -> int:
-  """The value as an int >= 1, or a ValueError that names the option."""
-  try:
-    number = operator.index(value)
-  except TypeError:
-    number = 0
-  if number < 1 or isinstance(value, bool):
-    raise ValueError(f'{name} must be an integer of at least 1, got {value!r}')
-  return number
-
-
-def check_rank(name: str, rank: int, largest: int, shape: str) -> None:
-  """Refuses a rank above the largest that the shape can use."""
-  if rank > largest:
-    raise RankError(
-      f'{name}={rank} is above {largest}, the largest that {shape} can use: '
-      f'more would add numbers but no matrices; use {name} <= {largest}'
-    )
-
-
-def deviation(std: float) -> float:
-  """A standard deviation as a plain float, so that it promotes no array."""
-  if not 0 <= std < float('inf'):
-    raise ValueError(f'std must be a number of at least 0, got {std!r}')
-  return float(std)
-
-
-def pad(x: jax.Array, size: int) -> jax.Array:
+def pad(
+  x: Num[Array | np.ndarray, '*batch _'], size: int
+) -> Num[Array | np.ndarray, '*batch {size}']:
   """x with zeros at the end of its last axis, up to this size."""
   widths = [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])]
   return jnp.pad(x, widths) if size > x.shape[-1] else x
@@ -351,17 +385,6 @@ def _signed(ids):
   ids = jnp.asarray(ids)
   is_wide = ids.dtype in (jnp.int32, jnp.int64)
   return ids if is_wide else ids.astype(jnp.int32)
-
-
-@functools.cache
-def _choices(cls):
-  """{field: the values that its Literal type permits}."""
-  hints = typing.get_type_hints(cls)
-  return {
-    field.name: typing.get_args(hints[field.name])
-    for field in dataclasses.fields(cls)
-    if typing.get_origin(hints[field.name]) is typing.Literal
-  }
 
 
 @functools.lru_cache(maxsize=4096)

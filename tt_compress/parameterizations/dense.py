@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class Dense(base.Parameterization):
   def init(self, key, *, std, dtype=jnp.float32):
     shape = self.rows, self.cols
     return {
-      'matrix': base.deviation(std) * jax.random.normal(key, shape, dtype)
+      'matrix': checks.deviation(std) * jax.random.normal(key, shape, dtype)
     }
 
   def full(self, factors):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tt_compress.algebra import contractions, splits, trains
 from tt_compress.algebra.fit import cp_als
-from tt_compress.parameterizations import base, train_backed
+from tt_compress.parameterizations import checks, train_backed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,13 +50,13 @@ class Kronecker(train_backed.TrainBacked):
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('rank', base.positive_int('rank', self.rank))
+    self._set('rank', checks.positive_int('rank', self.rank))
     for name, size in (('row_split', self.rows), ('col_split', self.cols)):
       if getattr(self, name) is not None:
         self._set(name, _check_split(name, getattr(self, name), size))
     self._choose()
     left, right = self.shapes
-    base.check_rank(
+    checks.rank(
       'rank',
       self.rank,
       min(math.prod(left), math.prod(right)),
@@ -74,7 +74,7 @@ class Kronecker(train_backed.TrainBacked):
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal factors of standard deviation (std^2 / rank)^(1 / 4)."""
-    scale = (base.deviation(std) ** 2 / self.rank) ** 0.25
+    scale = (checks.deviation(std) ** 2 / self.rank) ** 0.25
     left_key, right_key = jax.random.split(key)
     left, right = ((self.rank, *shape) for shape in self.shapes)
     return {
@@ -120,7 +120,7 @@ def _check_split(name, given, size):
   if not isinstance(given, tuple | list) or len(given) != 2:
     raise ValueError(f'{name}={given!r} must be two integers')
   first, second = (
-    base.positive_int(f'every entry of {name}', n) for n in given
+    checks.positive_int(f'every entry of {name}', n) for n in given
   )
   if first * second < size:
     axis = name.removesuffix('_split') + 's'

@@ -9,7 +9,7 @@ import numpy as np
 
 from tt_compress.algebra import blocks, distinct
 from tt_compress.algebra.fit import svd, threads
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +38,9 @@ class LowRank(base.Parameterization):
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('rank', base.positive_int('rank', self.rank))
+    self._set('rank', checks.positive_int('rank', self.rank))
     shape = f'a matrix of {self.rows} x {self.cols}'
-    base.check_rank('rank', self.rank, min(self.rows, self.cols), shape)
+    checks.rank('rank', self.rank, min(self.rows, self.cols), shape)
 
   @property
   def num_params(self):
@@ -49,7 +49,7 @@ class LowRank(base.Parameterization):
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal factors of one variance v: rank v^2 = std^2, or rank^2 v^3."""
-    std = base.deviation(std)
+    std = checks.deviation(std)
     shapes = {'left': (self.rows, self.rank), 'right': (self.cols, self.rank)}
     variance = (std**2 / self.rank) ** (1 / 2)
     if self.middle:
@@ -71,13 +71,11 @@ class LowRank(base.Parameterization):
     rows = self._to_middle(factors['left'][ids], factors)
     return rows @ factors['right'].T
 
-  def apply(self, factors, x, *, key=None):
-    self._check_size(x, self.rows)
+  def _apply(self, factors, x):
     factors = {name: a.astype(x.dtype) for name, a in factors.items()}
     return self._to_middle(x @ factors['left'], factors) @ factors['right'].T
 
-  def attend(self, factors, x, *, key=None):
-    self._check_size(x, self.cols)
+  def _attend(self, factors, x):
     factors = {name: a.astype(x.dtype) for name, a in factors.items()}
     inner = x @ factors['right']
     if self.middle:

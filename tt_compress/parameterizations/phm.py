@@ -10,7 +10,7 @@ import numpy as np
 
 from tt_compress.algebra import modes, trains
 from tt_compress.algebra.fit import cp_als
-from tt_compress.parameterizations import base, train_backed
+from tt_compress.parameterizations import checks, train_backed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class PHM(train_backed.TrainBacked):
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('n', base.positive_int('n', self.n))
+    self._set('n', checks.positive_int('n', self.n))
     if self.rows % self.n or self.cols % self.n:
       possible = _divisors(self.rows, self.cols)
       nearest = min(possible, key=lambda n: (abs(n - self.n), n))
@@ -49,7 +49,7 @@ class PHM(train_backed.TrainBacked):
       )
     largest = modes.root(self.rows * self.cols + 1, 3) - 1
     shape = f'a matrix of {self.rows} x {self.cols}'
-    base.check_rank('n', self.n, largest, shape)
+    checks.rank('n', self.n, largest, shape)
 
   @property
   def num_params(self):
@@ -74,7 +74,7 @@ class PHM(train_backed.TrainBacked):
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal factors of one variance: n times its square is std^2."""
-    scale = (base.deviation(std) ** 2 / self.n) ** 0.25
+    scale = (checks.deviation(std) ** 2 / self.n) ** 0.25
     algebra, weights = jax.random.split(key)
     shape = self.n, self.rows // self.n, self.cols // self.n
     return {

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.parameterizations import base, wrapped
+from tt_compress.parameterizations import checks, wrapped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class Pruned(wrapped.Wrapped):
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('every', base.positive_int('every', self.every))
+    self._set('every', checks.positive_int('every', self.every))
     if self.schedule == 'cubic':
       self._check_cubic()
     else:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.parameterizations import base, wrapped
+from tt_compress.parameterizations import base, checks, wrapped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Quantized(wrapped.Wrapped):
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('bits', base.positive_int('bits', self.bits))
+    self._set('bits', checks.positive_int('bits', self.bits))
     if not 2 <= self.bits <= 8:
       raise ValueError(f'bits must be from 2 to 8, got {self.bits}')
 

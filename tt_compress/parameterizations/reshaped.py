@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 
 from tt_compress.algebra import modes
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, checks
 
 _NUM_MODES = 3
 
@@ -64,7 +64,7 @@ class Reshaped(base.Parameterization):
       if isinstance(value := getattr(self, name), tuple | list)
     }
     if self.num_modes is not None:
-      given['num_modes'] = base.positive_int('num_modes', self.num_modes)
+      given['num_modes'] = checks.positive_int('num_modes', self.num_modes)
     if len(set(given.values())) > 1:
       told = ', '.join(f'{name} has {n}' for name, n in given.items())
       raise ValueError(
@@ -86,12 +86,10 @@ class Reshaped(base.Parameterization):
 
   def _pad_rows(self, x: jax.Array) -> jax.Array:
     """x [..., rows] with zeros up to the product of the row modes."""
-    self._check_size(x, self.rows)
     return base.pad(x, math.prod(self.row_modes))
 
   def _pad_cols(self, x: jax.Array) -> jax.Array:
     """x [..., cols] with zeros up to the product of the column modes."""
-    self._check_size(x, self.cols)
     return base.pad(x, math.prod(self.col_modes))
 
 
@@ -101,7 +99,7 @@ def _check_modes(name, given, size):
       f'{name}={given!r} must be integers, at least one; leave it out to have '
       f'them chosen, e.g. {modes.padded(size, _NUM_MODES)}'
     )
-  given = tuple(base.positive_int(f'every entry of {name}', m) for m in given)
+  given = tuple(checks.positive_int(f'every entry of {name}', m) for m in given)
   if math.prod(given) < size:
     axis = name.removesuffix('_modes') + 's'
     raise ValueError(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tt_compress.algebra import rings
 from tt_compress.algebra.fit import ring_als
-from tt_compress.parameterizations import base, reshaped
+from tt_compress.parameterizations import checks, reshaped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class TensorRing(reshaped.Reshaped):
     super().__post_init__()
     rank = _expand_rank(self.tr_rank, self.num_modes)
     # A ring with R_0 = 1 is a train, which needs no more than this.
-    base.check_rank(
+    checks.rank(
       'tr_rank',
       max(rank),
       self._largest_unfolding_rank(),
@@ -64,7 +64,7 @@ class TensorRing(reshaped.Reshaped):
     The trace sums over N indices. Released code counts R_0 twice, which makes
     the variance R times too small.
     """
-    variance = base.deviation(std) ** 2 / math.prod(self.tr_rank)
+    variance = checks.deviation(std) ** 2 / math.prod(self.tr_rank)
     scale = variance ** (0.5 / self.num_modes)
     keys = jax.random.split(key, self.num_modes)
     return _name(
@@ -79,11 +79,11 @@ class TensorRing(reshaped.Reshaped):
     found = rings.rows(self._cores(factors), ids)
     return found[..., : self.cols]
 
-  def apply(self, factors, x, *, key=None):
+  def _apply(self, factors, x):
     y = rings.apply(self._cores(factors), self._pad_rows(x))
     return y[..., : self.cols]
 
-  def attend(self, factors, x, *, key=None):
+  def _attend(self, factors, x):
     logits = rings.attend(self._cores(factors), self._pad_cols(x))
     return logits[..., : self.rows]
 
@@ -114,8 +114,10 @@ class TensorRing(reshaped.Reshaped):
 
 def _expand_rank(tr_rank, num_modes):
   if not isinstance(tr_rank, tuple | list):
-    return (base.positive_int('tr_rank', tr_rank),) * num_modes
-  rank = tuple(base.positive_int('every entry of tr_rank', r) for r in tr_rank)
+    return (checks.positive_int('tr_rank', tr_rank),) * num_modes
+  rank = tuple(
+    checks.positive_int('every entry of tr_rank', r) for r in tr_rank
+  )
   if len(rank) != num_modes:
     raise ValueError(
       f'tr_rank={rank} does not suit {num_modes} modes; give one int or '

@@ -10,7 +10,7 @@ import numpy as np
 
 from tt_compress.algebra import contractions, modes, trains
 from tt_compress.algebra.fit import tt_svd
-from tt_compress.parameterizations import base, reshaped, train_backed
+from tt_compress.parameterizations import base, checks, reshaped, train_backed
 
 # Rows of x that modes are chosen for.
 _SPEED_TOKENS = 256
@@ -55,7 +55,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     super().__post_init__()
     given = self.tt_rank
     rank = _expand_rank(given, self.num_modes)
-    base.check_rank(
+    checks.rank(
       'tt_rank',
       given if isinstance(given, int) else max(rank),
       self._largest_unfolding_rank(),
@@ -139,7 +139,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
       equation (2).
     """
     root = math.sqrt(math.prod(self.tt_rank))
-    scale = (base.deviation(std) / root) ** (1 / self.num_modes)
+    scale = (checks.deviation(std) / root) ** (1 / self.num_modes)
     keys = jax.random.split(key, self.num_modes)
     return _name(
       scale * jax.random.normal(keys[k], shape, dtype)
@@ -180,7 +180,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
         col_modes=col_modes,
         num_modes=len(merged),
       )
-    except base.RankError:
+    except checks.RankError:
       # Single ranks may exceed what their unfolding can use, not all that are.
       return self, factors
     return spec, _name(merged)
@@ -314,9 +314,11 @@ def _reverse_digits(x, sizes):
 
 def _expand_rank(tt_rank, num_modes):
   if not isinstance(tt_rank, tuple | list):
-    inner = (base.positive_int('tt_rank', tt_rank),) * (num_modes - 1)
+    inner = (checks.positive_int('tt_rank', tt_rank),) * (num_modes - 1)
     return (1, *inner, 1)
-  rank = tuple(base.positive_int('every entry of tt_rank', r) for r in tt_rank)
+  rank = tuple(
+    checks.positive_int('every entry of tt_rank', r) for r in tt_rank
+  )
   if len(rank) == num_modes - 1:
     return (1, *rank, 1)
   if len(rank) == num_modes + 1 and rank[0] == rank[-1] == 1:

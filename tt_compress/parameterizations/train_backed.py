@@ -35,14 +35,12 @@ class TrainBacked(base.Parameterization):
     train = self._train(factors)
     return trains.rows(train, ids, self.cols, restriction=self.contraction)
 
-  def apply(self, factors, x, *, key=None):
-    self._check_size(x, self.rows)
+  def _apply(self, factors, x):
     train = self._train(factors)
     x = self._rows_to_train(x, trains.matrix_shape(train)[0])
     return trains.apply(train, x, self.contraction)[..., : self.cols]
 
-  def attend(self, factors, x, *, key=None):
-    self._check_size(x, self.cols)
+  def _attend(self, factors, x):
     train = self._train(factors)
     x = base.pad(x, trains.matrix_shape(train)[1])
     logits = trains.apply(trains.transpose(train), x, self.contraction)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tt_compress.algebra import trains
 from tt_compress.algebra.fit import hooi
-from tt_compress.parameterizations import base, reshaped
+from tt_compress.parameterizations import checks, reshaped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Tucker(reshaped.Reshaped):
 
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal arrays of one variance v: v^(2N + 1) * prod(ranks) = std^2."""
-    variance = base.deviation(std) ** 2 / math.prod(self.tucker_rank)
+    variance = checks.deviation(std) ** 2 / math.prod(self.tucker_rank)
     scale = variance ** (0.5 / (2 * self.num_modes + 1))
     shapes = [
       self.tucker_rank,
@@ -71,12 +71,12 @@ class Tucker(reshaped.Reshaped):
     found = trains.apply(self._col_train(factors), rows @ self._core(factors))
     return found[..., : self.cols]
 
-  def apply(self, factors, x, *, key=None):
+  def _apply(self, factors, x):
     core = self._core(factors).astype(x.dtype)
     y = trains.apply(self._row_train(factors), self._pad_rows(x)) @ core
     return trains.apply(self._col_train(factors), y)[..., : self.cols]
 
-  def attend(self, factors, x, *, key=None):
+  def _attend(self, factors, x):
     core = self._core(factors).astype(x.dtype).T
     cols = trains.transpose(self._col_train(factors))
     rows = trains.transpose(self._row_train(factors))
@@ -140,8 +140,8 @@ class Tucker(reshaped.Reshaped):
     given, all_modes = self.tucker_rank, self._modes
     largest = max(all_modes)
     if not isinstance(given, tuple | list):
-      rank = base.positive_int('tucker_rank', given)
-      base.check_rank('tucker_rank', rank, largest, f'modes {all_modes}')
+      rank = checks.positive_int('tucker_rank', given)
+      checks.rank('tucker_rank', rank, largest, f'modes {all_modes}')
       return tuple(min(rank, mode) for mode in all_modes)
     if len(given) != len(all_modes):
       raise ValueError(
@@ -149,9 +149,9 @@ class Tucker(reshaped.Reshaped):
         f'{len(all_modes)} ranks, those of the row modes first'
       )
     ranks = tuple(
-      base.positive_int(f'tucker_rank[{k}]', rank)
+      checks.positive_int(f'tucker_rank[{k}]', rank)
       for k, rank in enumerate(given)
     )
     for k, (rank, mode) in enumerate(zip(ranks, all_modes, strict=True)):
-      base.check_rank(f'tucker_rank[{k}]', rank, mode, f'mode {mode}')
+      checks.rank(f'tucker_rank[{k}]', rank, mode, f'mode {mode}')
     return ranks

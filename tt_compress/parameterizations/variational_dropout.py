@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from tt_compress.parameterizations import base, wrapped
+from tt_compress.parameterizations import base, checks, wrapped
 
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
 
@@ -61,7 +61,7 @@ class VariationalDropout(wrapped.Wrapped):
         f'base={self.base!r} already has noise on its weights; leave out one '
         'variational_dropout of the two'
       )
-    self._set('every', base.positive_int('every', self.every))
+    self._set('every', checks.positive_int('every', self.every))
     if not math.isfinite(self.log_sigma):
       raise ValueError(f'log_sigma must be finite, got {self.log_sigma}')
     if not -self.clip < self.threshold < self.clip < math.inf:

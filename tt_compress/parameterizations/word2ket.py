@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tt_compress.algebra import blocks, lookups, modes, trees
 from tt_compress.algebra.fit import tree_fit
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, checks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,14 @@ class Word2Ket(base.Parameterization):
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('order', base.positive_int('order', self.order))
-    self._set('rank', base.positive_int('rank', self.rank))
+    self._set('order', checks.positive_int('order', self.order))
+    self._set('rank', checks.positive_int('rank', self.rank))
     if self.order < 2:
       raise ValueError(
         'order must be at least 2, got 1: a row of one leaf is a row of a '
         "dense matrix; use the parameterization 'dense'"
       )
-    base.check_rank(
+    checks.rank(
       'rank',
       self.rank,
       self.leaf_dim ** (self.order - 1),
@@ -93,7 +93,7 @@ class Word2Ket(base.Parameterization):
     """
     shape = self.rows, self.rank, self.order, self.leaf_dim
     leaves = jax.random.normal(key, shape, dtype)
-    deviation = base.deviation(std) / self.rank**0.5
+    deviation = checks.deviation(std) / self.rank**0.5
     if self.norm == 'none':
       return {'leaves': deviation ** (1 / self.order) * leaves}
     factors = {'leaves': leaves, 'scale': jnp.asarray(deviation, dtype)}
@@ -113,12 +113,10 @@ class Word2Ket(base.Parameterization):
     size = trees.row_size(leaves.shape, self.cols)
     return lookups.rows(multiply, shared, [leaves], ids, size)
 
-  def apply(self, factors, x, *, key=None):
-    self._check_size(x, self.rows)
+  def _apply(self, factors, x):
     return blocks.apply(*self._by_blocks(factors), x)
 
-  def attend(self, factors, x, *, key=None):
-    self._check_size(x, self.cols)
+  def _attend(self, factors, x):
     return blocks.attend(*self._by_blocks(factors), x)[..., : self.rows]
 
   def row_blocks(self, factors, count):

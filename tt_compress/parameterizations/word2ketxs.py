@@ -11,7 +11,7 @@ import optax
 
 from tt_compress.algebra import blocks, lookups, modes, trains, trees
 from tt_compress.algebra.fit import cp_als
-from tt_compress.parameterizations import base, train_backed
+from tt_compress.parameterizations import checks, train_backed
 
 # Of the optimizer that fits products with norms.
 _STEPS = 300
@@ -51,15 +51,15 @@ class Word2KetXS(train_backed.TrainBacked):
 
   def __post_init__(self):
     super().__post_init__()
-    self._set('rank', base.positive_int('rank', self.rank))
-    self._set('order', base.positive_int('order', self.order))
+    self._set('rank', checks.positive_int('rank', self.rank))
+    self._set('order', checks.positive_int('order', self.order))
     if self.order < 2:
       raise ValueError(
         f'order must be at least 2, got {self.order}; one factor is the matrix '
         'itself, dense'
       )
     t, q = self.factor_shape
-    base.check_rank(
+    checks.rank(
       'rank',
       self.rank,
       (t * q) ** (self.order - 1),
@@ -96,7 +96,7 @@ class Word2KetXS(train_backed.TrainBacked):
     With a norm every product has variance 1, and the fixed output scale
     std / sqrt(rank) is a buffer.
     """
-    std, scale = base.deviation(std), 1.0
+    std, scale = checks.deviation(std), 1.0
     if self.norm == 'none':
       scale = (std**2 / self.rank) ** (0.5 / self.order)
     shape = self.rank, *self.factor_shape
@@ -128,16 +128,14 @@ class Word2KetXS(train_backed.TrainBacked):
   def _join_slices(self, factors, slices):
     return self._join(factors, [piece[..., 0] for piece in slices])
 
-  def apply(self, factors, x, *, key=None):
+  def _apply(self, factors, x):
     if self.norm == 'none':
-      return super().apply(factors, x)
-    self._check_size(x, self.rows)
+      return super()._apply(factors, x)
     return blocks.apply(*self._blocks(factors), x)
 
-  def attend(self, factors, x, *, key=None):
+  def _attend(self, factors, x):
     if self.norm == 'none':
-      return super().attend(factors, x)
-    self._check_size(x, self.cols)
+      return super()._attend(factors, x)
     return blocks.attend(*self._blocks(factors), x)[..., : self.rows]
 
   def makes_full(self, factors, tokens):
