@@ -1,6 +1,5 @@
 """A study by its command, on idx files of one's own."""
 
-import json
 import os
 import pathlib
 import shutil
@@ -10,6 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+
+from tt_compress.studies import results
 
 ROOT = pathlib.Path(__file__).parents[1]
 ONLY = 'slides-M0,slides-M6'
@@ -62,20 +63,24 @@ def test_the_same_command_on_other_data(fashion, tmp_path):
   assert done.returncode == 0, done.stderr
   name = 'slides_mnist-seeds=2-fashion-part'
   found = {path.name for path in (tmp_path / 'results').iterdir()}
-  assert found == {f'{name}.{end}' for end in ('json', 'md', 'html', 'png')}
-  result = json.loads((tmp_path / 'results' / f'{name}.json').read_text())
-  assert [row['id'] for row in result['rows']] == ONLY.split(',')
-  assert result['data'] == {
-    'validation': 'fashion train, validation',
-    'test': 'fashion t10k',
-    'num_images': 20,
-    'is_stand_in': False,
-  }
-  for row, numbers in zip(result['rows'], (203_530, 3574), strict=True):
-    assert [run['numbers'] for run in row['runs']] == [numbers] * 2
-  assert '--mode=study' in result['command']
+  endings = ('.json', '.md', '.png', '-bits.png', '-training.png')
+  assert found == {f'{name}{ending}' for ending in endings}
+  result = results.read(str(tmp_path / 'results' / f'{name}.json'))
+  assert [row.row.id for row in result.rows] == ONLY.split(',')
+  for row, numbers in zip(result.rows, (203_530, 3574), strict=True):
+    assert row.data == results.Data(
+      train='20 images',
+      validation='fashion train, validation',
+      test='fashion t10k',
+    )
+    assert [run.values['numbers stored'] for run in row.runs] == [numbers] * 2
+  assert '--mode=study' in result.command
   assert done.stdout.startswith('# MNIST in "Compressed Transformer"')
   assert '| slides-M6 | tensor train' in done.stdout
+  # Figures and goals of MNIST do not apply.
+  assert '> **OTHER DATA: ' in done.stdout
+  for text in ('published accuracy', '0.9643', 'goal |', 'missed by'):
+    assert text not in done.stdout
 
 
 def test_damaged_files_are_named(fashion, tmp_path):

@@ -17,8 +17,8 @@ from tt_compress import configuration
 from tt_compress.data import text_files
 from tt_compress.parallel import cluster, processes
 from tt_compress.planning import device_plan, plan
-from tt_compress.studies import study
-from tt_compress.studies.report import markdown, plots, write
+from tt_compress.studies import configurations, study
+from tt_compress.studies.report import command
 from tt_compress.training import run, workdir
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
@@ -134,7 +134,8 @@ def _load() -> tuple:
   if _DEVICES.value is not None and _MODE.value != 'plan':
     raise app.UsageError('--devices goes with --mode=plan')
   if _MODE.value == 'study':
-    return config, path or os.path.join('runs', study.name(config))
+    study.check(config)
+    return config, path or os.path.join('runs', configurations.name(config))
   if 'study' in config:
     raise app.UsageError(f'{config.name} is a study; run it with --mode=study')
   return config, path or os.path.join('runs', config.name)
@@ -193,21 +194,9 @@ def _plan(this: run.Run) -> None:
   print('written to', plan.write(made, this.workdir))
 
 
-def _study(this: study.Study) -> None:
-  if jax.process_count() > 1:
-    raise ValueError(
-      f'--mode=study runs in one process, not in {jax.process_count()}; start '
-      'it alone'
-    )
-  plots.library()  # before anything has run
-  command = f'python -m tt_compress.main {shlex.join(sys.argv[1:])}'
-  folder = this.config.study.output
-
-  def tell(result):
-    paths = write.write({**result, 'command': command}, folder)
-    logging.info('written: %s', ' '.join(paths))
-
-  print(markdown.markdown({**this.train(tell), 'command': command}))
+def _study(config, path: str) -> None:
+  line = f'python -m tt_compress.main {shlex.join(sys.argv[1:])}'
+  print(command.run(config, path, line))
 
 
 def _run(argv: list[str]) -> None:
@@ -216,7 +205,7 @@ def _run(argv: list[str]) -> None:
   _join()
   config, path = _start()
   if _MODE.value == 'study':
-    _study(study.Study(config, path))
+    _study(config, path)
     return
   {
     'train': _train,

@@ -5,8 +5,9 @@
       --config=configs/studies/slides_mnist.py
 
 runs every row with five seeds, about half an hour on two cores, and writes
-`results/slides_mnist.{json,md,html,png}`. Run it again and it goes on where it
-stopped. Without data, a small stand-in takes their place and the tables say so.
+`results/slides_mnist.{json,md,png}` and more figures. The same command resumes
+a study that was stopped. Without data, a small stand-in takes their place and
+the tables say so.
 
 Arguments: `seeds=3`; `slides` for the schedules of the original, one seed;
 `tiny` for a try on generated pictures. `--config.study.only=slides-M6,...` runs
@@ -15,98 +16,138 @@ both write files of another name.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import study
+from tt_compress.studies import results, rows, study
 
 EPOCH = 550  # steps of 100 images, of 55,000
+EPOCH_64 = 859  # steps of 64 images
 
-# The table as it was printed, and what its code did.
-PUBLISHED = (
-  dict(
-    id='slides-M0',
+METRICS = (
+  rows.Metric(name='accuracy', source='test/accuracy', better='higher'),
+  rows.Metric(name='ratio', source='ratio', better='higher', format=',.2f'),
+  rows.Metric(
+    name='validation accuracy', source='validation/accuracy', better='higher'
+  ),
+  rows.Metric(
+    name='ratio of the model',
+    source='stored/ratio',
+    better='higher',
+    format=',.2f',
+  ),
+  rows.Metric(
+    name='ratio in bits',
+    source='stored/bits_ratio',
+    better='higher',
+    format=',.2f',
+  ),
+  rows.Metric(
+    name='accuracy before fine-tuning',
+    source='fit/test/accuracy',
+    better='higher',
+  ),
+)
+FIGURES = (
+  results.Figure(
+    file='', x='ratio of the model', y='accuracy', published_x='ratio'
+  ),
+  results.Figure(
+    file='bits', x='ratio in bits', y='accuracy', published_x='ratio'
+  ),
+)
+
+
+def figures(accuracy, ratio):
+  return dict(accuracy=accuracy, ratio=ratio)
+
+
+# The printed table and what its code did, then rows of our own.
+FACTS = {
+  'slides-M0': dict(
     method='original',
-    published=dict(score=0.9770, ratio=1.0),
-    goal=dict(score=0.980, ratio=1.0),
+    published=figures(0.9770, 1.0),
+    goal=figures(0.980, 1.0),
   ),
-  dict(
-    id='slides-M0-decayed',
-    method='original, for SVD without training',
-    note='Label smoothing raises the accuracy of the network and that of '
-    'everything trained on from it, but flattens the spectrum of its first '
-    'matrix; with weight decay in its place, truncation loses less.',
+  'slides-M0-decayed': dict(
+    method='original, weight decay',
+    note='Label smoothing raises the accuracy of the network and of everything '
+    'trained on from it, but flattens the spectrum of its first matrix. With '
+    'weight decay instead, truncation loses less.',
   ),
-  dict(
-    id='slides-M0-64',
+  'slides-M0-64': dict(
     method='original, batches of 64',
-    published=dict(score=0.9773, ratio=1.0),
+    published=figures(0.9773, 1.0),
     note='The second notebook of the original, from which both SVD rows start.',
   ),
-  dict(
-    id='slides-M1',
+  'slides-M1': dict(
     method='magnitude pruning',
-    published=dict(score=0.9546, ratio=8.15),
-    goal=dict(score=0.975, ratio=8.15),
+    published=figures(0.9546, 8.15),
+    goal=figures(0.975, 8.15),
     note='The original kept no mask, so that pruned weights grew back.',
   ),
-  dict(
-    id='slides-M2',
+  'slides-M2': dict(
     method='SVD, k = 25',
     counted='layers/0',
-    published=dict(score=0.9669, ratio=7.54),
-    goal=dict(score=0.967, ratio=7.54),
+    published=figures(0.9669, 7.54),
+    goal=figures(0.967, 7.54),
     note='U, S and V are counted, S as a k x k matrix. Nothing is trained '
     'after the truncation.',
   ),
-  dict(
-    id='slides-M3',
-    method='SVD, k = 15, and fine-tuning',
+  'slides-M3': dict(
+    method='SVD, k = 15, fine-tuned',
     counted='layers/0',
-    published=dict(score=0.9641, ratio=12.68),
-    goal=dict(score=0.972, ratio=12.68),
+    published=figures(0.9641, 12.68),
+    goal=figures(0.972, 12.68),
     note='The original fine-tuned the last layer alone.',
   ),
-  dict(
-    id='slides-M4',
-    method='sparse variational dropout',
+  'slides-M4': dict(
+    method='variational dropout',
     counted='layers/.*',
-    published=dict(score=0.9841, ratio=23.39),
-    goal=dict(score=0.984, ratio=23.39),
+    published=figures(0.9841, 23.39),
+    goal=figures(0.984, 23.39),
     note='The published ratio counts weights, no biases.',
   ),
-  dict(
-    id='slides-M5',
+  'slides-M5': dict(
     method='Tucker',
-    published=dict(score=0.9247, ratio=28.82),
-    goal=dict(score=0.960, ratio=28.82),
+    published=figures(0.9247, 28.82),
+    goal=figures(0.960, 28.82),
     note='Neither ranks nor code were published, and no equal ranks of the '
     'obvious modes give this ratio: it cannot be reproduced, only compared.',
   ),
-  dict(
-    id='slides-M6',
+  'slides-M6': dict(
     method='tensor train',
-    published=dict(score=0.9643, ratio=56.95),
-    goal=dict(score=0.970, ratio=56.95),
+    published=figures(0.9643, 56.95),
+    goal=figures(0.970, 56.95),
     note='Modes and ranks of the original.',
   ),
-  dict(
-    id='slides-M7',
-    method='tensor train, rank 16, fitted and fine-tuned',
-    published=dict(score=0.9784, ratio=13.76),
-    note='The figure of the corrected notebook of the original, for the row '
-    'below.',
+  'slides-M7': dict(
+    method='tensor train, rank 16',
+    published=figures(0.9784, 13.76),
+    note='Fitted to the original and fine-tuned. The figure is that of the '
+    'corrected notebook of the original, for the row below.',
   ),
-  dict(
-    id='slides-M7-as-printed',
-    method='the same, cores neither trained nor counted',
+  'slides-M7-as-printed': dict(
+    method='tensor train, rank 16, frozen',
     uncounted='layers/0',
-    published=dict(score=0.9620, ratio=72.02),
-    corrected=dict(
-      score=0.9784,
-      ratio=13.76,
-      why='72.02 is 203,530 / 2,826: the cores were not registered as '
-      'parameters, so that they were neither trained nor counted',
-    ),
+    published=figures(0.9620, 72.02),
+    corrected=figures(0.9784, 13.76),
+    correction='72.02 is 203,530 / 2,826: the cores were not registered as '
+    'parameters, so that they were neither trained nor counted',
+    note='Fitted to the original; everything but the cores is fine-tuned.',
   ),
-)
+  'ours-train': dict(
+    method='two tensor trains',
+    note='Both matrices, with cores along the rows and columns of the image.',
+  ),
+  'ours-train-small': dict(
+    method='two small tensor trains', goal=figures(0.970, 72.02)
+  ),
+  'ours-pruned': dict(method='two pruned matrices', goal=figures(0.970, 72.02)),
+  'ours-pruned-train': dict(
+    method='two trains, half pruned', goal=figures(0.970, 72.02)
+  ),
+  'ours-int8-train': dict(method='two small trains, 8 bits'),
+  'ours-int4-train': dict(method='two small trains, 4 bits'),
+  'ours-int4-pruned-train': dict(method='two trains, half pruned, 4 bits'),
+}
 
 
 def train_of(rank, row_modes=(28, 28), col_modes=(16, 16)):
@@ -127,6 +168,7 @@ def quantized(base, bits):
 
 
 DENSE = dict(name='dense')
+DROPOUT = dict(name='variational_dropout', every=EPOCH, base=DENSE)
 SVD_25, SVD_15 = (dict(name='low_rank', rank=k, middle=True) for k in (25, 15))
 SLIDES_TRAIN = train_of((1, 2, 4, 2, 1), (7, 4, 7, 4), (2, 8, 8, 2))
 RANK_16 = train_of(16, (4, 7, 4, 7), (4, 4, 4, 4))
@@ -136,163 +178,114 @@ TUCKER = dict(
   row_modes=(28, 28),
   col_modes=(16, 16),
 )
-DROPOUT = dict(name='variational_dropout', every=EPOCH, base=DENSE)
 
 
-def first(choice, **settings):
-  """Overrides that write the first matrix in another way."""
-  return {'compress': (('layers/0', choice),), **settings}
+def first(choice):
+  """The rule that writes the first matrix in another way."""
+  return {'compress': (('layers/0', choice),)}
 
 
-def both(choose, **settings):
-  """Overrides that write both matrices in ways that choose(layer) makes."""
-  rules = tuple((f'layers/{k}', choose(k)) for k in (0, 1))
-  return {'compress': rules, **settings}
+def both(*choices):
+  """Rules that write both matrices in other ways."""
+  return {
+    'compress': tuple(zip(('layers/0', 'layers/1'), choices, strict=True))
+  }
+
+
+def trains(last_rank, change=lambda train: train):
+  """Both matrices in two cores: over rows and columns of pixels, over classes.
+
+  784 x 256 = (28 x 28) x (16 x 16) and 256 x 10 = (16 x 16) x (10 x 1).
+  """
+  return both(
+    change(train_of(2)), change(train_of(last_rank, (16, 16), (10, 1)))
+  )
 
 
 def optimizer(**settings):
   return {f'optimizer.{name}': value for name, value in settings.items()}
 
 
-SCRATCH = {
-  'label_smoothing': 0.0,
-  **optimizer(learning_rate=1e-2, weight_decay=0.0),
-}
+PLAIN = {'label_smoothing': 0.0, **optimizer(weight_decay=0.0)}
+SCRATCH = {**PLAIN, **optimizer(learning_rate=1e-2)}
 TUNED = {'num_steps': 10 * EPOCH, **optimizer(weight_decay=0.0)}
-# Rows that start from the trained network of another one.
-OUR_STARTS = {
-  'slides-M1': 'slides-M0',
-  'slides-M2': 'slides-M0-decayed',
-  'slides-M3': 'slides-M0',
-  'slides-M4': 'slides-M0',
-  'slides-M7': 'slides-M0',
-  'slides-M7-as-printed': 'slides-M0',
-}
-SLIDES_STARTS = {
-  'slides-M1': 'slides-M0',
-  'slides-M2': 'slides-M0-64',
-  'slides-M3': 'slides-M0-64',
-  'slides-M7': 'slides-M0',
-  'slides-M7-as-printed': 'slides-M0',
-}
-# By which the rows differ here: lengths and rates chosen on held-out images.
+FROZEN = optimizer(frozen=('layers/0/factors/.*',))
+
+# {row: (the row it starts from, overrides)}: rates, lengths, ranks and
+# sparsities chosen on held-out images.
 OURS = {
-  'slides-M0': {},
-  'slides-M0-decayed': {
-    'label_smoothing': 0.0,
-    **optimizer(weight_decay=0.3),
-  },
-  'slides-M1': first(pruned(DENSE, 0.9, 5 * EPOCH), **TUNED),
-  'slides-M2': first(SVD_25, num_steps=0),
-  'slides-M3': first(SVD_15, **TUNED),
-  'slides-M4': both(
-    lambda k: DROPOUT,
-    num_steps=60 * EPOCH,
-    label_smoothing=0.0,
-    **optimizer(weight_decay=0.0),
+  'slides-M0': (None, {}),
+  'slides-M0-decayed': (None, {**PLAIN, **optimizer(weight_decay=0.3)}),
+  'slides-M1': ('slides-M0', first(pruned(DENSE, 0.9, 5 * EPOCH)) | TUNED),
+  'slides-M2': ('slides-M0-decayed', first(SVD_25) | {'num_steps': 0}),
+  'slides-M3': ('slides-M0', first(SVD_15) | TUNED),
+  'slides-M4': (
+    'slides-M0',
+    both(DROPOUT, DROPOUT) | PLAIN | {'num_steps': 60 * EPOCH},
   ),
-  'slides-M5': first(TUCKER, **SCRATCH),
-  'slides-M6': first(SLIDES_TRAIN, **SCRATCH),
-  'slides-M7': first(RANK_16, **TUNED, **optimizer(learning_rate=2e-3)),
-  'slides-M7-as-printed': first(
-    RANK_16, **TUNED, **optimizer(frozen=('layers/0/factors/.*',))
+  'slides-M5': (None, first(TUCKER) | SCRATCH),
+  'slides-M6': (None, first(SLIDES_TRAIN) | SCRATCH),
+  'slides-M7': (
+    'slides-M0',
+    first(RANK_16) | TUNED | optimizer(learning_rate=2e-3),
+  ),
+  'slides-M7-as-printed': ('slides-M0', first(RANK_16) | TUNED | FROZEN),
+  'ours-train': (None, trains(8) | SCRATCH),
+  'ours-train-small': (None, trains(4) | SCRATCH),
+  'ours-pruned': (
+    None,
+    both(pruned(DENSE, 0.99, 20 * EPOCH), pruned(DENSE, 0.8, 20 * EPOCH))
+    | {'num_steps': 30 * EPOCH}
+    | PLAIN
+    | optimizer(learning_rate=3e-3),
+  ),
+  'ours-pruned-train': (None, trains(8, lambda t: pruned(t, 0.5)) | SCRATCH),
+  'ours-int8-train': (None, trains(4, lambda t: quantized(t, 8)) | SCRATCH),
+  'ours-int4-train': (None, trains(4, lambda t: quantized(t, 4)) | SCRATCH),
+  'ours-int4-pruned-train': (
+    None,
+    trains(8, lambda t: quantized(pruned(t, 0.5), 4)) | SCRATCH,
   ),
 }
-# As the slides had them, in one notebook and in the other; `num_steps` counts
-# epochs of 55,000 images.
+
+# The lengths and rates of the original, in one notebook and in the other.
 SECOND = {'data.batch_size': 64, 'data.mean': 0.1307, 'data.std': 0.3081}
+SLIDES_DROPOUT = dict(DROPOUT, every=EPOCH_64, std=0.02)
+THRESHOLD = dict(
+  name='pruned',
+  schedule='threshold',
+  max_threshold=0.3,
+  every=EPOCH,
+  base=DENSE,
+)
 SLIDES = {
-  'slides-M0': {},
-  'slides-M0-64': {'num_steps': 10 * 859, **SECOND},
-  'slides-M1': first(
-    dict(
-      name='pruned',
-      schedule='threshold',
-      max_threshold=0.3,
-      every=EPOCH,
-      base=DENSE,
-    ),
-    num_steps=100 * EPOCH,
+  'slides-M0': (None, {}),
+  'slides-M0-64': (None, {'num_steps': 10 * EPOCH_64, **SECOND}),
+  'slides-M1': ('slides-M0', first(THRESHOLD) | {'num_steps': 100 * EPOCH}),
+  'slides-M2': ('slides-M0-64', first(SVD_25) | SECOND | {'num_steps': 0}),
+  'slides-M3': (
+    'slides-M0-64',
+    first(SVD_15)
+    | SECOND
+    | {'num_steps': 5 * EPOCH_64}
+    | optimizer(frozen=('layers/0/.*',)),
   ),
-  'slides-M2': first(SVD_25, num_steps=0, **SECOND),
-  'slides-M3': first(
-    SVD_15, num_steps=5 * 859, **SECOND, **optimizer(frozen=('layers/0/.*',))
-  ),
-  'slides-M4': both(
-    lambda k: dict(DROPOUT, every=859, std=0.02),
-    num_steps=100 * 859,
-    **SECOND,
-    **optimizer(
+  'slides-M4': (
+    None,
+    both(SLIDES_DROPOUT, SLIDES_DROPOUT)
+    | SECOND
+    | {'num_steps': 100 * EPOCH_64}
+    | optimizer(
       schedule='milestones',
-      milestones=tuple(859 * epoch for epoch in (50, 60, 70, 80)),
+      milestones=tuple(EPOCH_64 * epoch for epoch in (50, 60, 70, 80)),
       final_scale=0.2,
     ),
   ),
-  'slides-M5': first(TUCKER),
-  'slides-M6': first(SLIDES_TRAIN),
-  'slides-M7': first(RANK_16),
-  'slides-M7-as-printed': first(
-    RANK_16, **optimizer(frozen=('layers/0/factors/.*',))
-  ),
+  'slides-M5': (None, first(TUCKER)),
+  'slides-M6': (None, first(SLIDES_TRAIN)),
+  'slides-M7': ('slides-M0', first(RANK_16)),
+  'slides-M7-as-printed': ('slides-M0', first(RANK_16) | FROZEN),
 }
-
-
-def image_trains(first_rank, last_rank, change=lambda train: train):
-  """Both matrices in two cores: over rows and columns of pixels, over classes.
-
-  784 x 256 = (28 x 28) x (16 x 16) and 256 x 10 = (16 x 16) x (10 x 1).
-  """
-  trains = (train_of(first_rank), train_of(last_rank, (16, 16), (10, 1)))
-  return both(lambda k: change(trains[k]), **SCRATCH)
-
-
-BEYOND = (
-  dict(
-    id='ours-train',
-    method='tensor trains of both matrices, cores along the image',
-    overrides=image_trains(2, 8),
-  ),
-  dict(
-    id='ours-train-small',
-    method='the same, smaller',
-    goal=dict(score=0.970, ratio=72.02),
-    overrides=image_trains(2, 4),
-  ),
-  dict(
-    id='ours-pruned',
-    method='magnitude pruning of both matrices',
-    goal=dict(score=0.970, ratio=72.02),
-    overrides=both(
-      lambda k: pruned(DENSE, (0.99, 0.8)[k], 20 * EPOCH),
-      num_steps=30 * EPOCH,
-      label_smoothing=0.0,
-      **optimizer(learning_rate=3e-3, weight_decay=0.0),
-    ),
-  ),
-  dict(
-    id='ours-pruned-train',
-    method='tensor trains, half of their entries pruned',
-    goal=dict(score=0.970, ratio=72.02),
-    overrides=image_trains(2, 8, lambda train: pruned(train, 0.5)),
-  ),
-  dict(
-    id='ours-int8-train',
-    method='tensor trains in 8 bits',
-    overrides=image_trains(2, 4, lambda train: quantized(train, 8)),
-  ),
-  dict(
-    id='ours-int4-train',
-    method='tensor trains in 4 bits',
-    overrides=image_trains(2, 4, lambda train: quantized(train, 4)),
-  ),
-  dict(
-    id='ours-int4-pruned-train',
-    method='tensor trains, half pruned, in 4 bits',
-    overrides=image_trains(
-      2, 8, lambda train: quantized(pruned(train, 0.5), 4)
-    ),
-  ),
-)
 
 CHOICES = (
   'The last 5,000 of the 60,000 training images are held out. Learning rates, '
@@ -301,28 +294,38 @@ CHOICES = (
   'is after its last step, and a fitted one also before its first.'
 )
 RATIOS = (
-  'A ratio is 203,530, the numbers of the dense network, over the numbers that '
-  'a file of the compressed one holds: zeros left out, biases and scales of '
-  'quantization counted. Bits also count where the others are: a mask of a bit '
-  'an entry, or indices where these are shorter.'
+  'The dense network has 203,530 numbers. Those of a compressed one are the '
+  'numbers in its file: zeros left out, biases and scales of quantization '
+  'counted. Bits also count the places of the others: a mask of one bit per '
+  'entry, or indices where these are shorter.'
 )
-LENGTH = {
-  False: (
-    'Schedules are shorter than those of the slides, who trained variational '
-    'dropout and pruning for 100 epochs: 20 epochs of 55,000 images, 10 where '
-    'a trained network is fitted, 30 of pruning beyond the slides, 60 of '
-    'variational dropout, all with a learning rate that falls as a cosine. '
-    'The argument slides runs the lengths and rates of the original.'
-  ),
-  True: (
-    'Lengths and rates of the original, one seed: 5 epochs at a constant rate; '
-    '100 for variational dropout and for pruning. Epochs have 55,000 images '
-    'instead of 60,000, and the test images are looked at once, in the end. '
-    'Pruning keeps its mask, and its threshold rises once: by the rule of the '
-    'original, that it rises while the accuracy on training data is above '
-    '0.95, it would stop there.'
-  ),
-}
+OUR_LENGTHS = (
+  'Schedules are shorter than those of the slides, which trained variational '
+  'dropout and pruning for 100 epochs: 20 epochs of 55,000 images, 10 where '
+  'a trained network is fitted, 30 of pruning beyond the slides, 60 of '
+  'variational dropout, all with a learning rate that falls as a cosine. '
+  'The argument slides runs the lengths and rates of the original.'
+)
+SLIDES_LENGTHS = (
+  'Lengths and rates of the original, one seed: 5 epochs at a constant rate; '
+  '100 for variational dropout and for pruning. Epochs have 55,000 images '
+  'instead of 60,000, and the test images are used once, in the end. '
+  'Pruning keeps its mask, and its threshold rises once: by the rule of the '
+  'original, that it rises while the accuracy on training data is above '
+  '0.95, it would stop there.'
+)
+
+
+def table(runs, **replaced):
+  return [
+    rows.Row(
+      id=name,
+      init_from=start,
+      overrides=overrides,
+      **(FACTS[name] | replaced),
+    )
+    for name, (start, overrides) in runs.items()
+  ]
 
 
 def get_config(arguments=''):
@@ -343,28 +346,16 @@ def get_config(arguments=''):
   if not is_slides:
     config.optimizer.update(schedule='cosine', weight_decay=0.1)
     config.label_smoothing = 0.1
+  text = (SLIDES_LENGTHS,) if is_slides else (OUR_LENGTHS, CHOICES)
+  title = 'MNIST in "Compressed Transformer"'
   return study.attach(
     config,
     arguments,
-    title='MNIST in "Compressed Transformer"'
-    + (', with its own schedules' if is_slides else ''),
-    text=(LENGTH[is_slides], *(() if is_slides else (CHOICES,)), RATIOS),
+    title=f'{title}, with its own schedules' if is_slides else title,
+    # A tiny study has other lengths and sizes.
+    text=() if arguments['tiny'] else (*text, RATIOS),
+    metrics=METRICS,
+    figures=FIGURES,
     # The goals are those of our own schedules.
-    table=_table(SLIDES, SLIDES_STARTS, goal={})
-    if is_slides
-    else (*_table(OURS, OUR_STARTS), *BEYOND),
-  )
-
-
-def _table(overrides, starts, **entries):
-  """The published rows that a set of overrides has, in their order."""
-  return tuple(
-    {
-      **row,
-      **entries,
-      'overrides': overrides[row['id']],
-      'init_from': starts.get(row['id']),
-    }
-    for row in PUBLISHED
-    if row['id'] in overrides
+    table=table(SLIDES, goal={}) if is_slides else table(OURS),
   )

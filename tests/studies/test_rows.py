@@ -1,24 +1,27 @@
-"""Rows of a study: what they may say and which runs they make."""
+"""The table of a study, and the configurations that its rows make."""
 
 import pytest
 
 from tests.studies import tiny
 from tt_compress import configuration
-from tt_compress.studies import rows
+from tt_compress.studies import configurations, rows
 
 
 def make(**entries):
   return rows.Row(**{'id': 'a', 'method': 'b', **entries})
 
 
+def metric(**entries):
+  return rows.Metric(
+    **{'name': 'm', 'source': 'test/m', 'better': 'higher', **entries}
+  )
+
+
 def test_a_row_differs_by_its_overrides_and_seed_alone():
   config = tiny.make()
-  [_, _, row] = rows.parse(config.study)
-  made = rows.configure(config, row, seed=7)
-  plain = configuration.from_json(configuration.to_json(config))
-  told = configuration.differences(plain, made)
-  changed = {line.split(':')[0] for line in told}
-  assert {name for name in changed if not name.startswith('study')} == {
+  made = configurations.of_run(config, tiny.TABLE[2], seed=7)
+  told = configuration.differences(configurations.own(config), made)
+  assert {line.split(':')[0] for line in told} == {
     'compress',
     'name',
     'optimizer.learning_rate',
@@ -28,68 +31,152 @@ def test_a_row_differs_by_its_overrides_and_seed_alone():
   assert config.optimizer.learning_rate == 1e-3
 
 
+def test_a_row_may_name_a_file_that_flags_change_too():
+  config = tiny.make()
+  row = make(config='configs/mnist.py:dense', overrides={'num_steps': 5})
+  made = configurations.of_run(config, row, 0)
+  assert made.num_steps == 5 and made.model.sizes == (784, 256, 10)
+  assert made.data.batch_size == 100 and made.optimizer.weight_decay == 0
+  config.optimizer.weight_decay = 0.5  # by a flag
+  config.num_steps = 7
+  made = configurations.of_run(config, row, 0)
+  # The row has the last word.
+  assert made.num_steps == 5 and made.optimizer.weight_decay == 0.5
+  with pytest.raises(FileNotFoundError, match="no config file 'nowhere.py'"):
+    configurations.of_run(config, make(config='nowhere.py'), 0)
+
+
+@pytest.mark.parametrize(
+  'settings, other, name',
+  [
+    ({}, None, 'test'),
+    ({'num_steps': 9, 'data.batch_size': 4}, None, 'test'),
+    ({'data.path': '/data/fashion/'}, 'fashion', 'test-fashion'),
+    ({'data.source': 'mnist'}, 'mnist', 'test-mnist'),
+    ({'data.options': {'num_test': 3}}, 'other-options', 'test-other-options'),
+  ],
+)
+def test_other_data_are_told_apart(settings, other, name):
+  config = tiny.make()
+  for setting, value in settings.items():
+    configurations.override(config, setting, value)
+  assert configurations.other_data(config) == other
+  assert configurations.name(config) == name
+
+
+def test_flags_leave_seeds_to_the_study():
+  with pytest.raises(ValueError, match='seed is set for every run'):
+    configurations.changes(tiny.make(seed=3))
+
+
 @pytest.mark.parametrize(
   'overrides, told',
   [
     ({'optimizer.learning_rat': 1}, "'optimizer.learning_rat'; nearest: opt"),
     ({'num_steps': 'many'}, "override num_steps='many'"),
     ({'seed': 3}, 'seed is set for every run'),
-    ({'studies': 3}, "unknown override 'studies'"),
+    ({'studies': 3}, "unknown setting 'studies'"),
   ],
 )
 def test_wrong_overrides(overrides, told):
   with pytest.raises(ValueError, match=told):
-    rows.configure(tiny.make(), make(overrides=overrides), 0)
+    configurations.of_run(tiny.make(), make(overrides=overrides), 0)
 
 
 @pytest.mark.parametrize(
   'entries, told',
   [
     (dict(id='a/b'), "'a/b' names a folder"),
-    (dict(published=dict(score=1)), r"a: published has \['score'\], not"),
-    (dict(goal=dict(score=1, ration=2)), "a: goal has .*'ration'"),
-    (dict(corrected=dict(score=1, ratio=2)), 'a: corrected has'),
     (dict(counted='x', uncounted='y'), "a: counted='x' and"),
+    (dict(corrected={'m': 1}), "a: corrected={'m': 1} and correction=''"),
+    (dict(correction='no'), "a: corrected={} and correction='no'"),
+    (dict(published_only='no data'), 'a: published_only needs figures'),
   ],
 )
-def test_wrong_entries(entries, told):
+def test_wrong_entries_of_rows(entries, told):
   with pytest.raises(ValueError, match=told):
     make(**entries)
 
 
 @pytest.mark.parametrize(
+  'entries, told',
+  [
+    (dict(better='max'), "metric m: better='max' must be"),
+    (dict(format='d'), "metric m: format='d' does not print"),
+    (dict(format='.1%'), "metric m: format='.1%' does not print"),
+    (dict(counted='.*'), "metric m: counted='.\\*' needs source='ratio'"),
+  ],
+)
+def test_wrong_entries_of_metrics(entries, told):
+  with pytest.raises(ValueError, match=told):
+    metric(**entries)
+
+
+@pytest.mark.parametrize(
   'table, told',
   [
-    ([], 'a study needs rows'),
-    ([dict(id='a', method='b', metod='c')], "row a: unknown entry 'metod'"),
-    ([dict(id='a', method='b')] * 2, 'row a: there are two rows'),
+    ([], 'a study needs rows that run'),
     (
-      [dict(id='a', method='b', init_from='c'), dict(id='c', method='b')],
-      "row a: init_from='c' is none of the rows before it",
+      [make(published={'m': 1}, published_only='no data')],
+      'a study needs rows that run',
+    ),
+    ([make(), make()], "there are two rows 'a'"),
+    ([make(goal={'n': 1})], "row a: goal has 'n', which is no metric"),
+    ([make(published={'n': 1})], "row a: published has 'n'"),
+    (
+      [make(init_from='c'), make(id='c')],
+      "row a: init_from='c' is none of the rows that run before it",
+    ),
+    (
+      [
+        make(published={'m': 1}, published_only='no data'),
+        make(id='c', init_from='a'),
+      ],
+      "row c: init_from='a' is none of the rows that run",
     ),
   ],
 )
 def test_wrong_tables(table, told):
   with pytest.raises(ValueError, match=told):
-    rows.parse({'rows': table})
+    rows.check(table, [metric()])
+
+
+def test_two_metrics_of_one_name():
+  with pytest.raises(ValueError, match="there are two metrics 'm'"):
+    rows.check([make()], [metric(), metric()])
 
 
 def test_some_rows_and_those_that_they_need():
-  found = rows.parse(tiny.make().study)
-  ids = lambda names: [row.id for row in rows.select(found, names)]
-  assert ids([]) == ['row-0', 'row-1', 'row-2']
+  quoted = make(published={'accuracy': 1.0}, published_only='no data')
+  table = (quoted, *tiny.TABLE)
+  ids = lambda names: [row.id for row in rows.select(table, names)]
+  assert ids([]) == ['a', 'row-0', 'row-1', 'row-2']
   assert ids(['row-1']) == ['row-0', 'row-1']
   assert ids(['row-2']) == ['row-0', 'row-2']
   with pytest.raises(ValueError, match="no row 'row-9'; there are"):
     ids(['row-9'])
+  with pytest.raises(ValueError, match="'a' is published only: no data"):
+    ids(['a'])
 
 
-def test_what_a_published_ratio_counts():
-  matrices = ['layers/0', 'layers/1', 'embed']
-  counts = lambda **entries: [make(**entries).counts(path) for path in matrices]
-  assert counts() == [True, True, True]
-  assert counts(counted='layers/.*') == [True, True, False]
-  assert counts(uncounted='layers/0') == [False, True, True]
+def test_the_matrices_that_a_published_ratio_counts():
   assert make(uncounted='embed').counted_text == 'all but embed'
   assert make(counted='embed').counted_text == 'embed alone'
   assert make().counted_text is None
+
+
+def test_the_command_of_a_row():
+  assert make().command is None
+  row = make(config='configs/a.py:b', overrides={'c.d': (1, 'e')})
+  assert row.command == (
+    "python -m tt_compress.main --config=configs/a.py:b '--config.c.d=(1, "
+    "'\"'\"'e'\"'\"')'"
+  )
+
+
+def test_goals_are_compared_as_they_are_printed():
+  lower = metric(better='lower', format=',.1f')
+  assert lower.missing(1060.04, 1060.0) == 0
+  assert lower.missing(1060.06, 1060.0) == pytest.approx(0.1)
+  assert metric(format='.2f').missing(0.504, 0.51) == pytest.approx(0.01)
+  assert metric(format='.2f').missing(0.506, 0.51) == 0

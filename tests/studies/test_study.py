@@ -1,13 +1,18 @@
-"""A study end to end: runs, seeds, resumption, what is told of them."""
+"""A study end to end: runs, seeds, resumption, and the result."""
 
+import dataclasses
 import json
 import os
 
+import jax
 import numpy as np
 import pytest
 
 from tests.studies import tiny
-from tt_compress.studies import latency, study
+from tt_compress import configuration
+from tt_compress.parallel import sharding
+from tt_compress.studies import latency, measure, results, runs, study
+from tt_compress.studies.report import command
 from tt_compress.training import train
 
 
@@ -19,10 +24,10 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-  """(folder, reports of the first two rows, result)."""
+  """(folder, reports after each row, result)."""
   folder = str(tmp_path_factory.mktemp('study'))
   reports = []
-  result = study.Study(tiny.make(), folder).train(reports.append)
+  result = runs.Study(tiny.make(), folder).train(reports.append)
   return folder, reports, result
 
 
@@ -31,23 +36,34 @@ def results_of(folder, row, seed):
     return json.load(file)
 
 
+def values(result, row, seed=0):
+  return result.rows[row].runs[seed].values
+
+
 def test_every_row_and_seed_has_its_run(finished):
   folder, reports, result = finished
-  assert [row['id'] for row in result['rows']] == ['row-0', 'row-1', 'row-2']
-  assert [len(row['runs']) for row in reports[0]['rows']] == [2, 0, 0]
-  assert result['metric'] == 'accuracy' and result['seeds'] == [0, 1]
-  assert result['name'] == 'test-stand-in' and result['data']['is_stand_in']
-  assert 'generated' in result['data']['test']
-  for row in result['rows']:
-    for seed, told in enumerate(row['runs']):
-      found = results_of(folder, row['id'], seed)
-      assert found['config']['seed'] == told['seed'] == seed
-      assert told['score'] == found['test']['accuracy']
-      assert told['numbers'] == found['stored']['numbers']
-    scores = [told['score'] for told in row['runs']]
-    assert row['mean']['score'] == pytest.approx(np.mean(scores))
-    assert row['std']['score'] == pytest.approx(np.std(scores, ddof=1))
-  json.dumps(result)
+  assert [row.row.id for row in result.rows] == ['row-0', 'row-1', 'row-2']
+  assert [len(row.runs) for row in reports[0].rows] == [2, 0, 0]
+  assert result.seeds == (0, 1)
+  accuracy = result.metric('accuracy')
+  for row in result.rows:
+    for seed, told in enumerate(row.runs):
+      found = results_of(folder, row.row.id, seed)
+      assert found['config']['seed'] == told.seed == seed
+      assert told.values['accuracy'] == found['test']['accuracy']
+      assert told.values['numbers stored'] == found['stored']['numbers']
+      assert told.values['steps'] == found['config']['num_steps']
+    scores = [told.values['accuracy'] for told in row.runs]
+    assert row.mean(accuracy) == pytest.approx(np.mean(scores))
+    assert row.std(accuracy) == pytest.approx(np.std(scores, ddof=1))
+    assert row.data.train == '40 images' and 'generated' in row.data.test
+
+
+def test_stand_in_data_have_no_published_figures(finished):
+  _, _, result = finished
+  assert result.name == 'test-stand-in'
+  assert result.notice.startswith('STAND-IN DATA: ')
+  assert all(not row.row.published for row in result.rows)
 
 
 def test_a_row_starts_from_the_run_of_its_seed(finished):
@@ -57,71 +73,123 @@ def test_a_row_starts_from_the_run_of_its_seed(finished):
     fitted = results_of(folder, 'row-1', seed)
     assert fitted['config']['init_from'].endswith(f'row-0/{seed}')
     assert fitted['fit']['test_before'] == source['test']
-  told = result['rows'][1]['runs'][0]
-  # Nothing is trained after the fit: the score before is that after it.
-  assert told['before'] == told['score']
-  assert result['rows'][0]['runs'][0]['before'] is None
-  assert result['rows'][0]['mean']['before'] is None
+  fitted = values(result, 1)
+  # Nothing is trained after the fit, so the scores before and after are equal.
+  assert fitted['before'] == fitted['accuracy']
+  assert values(result, 0)['before'] is None
+  assert result.rows[0].mean(result.metric('before')) is None
 
 
-def test_ratios_as_published_and_of_the_whole(finished):
+def test_ratios_as_published_and_of_the_model(finished):
   _, _, result = finished
-  dense, low_rank, pruned = (row['runs'][0] for row in result['rows'])
-  whole = 784 * 6 + 6 + 6 * 10 + 10
-  assert dense['numbers'] == whole and dense['counted_ratio'] == 1
+  dense, low_rank, pruned = (values(result, row) for row in range(3))
+  total = 784 * 6 + 6 + 6 * 10 + 10
+  assert dense['numbers stored'] == total and dense['ratio'] == 1
   numbers = 3 * (784 + 6)
-  assert low_rank['ratio'] == whole / (numbers + 6 + 60 + 10)
-  assert low_rank['counted_ratio'] == 784 * 6 / numbers
+  assert low_rank['ratio of the model'] == total / (numbers + 6 + 60 + 10)
+  assert low_rank['ratio'] == 784 * 6 / numbers
   # A quarter of the first matrix, and both biases; the second is not counted.
-  assert pruned['numbers'] == 784 * 6 // 4 + 6 + 60 + 10
-  assert pruned['counted_ratio'] == whole / (784 * 6 // 4 + 6 + 10)
-  # Three quarters zero: a bit an entry says where.
-  bits = 32 * pruned['numbers'] + 784 * 6
-  assert pruned['bits'] == bits
-  assert pruned['bits_ratio'] == 32 * whole / bits
+  stored = 784 * 6 // 4 + 6 + 60 + 10
+  assert pruned['numbers stored'] == stored
+  assert pruned['ratio'] == total / (784 * 6 // 4 + 6 + 10)
+  # Three quarters are zero, so one bit per entry says which.
+  bits = 32 * stored + 784 * 6
+  assert pruned['size'] == pytest.approx(bits / 8000)
+  assert pruned['ratio in bits'] == 32 * total / bits
 
 
 def test_curves_and_latency(finished):
   _, reports, result = finished
-  assert [row['curve']['step'] for row in result['rows']] == [
-    [2, 4],
-    [],
-    [2, 4],
-  ]
-  assert reports[0]['rows'][1]['curve'] == {'step': [], 'validation': []}
-  first, second, _ = (row['latency'] for row in result['rows'])
-  assert first['one_ratio'] == first['batch_ratio'] == 1
-  assert second['batch_size'] == 8
-  expected = second['batch_ms'] / first['batch_ms']
-  assert second['batch_ratio'] == pytest.approx(expected)
+  curves = [row.curve and row.curve.steps for row in result.rows]
+  assert curves == [(2, 4), None, (2, 4)]
+  assert reports[0].rows[1].curve is None
+  assert reports[0].rows[0].latency is None
+  for row in result.rows:
+    assert row.latency.batch_size == 8
+    assert row.latency.one_ms > 0 and row.latency.batch_ms > 0
 
 
 def test_finished_runs_are_not_trained_again(finished, monkeypatch):
   folder, _, result = finished
   monkeypatch.setattr(train, 'train', lambda *_: pytest.fail('trained'))
-  again = study.Study(tiny.make(), folder).train()
-  assert [row['runs'] for row in again['rows']] == [
-    row['runs'] for row in result['rows']
-  ]
+  again = runs.Study(tiny.make(), folder).train()
+  assert [row.runs for row in again.rows] == [row.runs for row in result.rows]
+
+
+def test_a_metric_must_be_a_number_of_the_results(finished):
+  folder, _, _ = finished
+  found = results_of(folder, 'row-0', 0)
+  [accuracy, *_] = tiny.METRICS
+  for source, told in {
+    'test/bleu': "no 'test/bleu': at 'bleu' there is loss, accuracy",
+    'test/data': "'test/data' of a run is 'generated",
+    'test/loss/x': "no 'test/loss/x'",
+  }.items():
+    metric = dataclasses.replace(accuracy, source=source)
+    with pytest.raises(ValueError, match=told):
+      measure.of_run(found, None, tiny.TABLE[0], [metric])
 
 
 def test_wrong_rows_are_told_before_anything_runs(tmp_path):
-  table = [*tiny.TABLE[:1], {**tiny.TABLE[2], 'overrides': {'num_step': 3}}]
-  with pytest.raises(
-    ValueError, match="row row-2: unknown override 'num_step'"
-  ):
-    study.Study(tiny.make(table), str(tmp_path))
-  table[1]['overrides'] = {'compress': (('layers/7', tiny.PRUNED),)}
+  wrong = lambda **overrides: (
+    tiny.TABLE[0],
+    dataclasses.replace(tiny.TABLE[2], overrides=overrides),
+  )
+  with pytest.raises(ValueError, match="row row-2: unknown setting 'num_step'"):
+    runs.Study(tiny.make(wrong(num_step=3)), str(tmp_path))
+  rules = (('layers/7', tiny.PRUNED),)
   with pytest.raises(ValueError, match="row row-2: rule 'layers/7' matches"):
-    study.Study(tiny.make(table), str(tmp_path))
+    runs.Study(tiny.make(wrong(compress=rules)), str(tmp_path))
+  missing = (dataclasses.replace(tiny.TABLE[0], config='nowhere.py'),)
+  with pytest.raises(ValueError, match='row row-0: no config file'):
+    runs.Study(tiny.make(missing), str(tmp_path))
   assert os.listdir(tmp_path) == []
   config = tiny.make(**{'study.num_seeds': 0})
   with pytest.raises(ValueError, match='study.num_seeds=0'):
-    study.Study(config, str(tmp_path))
+    runs.Study(config, str(tmp_path))
 
 
-def test_other_data_have_another_name():
-  assert study.name(tiny.make()) == 'test'
-  assert study.name(tiny.make(**{'data.path': '/data/fashion/'})) == (
-    'test-fashion'
+def test_a_table_may_span_models(tmp_path, monkeypatch):
+  """Two translation models of two files, and a row with figures only."""
+  # Programs for one device compile faster than those for eight.
+  one = sharding.make_mesh(devices=jax.devices()[:1])
+  monkeypatch.setattr(sharding, 'make_mesh', lambda **_: one)
+  # So do two steps without four programs to time.
+  monkeypatch.setattr(latency, 'measure', lambda _: {})
+  config = tiny.translation()
+  config.study.output = str(tmp_path / 'results')
+  text = command.run(config, str(tmp_path / 'runs'), 'a command')
+  result = results.read(str(tmp_path / 'results' / 'quickstart-tiny.json'))
+  first, second, quoted = result.rows
+  assert not result.notice and result.command == 'a command'
+  # The file's embedding is tied to the logits and has V x 16 numbers.
+  vocab_size = tiny.SMALL['model.vocab_size']
+  ratio = 16 * vocab_size / (2 * (16 + vocab_size))
+  assert values(result, 0)['ratio of embeddings'] == pytest.approx(ratio)
+  assert values(result, 1)['ratio of embeddings'] == 1
+  found = results_of(tmp_path / 'runs', 'multi30k', 0)
+  assert values(result, 1)['parameters'] == found['num_params'] / 1000
+  assert values(result, 1)['loss'] == found['test']['loss']
+  # Lower is better.
+  assert results.goal_state(first, result) == 'met'
+  assert results.goal_state(second, result) == 'missed'
+  assert first.curve.steps == second.curve.steps == (2,)
+  assert quoted.runs == () and 'needs WMT14' in text
+  assert '--config=configs/wmt14\\_tt.py:dense' in text or (
+    '--config=configs/wmt14_tt.py:dense' in text
   )
+  names = {f'quickstart-tiny{e}' for e in ('.json', '.md', '.png')}
+  names.add('quickstart-tiny-training.png')
+  assert set(os.listdir(tmp_path / 'results')) == names
+
+
+def test_a_study_has_no_dense_twin():
+  with pytest.raises(ValueError, match='Leave the argument dense out'):
+    study.attach(
+      configuration.load('configs/mnist.py'),
+      configuration.parse('dense', seeds=1),
+      title='',
+      text=(),
+      metrics=tiny.METRICS,
+      table=tiny.TABLE,
+    )

@@ -1,1 +1,1 @@
-"""A paper's table as a list of runs: running it, telling it."""
+"""A paper's table as a list of runs: train the rows, report the result."""

@@ -1,53 +1,141 @@
-"""The rows of a study, and the configuration of each of their runs."""
+"""The table of a study as data: its metrics and its rows.
 
-import copy
+One table may span models, data sets and directions of metrics. Two rows of a
+language-model table, one of them quoted only:
+
+    metrics = (
+      Metric(name='valid perplexity', source='validation/perplexity',
+             better='lower', format='.2f'),
+      Metric(name='test perplexity', source='test/perplexity',
+             better='lower', format='.2f'),
+      Metric(name='ratio of embeddings', source='ratio', counted='.*embed.*',
+             better='higher', format=',.1f'),
+      Metric(name='parameters', source='num_params', scale=1e-6, unit='M',
+             better='lower', format=',.1f'),
+    )
+    rows = (
+      Row(id='T3-r192', method='tensor train, rank 192',
+          config='configs/wikitext103.py:rank=192',
+          published={'valid perplexity': 24.38, 'test perplexity': 25.67,
+                     'ratio of embeddings': 3.8, 'parameters': 94},
+          goal={'test perplexity': 25.67}),
+      Row(id='T3-full', method='full', config='configs/wikitext103.py:dense',
+          published={'valid perplexity': 22.55, 'test perplexity': 24.37},
+          published_only='needs 16 accelerators'),
+    )
+
+A table of ROUGE, of exact match and F1, or of log loss differs in its metrics
+alone: `source='test/rouge_1'`, `'test/f1'`, `'test/loss'`.
+"""
+
 import dataclasses
-import difflib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-import ml_collections
 
-from tt_compress import configuration
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Metric:
+  """A quantity that a table compares.
 
-_FIGURES = frozenset(('score', 'ratio'))
+  Attributes:
+    name: unique; the key in `Row.published` and `Row.goal`, and the header.
+    source: path of the number in the results of a run, such as 'test/accuracy',
+      'seconds' or 'stored/ratio'. 'ratio' is computed: dense numbers relative
+      to stored numbers of the matrices that are counted.
+    better: 'higher' or 'lower'; decides goals and Pareto fronts.
+    format: how Python prints the number.
+    unit: of the printed number; the header names it.
+    scale: a number of the results times `scale` is in `unit`.
+    counted: pattern of the paths of the matrices that a ratio counts in every
+      row. If None, a row says which matrices count.
+
+  Raises:
+    ValueError: a format or a pattern that cannot be used.
+  """
+
+  name: str
+  source: str
+  better: Literal['higher', 'lower']
+  format: str = '.4f'
+  unit: str = ''
+  scale: float = 1.0
+  counted: str | None = None
+
+  def __post_init__(self):
+    if self.better not in ('higher', 'lower'):
+      raise ValueError(
+        f"metric {self.name}: better={self.better!r} must be 'higher' or "
+        "'lower'"
+      )
+    if self.counted is not None and self.source != 'ratio':
+      raise ValueError(
+        f'metric {self.name}: counted={self.counted!r} needs '
+        f"source='ratio', not {self.source!r}"
+      )
+    try:
+      self.rounded(1.5)
+    except ValueError:
+      raise ValueError(
+        f'metric {self.name}: format={self.format!r} does not print a number'
+      ) from None
+
+  @property
+  def header(self) -> str:
+    return f'{self.name} [{self.unit}]' if self.unit else self.name
+
+  def text(self, value: float) -> str:
+    return format(value, self.format)
+
+  def rounded(self, value: float) -> float:
+    """The number that a reader of the table sees."""
+    return float(self.text(value).replace(',', ''))
+
+  def missing(self, value: float, goal: float) -> float:
+    """How far a value is from a goal, both as printed; 0 if it is met."""
+    gap = self.rounded(goal) - self.rounded(value)
+    return max(0.0, gap if self.better == 'higher' else -gap)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-  """A line of a table: how its runs differ, and what it is measured by.
-
-  A ratio is that of numbers: of the dense network over those stored.
+  """A line of a table: a method, the configuration of its runs, its figures.
 
   Attributes:
     id: unique, such as 'slides-M6'.
-    method: in a few words.
-    overrides: settings of the study's configuration that differ, by dotted
-      name.
-    init_from: id of an earlier row: every run starts from its run of the same
+    method: in a few words that stand alone; figures show them.
+    config: file of the runs' configuration, FILE or FILE:arguments; the study's
+      own if None.
+    overrides: settings that differ from it, by dotted name.
+    init_from: id of an earlier row. Every run starts from its run of the same
       seed.
-    published: 'score' and 'ratio' as printed, or nothing.
-    corrected: 'score', 'ratio' and 'why', where what is printed does not hold.
-    goal: 'score' and 'ratio' that are wanted at least, or nothing.
+    published: figures as printed, by the name of their metric.
+    corrected: figures that replace printed ones that do not hold.
+    correction: why they do not hold.
+    goal: figures to reach.
     counted: pattern of the paths of the matrices that the published ratio
-      counts; everything if None.
-    uncounted: pattern of those that it leaves out.
-    note: what a reader must know beside that.
+      counts; all numbers of the model if None.
+    uncounted: pattern of the matrices that the published ratio leaves out.
+    published_only: why this study does not run the row; '' for rows that run.
+    note: anything else that a reader must know.
 
   Raises:
-    ValueError: an entry of another form, named with the id of the row.
+    ValueError: entries that contradict each other, with the id of the row.
   """
 
   id: str
   method: str
+  config: str | None = None
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   init_from: str | None = None
   published: Mapping[str, float] = dataclasses.field(default_factory=dict)
-  corrected: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  corrected: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  correction: str = ''
   goal: Mapping[str, float] = dataclasses.field(default_factory=dict)
   counted: str | None = None
   uncounted: str | None = None
+  published_only: str = ''
   note: str = ''
 
   def __post_init__(self):
@@ -55,127 +143,100 @@ class Row:
       raise ValueError(
         f'row id {self.id!r} names a folder: use letters, digits, -, _ and .'
       )
-    for name, known in (
-      ('published', _FIGURES),
-      ('goal', _FIGURES),
-      ('corrected', _FIGURES | {'why'}),
-    ):
-      found = getattr(self, name)
-      if found and set(found) != known:
-        raise ValueError(
-          f'row {self.id}: {name} has {sorted(found)}, not {sorted(known)}'
-        )
     if self.counted and self.uncounted:
       raise ValueError(
         f'row {self.id}: counted={self.counted!r} and '
         f'uncounted={self.uncounted!r}; give one'
       )
-
-  def counts(self, path: str) -> bool:
-    """Whether the published ratio counts the matrix at a path."""
-    if self.counted is not None:
-      return re.fullmatch(self.counted, path) is not None
-    return self.uncounted is None or not re.fullmatch(self.uncounted, path)
+    if bool(self.corrected) != bool(self.correction):
+      raise ValueError(
+        f'row {self.id}: corrected={dict(self.corrected)} and '
+        f'correction={self.correction!r} go together'
+      )
+    if self.published_only and not self.published:
+      raise ValueError(
+        f'row {self.id}: published_only needs figures in published'
+      )
 
   @property
   def counted_text(self) -> str | None:
-    """What the published ratio counts, for a reader; None if everything."""
+    """The matrices that the published ratio counts; None for all numbers."""
     if self.counted is not None:
       return f'{self.counted} alone'
     return self.uncounted and f'all but {self.uncounted}'
 
+  @property
+  def command(self) -> str | None:
+    """What trains the row by itself; None without a configuration file."""
+    if self.config is None:
+      return None
+    settings = (f'--config.{k}={v}' for k, v in self.overrides.items())
+    return shlex.join(
+      ('python', '-m', 'tt_compress.main', f'--config={self.config}', *settings)
+    )
 
-def parse(study: Mapping) -> list[Row]:
-  """The rows of a study.
+  def without_figures(self) -> 'Row':
+    """The row where neither published figures nor goals apply."""
+    return dataclasses.replace(
+      self, published={}, corrected={}, correction='', goal={}
+    )
+
+
+def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
+  """Refuses a table whose rows and metrics do not fit together.
 
   Raises:
-    ValueError: no rows, an unknown entry, two rows of one id, or a row that
-      starts from none of those before it.
+    ValueError: no rows that run, two rows or metrics of one name, figures of an
+      unknown metric, or `init_from` that names no earlier row that runs.
   """
-  rows, ids = [], []
-  known = {field.name for field in dataclasses.fields(Row)}
-  for number, entries in enumerate(study['rows']):
-    where = f'row {entries.get("id", number)}'
-    for name in entries:
-      if name not in known:
-        raise ValueError(
-          f'{where}: unknown entry {name!r}; a row has {sorted(known)}'
-        )
-    row = Row(**entries)
+  known = [metric.name for metric in metrics]
+  for name in known:
+    if known.count(name) > 1:
+      raise ValueError(f'there are two metrics {name!r}')
+  ids, running = [], []
+  for row in table:
     if row.id in ids:
-      raise ValueError(f'{where}: there are two rows of this id')
-    if row.init_from is not None and row.init_from not in ids:
+      raise ValueError(f'there are two rows {row.id!r}')
+    for entry in ('published', 'corrected', 'goal'):
+      for name in getattr(row, entry):
+        if name not in known:
+          raise ValueError(
+            f'row {row.id}: {entry} has {name!r}, which is no metric; there '
+            f'are {known}'
+          )
+    if row.init_from is not None and row.init_from not in running:
       raise ValueError(
-        f'{where}: init_from={row.init_from!r} is none of the rows before it, '
-        f'{ids}'
+        f'row {row.id}: init_from={row.init_from!r} is none of the rows that '
+        f'run before it, {running}'
       )
-    rows.append(row)
     ids.append(row.id)
-  if not rows:
-    raise ValueError('a study needs rows')
-  return rows
+    if not row.published_only:
+      running.append(row.id)
+  if not running:
+    raise ValueError('a study needs rows that run')
 
 
-def select(rows: Sequence[Row], ids: Sequence[str]) -> list[Row]:
-  """Rows by their ids; all for no ids.
+def select(table: Sequence[Row], ids: Sequence[str]) -> list[Row]:
+  """The rows with some ids and those that they need; all rows for no ids.
 
-  With them come those that they start from, and the first row, which all are
-  compared with.
+  A row needs the row that it starts from, and the first row that runs, which
+  latencies are relative to.
 
   Raises:
-    ValueError: an unknown id.
+    ValueError: an unknown id, or that of a row that this study does not run.
   """
-  by_id = {row.id: row for row in rows}
-  wanted = {rows[0].id, *(ids or by_id)}
+  if not ids:
+    return list(table)
+  by_id = {row.id: row for row in table}
   for name in ids:
     if name not in by_id:
       raise ValueError(f'there is no row {name!r}; there are {list(by_id)}')
-  for row in reversed(rows):
+    if by_id[name].published_only:
+      raise ValueError(
+        f'row {name!r} is published only: {by_id[name].published_only}'
+      )
+  wanted = {next(row.id for row in table if not row.published_only), *ids}
+  for row in reversed(table):
     if row.id in wanted and row.init_from is not None:
       wanted.add(row.init_from)
-  return [row for row in rows if row.id in wanted]
-
-
-def configure(
-  config: ml_collections.ConfigDict, row: Row, seed: int
-) -> ml_collections.ConfigDict:
-  """The configuration of one run of a row.
-
-  Args:
-    config: of the study.
-    row: one of its rows.
-    seed: of the run.
-
-  Raises:
-    ValueError: an override of an unknown setting or of another type.
-  """
-  made = copy.deepcopy(config)
-  is_tiny = config.study.is_tiny
-  with made.unlocked():
-    del made.study
-  made.name = f'{config.name}/{row.id}'
-  made.seed = seed
-  for name, value in row.overrides.items():
-    _override(made, name, value)
-  if is_tiny:
-    configuration.shrink(made)
-  return made.lock()
-
-
-def _override(config, name, value):
-  if name in ('seed', 'init_from', 'name'):
-    raise ValueError(
-      f'{name} is set for every run of a study; leave the override out'
-    )
-  known = configuration.flatten(config.to_dict())
-  groups = {key.rpartition('.')[0] for key in known}
-  if name not in known and name not in groups:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    raise ValueError(
-      f'unknown override {name!r}'
-      + (f'; nearest: {", ".join(near)}' if near else '')
-    )
-  try:
-    config.update_from_flattened_dict({name: value})
-  except (KeyError, TypeError) as error:
-    raise ValueError(f'override {name}={value!r}: {error}') from error
+  return [row for row in table if row.id in wanted]

@@ -124,11 +124,11 @@ def shrink(config) -> None:
   """See `base.Task.shrink`."""
   config.data.update(
     source='embedded',
-    options={},
     bucket_lengths=(16, 32),
     batch_tokens=1024,
     min_length=1,
   )
+  config.data.options = {}  # `update` would keep those of another source.
   if config.model.get('source_vocab_size') is not None:
     config.model.source_vocab_size = 800
   config.model.update(

@@ -1,1 +1,1 @@
-"""A study's tables and figures."""
+"""The result of a study as Markdown and figures."""

@@ -1,48 +1,69 @@
-"""Training curves of a study: validation scores against steps."""
+"""Validation scores of a study's rows against training steps."""
 
 import itertools
+from collections.abc import Sequence
 
+from tt_compress.studies import results
 from tt_compress.studies.report import palette, ticks
 
-CAPTION = (
-  'Validation score while training, mean over seeds; the beginning of '
-  'training lies below the axes. Names are in the order of the last score.'
-)
 _STYLES = ('-', '--', ':')
 
 
-def rows(result: dict) -> list[dict]:
+def caption(result: results.Result) -> str:
+  return (
+    f'Validation {result.main.name} during training, mean over seeds; the '
+    'beginning of training lies outside the axes. Names are in the order of '
+    'the last score, the best first.'
+  )
+
+
+def rows(result: results.Result) -> list[results.RowResult]:
   """The rows that were trained, the best last score first."""
-  trained = [row for row in result['rows'] if row['curve']['step']]
-  return sorted(trained, key=lambda row: -row['curve']['validation'][-1])
+  trained = [row for row in result.rows if row.curve]
+  return sorted(
+    trained,
+    key=lambda row: row.curve.values[-1],
+    reverse=result.main.better == 'higher',
+  )
 
 
-def window(values: list[list[float]]) -> tuple[float, float]:
-  """Scores to show: whatever the curves reach from half of training on.
+def window(
+  values: Sequence[Sequence[float]], better: str
+) -> tuple[float, float]:
+  """The scores to show: those that curves reach in the second half.
 
   Args:
     values: of every curve, in order of steps.
+    better: 'higher' or 'lower'.
   """
-  late = [value for curve in values for value in curve[len(curve) // 2 :]]
-  best = max(max(curve) for curve in values)
-  # Room for lines at the edges, and more below: how curves come in.
+  sign = 1 if better == 'higher' else -1
+  signed = [[sign * value for value in curve] for curve in values]
+  late = [value for curve in signed for value in curve[len(curve) // 2 :]]
+  best = max(max(curve) for curve in signed)
+  # More room on the worse side shows how curves come in.
   room = max(best - min(late), 1e-3)
-  return min(late) - room / 2, best + room / 10
+  ends = sign * (min(late) - room / 2), sign * (best + room / 10)
+  return min(ends), max(ends)
 
 
-def draw(axes, result: dict):
-  """Draws a line a row, and a legend."""
+def draw(axes, result: results.Result) -> None:
+  """Draws a line per row, and a legend."""
   found = rows(result)
   looks = itertools.cycle(itertools.product(_STYLES, palette.LINES))
   for row, (style, color) in zip(found, looks, strict=False):
-    step, validation = row['curve']['step'], row['curve']['validation']
-    axes.plot(step, validation, style, color=color, label=row['id'])
+    axes.plot(
+      row.curve.steps,
+      row.curve.values,
+      style,
+      color=color,
+      label=row.row.method,
+    )
   axes.set(
-    title='Validation score while training',
+    title=f'Validation {result.main.name} during training',
     xscale='log',
     xlabel='steps (log scale)',
-    ylabel=f'{result["metric"]} on the validation data',
-    ylim=window([row['curve']['validation'] for row in found]),
+    ylabel=f'{result.main.header} on the validation data',
+    ylim=window([row.curve.values for row in found], result.main.better),
   )
   ticks.spell_out(axes.xaxis)
   axes.legend(loc='upper left', bbox_to_anchor=(1, 1), frameon=False)

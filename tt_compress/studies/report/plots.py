@@ -1,12 +1,14 @@
-"""A study's result as plots: scores against ratios, and training curves."""
+"""The figures of a study as PNG files."""
 
 import contextlib
-import io
+import functools
 import os
+from collections.abc import Callable, Iterator
 
-from tt_compress.studies.report import about, curves, palette, scatter
+from tt_compress.studies import results
+from tt_compress.studies.report import curves, palette, scatter
 
-# Not the user's settings: the same result is the same file everywhere.
+# Not the user's settings: the same result gives the same file everywhere.
 _SETTINGS = {
   'axes.axisbelow': True,
   'axes.edgecolor': palette.GRAY,
@@ -16,76 +18,71 @@ _SETTINGS = {
   'axes.spines.top': False,
   'axes.titlelocation': 'left',
   'grid.color': palette.GRID,
-  'svg.fonttype': 'none',
-  'svg.hashsalt': 'tt_compress',
   'text.color': palette.INK,
   'text.parse_math': False,
 }
+_TRAINING = 'training'
 
 
-def drawings(result: dict) -> tuple[tuple[str, str], ...]:
-  """Every plot of a study.
+def captions(result: results.Result) -> dict[str, str]:
+  """The names of a study's figures, and a caption of each."""
+  return {name: caption for name, (caption, _) in _drawings(result).items()}
 
-  Args:
-    result: of a study, as in `results/`.
+
+def write(result: results.Result, folder: str | os.PathLike) -> list[str]:
+  """Draws every figure of a study.
 
   Returns:
-    (caption, SVG) of score against ratio in stored numbers and in stored
-    bits, and of the training curves where anything was trained.
+    Their paths.
 
   Raises:
-    ImportError: matplotlib is missing; the message says what to install.
+    ImportError: a package is missing; the message says what to install.
   """
-  made = [(scatter.caption(key), ratios(result, key)) for key in scatter.AXES]
+  paths = []
+  for name, (_, draw) in _drawings(result).items():
+    paths.append(os.path.join(folder, name))
+    with axes(result) as drawn:
+      draw(drawn)
+      save(drawn.figure, paths[-1])
+  return paths
+
+
+def _drawings(result) -> dict[str, tuple[str, Callable]]:
+  """Captions, and functions that draw on given axes, by file."""
+  found = {
+    figure.file: (
+      scatter.caption(result, figure),
+      functools.partial(scatter.draw, result=result, figure=figure),
+    )
+    for figure in result.figures
+  }
   if curves.rows(result):
-    made.append((curves.CAPTION, training(result)))
-  return tuple(made)
+    draw = functools.partial(curves.draw, result=result)
+    found[_TRAINING] = curves.caption(result), draw
+  return {
+    f'{result.name}-{ending}.png' if ending else f'{result.name}.png': drawing
+    for ending, drawing in found.items()
+  }
 
 
-def ratios(result: dict, key: str = 'ratio') -> str:
-  """Score against compression ratio as SVG.
-
-  Args:
-    result: of a study, as in `results/`.
-    key: 'ratio' (of stored numbers) or 'bits_ratio'.
-
-  Raises:
-    ImportError: as `drawings`.
-  """
-  with _axes(result) as axes:
-    scatter.draw(axes, result, key)
-    return _svg(axes.figure)
-
-
-def training(result: dict) -> str:
-  """Validation score against steps as SVG; the rest as `ratios`."""
-  with _axes(result) as axes:
-    curves.draw(axes, result)
-    return _svg(axes.figure)
-
-
-def write(result: dict, folder: str | os.PathLike) -> str:
-  """Writes score against ratio to `NAME.png` and returns its path."""
-  os.makedirs(folder, exist_ok=True)
-  path = os.path.join(folder, f'{result["name"]}.png')
-  with _axes(result) as axes:
-    scatter.draw(axes, result, 'ratio')
-    save(axes.figure, path)
-  return path
-
-
-def save(drawn, path: str | os.PathLike, dpi: int = 160):
-  """Writes a figure as PNG."""
-  drawn.savefig(path, dpi=dpi, bbox_inches='tight', metadata={'Software': None})
+@contextlib.contextmanager
+def axes(result: results.Result) -> Iterator:
+  """Empty axes; data of another kind are named above them."""
+  with figure(9, 6.2) as drawn:
+    if result.notice:
+      style = dict(color=palette.WARNING, weight='bold', ha='right', size=13)
+      drawn.text(0.98, 0.955, result.notice.partition(':')[0], **style)
+    yield drawn.add_axes((0.09, 0.2, 0.89, 0.74))
 
 
 def library():
   """The package that draws.
 
   Raises:
-    ImportError: as `drawings`.
+    ImportError: it is missing; the message says what to install.
   """
   try:
+    import adjustText  # noqa: F401 - for labels
     import matplotlib
     import matplotlib.figure
   except ImportError as error:
@@ -97,33 +94,19 @@ def library():
 
 
 @contextlib.contextmanager
-def figure(width: float, height: float):
+def figure(width: float, height: float) -> Iterator:
   """A new figure of so many inches; settings hold until it is saved.
 
   Raises:
-    ImportError: as `drawings`.
+    ImportError: as `library`.
   """
   matplotlib = library()
   with matplotlib.rc_context():
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(_SETTINGS)
-    # With 72 dots an inch a pixel is a point: labels are placed in either.
     yield matplotlib.figure.Figure((width, height), dpi=72)
 
 
-@contextlib.contextmanager
-def _axes(result):
-  with figure(9, 6.2) as drawn:
-    if about.stand_in(result):
-      style = dict(color=palette.WARNING, weight='bold', ha='right', size=13)
-      drawn.text(0.98, 0.955, 'STAND-IN DATA', **style)
-    yield drawn.add_axes((0.09, 0.2, 0.89, 0.74))
-
-
-def _svg(figure):
-  """The figure, without the prolog, which has no place inside a page."""
-  file = io.StringIO()
-  nothing = dict.fromkeys(('Creator', 'Date', 'Format', 'Type'))
-  figure.savefig(file, format='svg', bbox_inches='tight', metadata=nothing)
-  text = file.getvalue()
-  return text[text.index('<svg') :]
+def save(drawn, path: str | os.PathLike, dpi: int = 160) -> None:
+  """Writes a figure as PNG."""
+  drawn.savefig(path, dpi=dpi, bbox_inches='tight', metadata={'Software': None})

@@ -1,15 +1,15 @@
-"""Scores against compression ratios: the points of a study, and their plot."""
+"""One metric of a study against another: the points of its rows."""
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
-from tt_compress.studies.report import labels, palette, ticks
+from tt_compress.studies import results, rows
+from tt_compress.studies.report import palette, ticks
 
-AXES = {
-  'ratio': 'compression ratio in stored numbers',
-  'bits_ratio': 'compression ratio in stored bits',
-}
+Place = tuple[float, float]
+
 _MARK = dict(linestyle='', markersize=7, markeredgewidth=1.3)
 _OPEN = dict(_MARK, color=palette.GRAY, markerfacecolor='white')
 _KINDS = {
@@ -21,7 +21,7 @@ _KINDS = {
   ),
   'published': dict(_OPEN, marker='o', label='published'),
   'counted': dict(
-    _OPEN, marker='s', label='published, ratio of one matrix alone'
+    _OPEN, marker='s', label='published, ratio of some matrices alone'
   ),
   'struck': dict(
     _MARK, marker='x', color=palette.GRAY, label='published, does not hold'
@@ -32,22 +32,25 @@ _KINDS = {
   ),
 }
 _JOIN = dict(color=palette.GRAY, linewidth=0.8, zorder=1)
+# Of labels, tried on published tables: no two overlap, few hide a point.
+_FORCES = dict(force_static=(0.8, 1.2), expand=(1.15, 1.6))
+_ITERATIONS = 300  # A time limit would make figures differ between machines.
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """What a plot shows of a row: (kind, (ratio, score)), the last one joined.
+  """The places of a row: (kind, (x, y)), the measured one last.
 
   Attributes:
-    id: of the row.
-    figures: what was published, in the order in which it was told.
+    label: the method.
+    figures: published ones, in the order in which they are joined.
     measured: the means, or None.
-    spread: standard deviation of the score.
+    spread: standard deviation of y.
   """
 
-  id: str
-  figures: tuple[tuple[str, tuple[float, float]], ...]
-  measured: tuple[float, float] | None
+  label: str
+  figures: tuple[tuple[str, Place], ...]
+  measured: Place | None
   spread: float
 
   @property
@@ -59,82 +62,93 @@ class Point:
     return _KINDS[self.kind]['color'] if self.measured else palette.GRAY
 
   @property
-  def bar(self) -> list[tuple[float, float]]:
-    """The ends of the error bar."""
-    ratio, score = self.measured
-    return [(ratio, score - self.spread), (ratio, score + self.spread)]
-
-  @property
-  def path(self) -> list[tuple[float, float]]:
-    """Every place of the row, the measured one last."""
+  def path(self) -> list[Place]:
     places = [place for _, place in self.figures]
     return places + ([self.measured] if self.measured else [])
 
 
-def caption(key: str) -> str:
-  """What to know when looking at the plot."""
+def caption(result: results.Result, figure: results.Figure) -> str:
+  """A sentence for readers, also of those who do not see the figure."""
+  sides = [
+    'up' if result.metric(figure.y).better == 'higher' else 'down',
+    'right' if result.metric(figure.x).better == 'higher' else 'left',
+  ]
+  other = (
+    f' Published figures are placed by {figure.published_x} as published.'
+    if figure.published_x
+    else ''
+  )
   return (
-    f'Score against {AXES[key]}, mean and standard deviation over seeds. '
-    'Measured ratios are of the whole network, published ones as published. '
-    'A line joins the figures of a row; higher and further right is better.'
+    f'Test {figure.y} against {figure.x}, mean and standard deviation over '
+    f'seeds.{other} A line joins the figures of a row. Better is further '
+    f'{" and ".join(sides)}.'
   )
 
 
-def points(result: dict, key: str) -> list[Point]:
-  """The points of the rows that have any.
-
-  Args:
-    result: of a study, as in `results/`.
-    key: 'ratio' or 'bits_ratio', of what was measured: always of the whole
-      network. Published ratios are as published with either.
-  """
-  made = [_point(row, key) for row in result['rows']]
+def points(result: results.Result, figure: results.Figure) -> list[Point]:
+  """The points of the rows that have any."""
+  made = [_point(row, result, figure) for row in result.rows]
   return [point for point in made if point.path]
 
 
-def _point(row, key):
-  figures = []
-  if row['published']:
-    kind = 'counted' if row['counted'] else 'published'
-    figures.append(('struck' if row['corrected'] else kind, row['published']))
-  if row['corrected']:
-    figures.append(('corrected', row['corrected']))
-  figures = [(kind, (pair['ratio'], pair['score'])) for kind, pair in figures]
-  if not row['runs'] or row['mean'][key] is None:
-    return Point(row['id'], tuple(figures), None, 0)
-  measured = (row['mean'][key], row['mean']['score'])
-  return Point(row['id'], tuple(figures), measured, row['std']['score'] or 0)
+def _point(row, result, figure):
+  printed, figures = row.row.published, []
+  names = (figure.published_x or figure.x, figure.y)
+  if printed.keys() >= {*names}:
+    place = lambda values: tuple(values[name] for name in names)
+    kind = 'counted' if row.row.counted else 'published'
+    kind = 'struck' if row.row.corrected else kind
+    figures.append((kind, place(printed)))
+    if row.row.corrected:
+      figures.append(('corrected', place({**printed, **row.row.corrected})))
+  x, y = result.metric(figure.x), result.metric(figure.y)
+  measured = row.mean(x), row.mean(y)
+  is_measured = None not in measured
+  return Point(
+    row.row.method,
+    tuple(figures),
+    measured if is_measured else None,
+    row.std(y) if is_measured else 0,
+  )
 
 
-def pareto(pairs) -> list[tuple[float, float]]:
-  """The (ratio, score) that no other one reaches in both, by rising ratio."""
+def pareto(
+  places: Iterable[Place], x: rows.Metric, y: rows.Metric
+) -> list[Place]:
+  """The places that no other one reaches in both metrics, worst x first."""
+  x_sign, y_sign = (1 if m.better == 'higher' else -1 for m in (x, y))
   front, best = [], -np.inf
-  for ratio, score in sorted(set(pairs), reverse=True):
-    if score > best:
-      front.append((ratio, score))
-      best = score
+  signed = sorted({(x_sign * a, y_sign * b) for a, b in places}, reverse=True)
+  for a, b in signed:
+    if b > best:
+      front.append((x_sign * a, y_sign * b))
+      best = b
   return front[::-1]
 
 
-def draw(axes, result: dict, key: str):
+def draw(axes, result: results.Result, figure: results.Figure) -> None:
   """Draws the points, their Pareto front, labels and a legend."""
-  found = points(result, key)
+  found = points(result, figure)
+  x, y = result.metric(figure.x), result.metric(figure.y)
   axes.set(
-    title=f'Score against {AXES[key]}',
+    title=f'{y.name} against {x.name}',
     xscale='log',
-    xlabel=f'{AXES[key]} (log scale)',
-    ylabel=f'{result["metric"]} on the test data',
+    xlabel=f'{x.header} (log scale)',
+    ylabel=f'{y.header} on the test data',
   )
-  axes.margins(0.07, 0.1)
+  axes.margins(0.1, 0.1)
+  places = {x for point in found for x, _ in point.path}
+  if len(places) == 1:  # Matplotlib finds no limits for one place.
+    axes.set_xlim(min(places) / 2, max(places) * 2)
   for point in found:
     _draw_point(axes, point)
-  front = _stairs(pareto([p.measured for p in found if p.measured]))
+  front = pareto([p.measured for p in found if p.measured], x, y)
   if front:
-    axes.plot(*zip(*front, strict=True), **_KINDS['front'], zorder=1)
+    axes.plot(*zip(*_stairs(front), strict=True), **_KINDS['front'], zorder=1)
   ticks.spell_out(axes.xaxis)
   if found:
     _legend(axes)
-    _label(axes, found, front)
+    _label(axes, found)
 
 
 def _draw_point(axes, point):
@@ -149,10 +163,10 @@ def _draw_point(axes, point):
 
 
 def _stairs(front):
-  """At every ratio the best score that is reached with no smaller one."""
+  """At every x the best y that is reached with no worse x."""
   stairs = front[:1]
-  for ratio, score in front[1:]:
-    stairs += [(stairs[-1][0], score), (ratio, score)]
+  for x, y in front[1:]:
+    stairs += [(stairs[-1][0], y), (x, y)]
   return stairs
 
 
@@ -170,27 +184,25 @@ def _legend(axes):
   )
 
 
-def _label(axes, found, front):
-  """Writes every row's name beside its point, with a line where it is far."""
+def _label(axes, found):
+  """Writes every method near its last point, with a line where it is far."""
+  import adjustText
+  from matplotlib import patheffects
+
   axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
-  texts = [_annotate(axes, p, p.id, color=p.color) for p in found]
-  lines = [p.path for p in found] + [p.bar for p in found if p.measured]
-  lines = [axes.transData.transform(line) for line in (*lines, front) if line]
-  obstacles = np.concatenate(
-    [*map(labels.along, lines), *map(labels.under, lines)]
+  # A white rim keeps letters readable above lines.
+  rim = [patheffects.withStroke(linewidth=2, foreground='white')]
+  style = dict(ha='center', va='center', fontsize=8, path_effects=rim)
+  texts = [
+    axes.text(*point.path[-1], point.label, color=point.color, **style)
+    for point in found
+  ]
+  places = [place for point in found for place in point.path]
+  adjustText.adjust_text(
+    texts,
+    *zip(*places, strict=True),
+    ax=axes,
+    iter_lim=_ITERATIONS,
+    arrowprops=dict(arrowstyle='-', color=palette.GRAY, linewidth=0.6),
+    **_FORCES,
   )
-  sizes = [text.get_window_extent().size for text in texts]
-  places = [axes.transData.transform(p.path[-1]) for p in found]
-  corners = labels.place(places, sizes, obstacles, axes.bbox.extents)
-  for i, point in enumerate(found):
-    texts[i].set(position=corners[i] - places[i])
-    nearest = np.clip(places[i], corners[i], corners[i] + sizes[i])
-    if np.linalg.norm(nearest - places[i]) > 8:
-      line = dict(arrowstyle='-', color=point.color, linewidth=0.6, shrinkA=0)
-      _annotate(axes, point, '', nearest - places[i], arrowprops=line)
-
-
-def _annotate(axes, point, text, offset=(0, 0), **style):
-  """Text whose lower left corner is as many pixels away from the point."""
-  where = dict(textcoords='offset points', va='bottom', fontsize=9)
-  return axes.annotate(text, point.path[-1], offset, **where, **style)

@@ -1,0 +1,226 @@
+"""The cells of a study's tables, before they become Markdown."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tt_compress.studies import results, rows
+
+NOT_RUN = 'not run yet'
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+  """One place of a table, in plain text.
+
+  Attributes:
+    text: the main part.
+    struck: a published figure that does not hold; stands before the text.
+    detail: stands in parentheses behind the text.
+    note: number of a footnote, 0 for none.
+    is_strong: whether the text is emphasized.
+  """
+
+  text: str = ''
+  struck: str = ''
+  detail: str = ''
+  note: int = 0
+  is_strong: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """Cells below a header; columns of numbers end at the right."""
+
+  header: str
+  cells: tuple[Cell, ...]
+  is_number: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """Columns below a title; those that are empty in every row are left out."""
+
+  title: str
+  columns: tuple[Column, ...]
+
+
+class Notes:
+  """Footnotes, numbered as they come; equal texts share a number."""
+
+  def __init__(self):
+    self._numbers = {}
+
+  def number(self, text: str) -> int:
+    """Of a note; 0 for no text."""
+    if not text:
+      return 0
+    return self._numbers.setdefault(text, len(self._numbers) + 1)
+
+  def texts(self) -> tuple[str, ...]:
+    return tuple(self._numbers)
+
+
+def make(result: results.Result) -> tuple[tuple[Table, ...], tuple[str, ...]]:
+  """The tables of a study, and the texts of their footnotes 1, 2, ..."""
+  notes = Notes()
+  scores = (
+    *_names(result, notes),
+    _seeds(result, notes),
+    _data(result),
+    *_figures(result, notes),
+    _goals(result),
+  )
+  costs = (
+    *_names(result, Notes(), with_notes=False),
+    *(_measured(result, metric) for metric in result.costs),
+    *_latencies(result),
+  )
+  tables = (_table('Scores', scores), _table('Sizes and times', costs))
+  return tables, notes.texts()
+
+
+def _table(title, columns):
+  return Table(title, tuple(c for c in columns if set(c.cells) != {Cell()}))
+
+
+def _names(result, notes, with_notes=True):
+  methods = (
+    Cell(row.row.method, note=notes.number(with_notes and row.row.note))
+    for row in result.rows
+  )
+  ids = (Cell(row.row.id) for row in result.rows)
+  yield Column('row', tuple(ids), is_number=False)
+  yield Column('method', tuple(methods), is_number=False)
+
+
+def _seeds(result, notes):
+  """How many runs stand behind the numbers of a row, or why none do."""
+
+  def cell(found):
+    number = len(found.runs)
+    if found.row.published_only:
+      return Cell('published only', note=notes.number(reason(found.row)))
+    if not number:
+      return Cell(NOT_RUN)
+    total = len(result.seeds)
+    return Cell(f'{number}' if number >= total else f'{number} of {total}')
+
+  return Column('seeds', tuple(map(cell, result.rows)))
+
+
+def reason(row: rows.Row) -> str:
+  """Why a row is not run here, and what would run it."""
+  text = f'Not run in this study: {row.published_only.rstrip(".")}.'
+  return text + (f' Command: {row.command}' if row.command else '')
+
+
+def _data(result):
+  """The test data of rows; empty where all rows share theirs."""
+  names = [row.data.test if row.data else '' for row in result.rows]
+  if len({*names} - {''}) < 2:
+    names = [''] * len(names)
+  return Column('test data', tuple(map(Cell, names)), is_number=False)
+
+
+def _figures(result, notes):
+  """Published and measured numbers side by side, a pair per metric."""
+  for metric in result.metrics:
+    cells = (_published(row.row, metric, notes) for row in result.rows)
+    yield Column(f'published {metric.header}', tuple(cells))
+    yield _measured(result, metric, notes)
+
+
+def _published(row, metric, notes):
+  figure = row.published.get(metric.name)
+  text = '' if figure is None else metric.text(figure)
+  corrected = row.corrected.get(metric.name)
+  if corrected is None:
+    return Cell(text)
+  note = notes.number(
+    f'The printed figures do not hold: {row.correction.rstrip(".")}.'
+  )
+  return Cell(metric.text(corrected), struck=text, note=note)
+
+
+def _measured(result, metric, notes=None):
+  """Means over seeds, with standard deviations that show."""
+
+  def cell(row):
+    mean = row.mean(metric)
+    if mean is None:
+      return Cell()
+    spread = metric.text(row.std(metric))
+    text = metric.text(mean)
+    if metric.rounded(row.std(metric)):
+      text += f' ± {spread}'
+    counted = row.row.counted_text if _is_counted_by_row(metric) else None
+    note = counted and notes.number(
+      f'Counts {counted}, as the publication does.'
+    )
+    return Cell(text, note=note or 0)
+
+  return Column(metric.header, tuple(map(cell, result.rows)))
+
+
+def _is_counted_by_row(metric):
+  return metric.source == 'ratio' and metric.counted is None
+
+
+def _goals(result):
+  cells = (goal(row, result) for row in result.rows)
+  return Column('goal', tuple(cells), is_number=False)
+
+
+def goal(row: results.RowResult, result: results.Result) -> Cell:
+  """Whether the goals of a row are met, or by how much they are missed."""
+  state = results.goal_state(row, result)
+  detail = ', '.join(
+    f'{name} {result.metric(name).text(value)}'
+    for name, value in row.row.goal.items()
+  )
+  if state in ('', 'open'):
+    return Cell(state, detail=detail)
+  so_far = '' if len(row.runs) >= len(result.seeds) else ' so far'
+  if state == 'met':
+    return Cell(f'met{so_far}', detail=detail, is_strong=True)
+  missing = ' and '.join(
+    f'{metric.text(gap)} in {metric.name}'
+    for metric, gap in results.gaps(row, result).items()
+  )
+  return Cell(f'missed by {missing}{so_far}', detail=detail)
+
+
+def _latencies(result):
+  """Of one example and of a batch, relative to the first row that has any."""
+  found = [row.latency for row in result.rows]
+  first = next((latency for latency in found if latency), None)
+  sizes = sorted({latency.batch_size for latency in found if latency})
+  batch = '/'.join(map(str, sizes))
+  kinds = {'one_ms': 'one example', 'batch_ms': f'a batch of {batch}'}
+  for kind, name in kinds.items():
+    yield Column(
+      f'loss of {name}, relative',
+      tuple(_latency(latency, first, kind) for latency in found),
+    )
+
+
+def _latency(latency, first, kind):
+  if latency is None:
+    return Cell()
+  mine, reference = getattr(latency, kind), getattr(first, kind)
+  return Cell(f'{mine / reference:.2f}', detail=f'{mine:.3g} ms')
+
+
+def summary(result: results.Result) -> str:
+  """How many rows have run and how many goals are met, in a line."""
+  running = [row for row in result.rows if not row.row.published_only]
+  complete = sum(len(row.runs) >= len(result.seeds) for row in running)
+  text = f'{complete} of {len(running)} rows have run with every seed.'
+  quoted = len(result.rows) - len(running)
+  if quoted:
+    text += f' Rows shown with published figures only: {quoted}.'
+  states: Sequence[str] = [results.goal_state(r, result) for r in result.rows]
+  goals = [state for state in states if state]
+  if goals:
+    text += f' {goals.count("met")} of {len(goals)} goals are met.'
+  return text

@@ -1,0 +1,185 @@
+"""The runs of a study in a folder: train them, gather their results."""
+
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+from absl import logging
+
+from tt_compress.studies import configurations, latency, measure, results, rows
+from tt_compress.training import build, metrics, run
+
+
+class Study:
+  """The rows of a configuration and their runs in a folder.
+
+  Args:
+    config: as `attach` returns it.
+    folder: of the runs, ROW/SEED below it.
+    command: that the result names.
+
+  Raises:
+    ValueError: a row that cannot run, with its id; nothing has run then.
+  """
+
+  def __init__(self, config, folder: str, command: str = ''):
+    if config.study.num_seeds < 1:
+      raise ValueError(
+        f'study.num_seeds={config.study.num_seeds} must be at least 1'
+      )
+    self.config = config
+    self.folder = os.path.abspath(folder)
+    self._command = command
+    self._metrics = (*config.study.metrics, *config.study.costs)
+    rows.check(config.study.rows, self._metrics)
+    only = [name for name in config.study.only.split(',') if name]
+    self._table = rows.select(config.study.rows, only)
+    self._running = [row for row in self._table if not row.published_only]
+    for row in self._table:
+      try:
+        self._check(row)
+      except (ValueError, FileNotFoundError) as error:
+        raise ValueError(f'row {row.id}: {error}') from error
+
+  def _check(self, row):
+    """Refuses a row that cannot run, or whose command would be refused."""
+    if not row.published_only:
+      self._run(row, 0)
+    elif row.config is not None:
+      configurations.of_run(self.config, row, 0)
+
+  def train(
+    self, report: Callable[[results.Result], None] = lambda result: None
+  ) -> results.Result:
+    """Trains the runs that have not finished, row by row.
+
+    Args:
+      report: gets the result so far, after every row.
+    """
+    start = time.monotonic()
+    finished, latencies = {}, {}
+    for row in self._running:
+      finished[row.id] = [self._train(row, seed) for seed in self._seeds]
+      report(self._result(finished, latencies))
+    logging.info('ran for %.0f seconds', time.monotonic() - start)
+    latencies = latency.measure(
+      {row.id: self._run(row, 0) for row in self._running}
+    )
+    result = self._result(finished, latencies)
+    report(result)
+    return result
+
+  def _train(self, row, seed):
+    logging.info('row %s, seed %d', row.id, seed)
+    made = self._run(row, seed)
+    try:
+      return made.train()
+    finally:
+      made.close()
+
+  @property
+  def _seeds(self):
+    return range(self.config.study.num_seeds)
+
+  def _configuration(self, row, seed):
+    """That of a run, with the folder that it starts from."""
+    config = configurations.of_run(self.config, row, seed)
+    if row.init_from is not None:
+      with config.unlocked():
+        config.init_from = self._path(row.init_from, seed)
+    return config
+
+  def _run(self, row, seed) -> run.Run:
+    return run.Run(self._configuration(row, seed), self._path(row.id, seed))
+
+  def _path(self, name, seed):
+    return os.path.join(self.folder, name, str(seed))
+
+  def _result(self, finished, latencies) -> results.Result:
+    """What is known after some rows: results of their runs by row and seed."""
+    study = self.config.study
+    found = [run for runs in finished.values() for run in runs]
+    is_stand_in = any(run.get('is_stand_in') for run in found)
+    notice = self._notice(is_stand_in)
+    table = [
+      self._row(
+        row.without_figures() if notice else row,
+        finished.get(row.id, ()),
+        latencies.get(row.id),
+      )
+      for row in self._table
+      # Rows with nothing but figures of other data have nothing to show.
+      if not (notice and row.published_only)
+    ]
+    return results.Result(
+      name=self._file_name(is_stand_in),
+      title=study.title,
+      text=tuple(study.text),
+      notice=notice,
+      metrics=tuple(study.metrics),
+      costs=tuple(study.costs),
+      figures=tuple(study.figures),
+      seeds=tuple(self._seeds),
+      command=self._command,
+      git=', '.join(sorted({str(run['git']) for run in found})),
+      versions=found[0]['versions'],
+      hardware=build.hardware(),
+      seconds=sum(run['seconds'] for run in found),
+      rows=tuple(table),
+    )
+
+  def _notice(self, is_stand_in):
+    other = configurations.other_data(self.config)
+    if other is None and not is_stand_in:
+      return ''
+    kind = 'STAND-IN DATA' if is_stand_in else 'OTHER DATA'
+    return (
+      f'{kind}: the runs used other data than the published figures and goals '
+      'are about, so neither are shown.'
+    )
+
+  def _file_name(self, is_stand_in):
+    """Part of a table or other data do not overwrite the table."""
+    part = '-part' if self.config.study.only else ''
+    stand_in = '-stand-in' if is_stand_in else ''
+    return configurations.name(self.config) + stand_in + part
+
+  def _row(self, row, runs, delay) -> results.RowResult:
+    if not runs:
+      return results.RowResult(row=row)
+    config = self._configuration(row, 0)
+    return results.RowResult(
+      row=row,
+      data=measure.data(runs[0], config),
+      runs=tuple(
+        results.Run(
+          seed=seed, values=measure.of_run(found, config, row, self._metrics)
+        )
+        for seed, found in enumerate(runs)
+      ),
+      curve=self._curve(row, len(runs)),
+      latency=delay,
+    )
+
+  def _curve(self, row, num_runs) -> results.Curve | None:
+    """Validation scores by step, means over seeds; None if nothing trained."""
+    name = f'validation/{self._metrics[0].source.rpartition("/")[2]}'
+    curves = [
+      {
+        line['step']: line[name]
+        for line in metrics.read(self._path(row.id, seed))
+        # Nothing has been trained before the first step.
+        if name in line and line['step']
+      }
+      for seed in range(num_runs)
+    ]
+    steps = sorted(set.intersection(*map(set, curves)))
+    if not steps:
+      return None
+    return results.Curve(
+      steps=tuple(steps),
+      values=tuple(
+        float(np.mean([curve[step] for curve in curves])) for step in steps
+      ),
+    )
