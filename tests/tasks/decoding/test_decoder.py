@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.extend.core import Literal
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from tt_compress import configuration
 from tt_compress.data import corpus
 from tt_compress.models.transformer import transformer, transformer_config
 from tt_compress.nn import compress, modules, serving
+from tt_compress.parallel import sharding
 from tt_compress.tasks.decoding import beam, decoder, hypotheses
 
 MODEL = dict(
@@ -34,13 +36,6 @@ RULES = (
 )
 BATCH, LENGTH = 2, 5
 SOURCES = np.random.default_rng(0).integers(3, 24, (3, BATCH, LENGTH))
-
-
-@pytest.fixture(autouse=True)
-def fast_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
 
 
 def make(rules=RULES, dtype=jnp.float32, settings=None, **model):
@@ -109,6 +104,21 @@ def test_finds_what_the_model_as_it_is_finds(options):
     expected = slow(graphdef, variables, inputs, 3)
     np.testing.assert_array_equal(found.tokens, expected.tokens)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
+
+
+def test_a_mesh_finds_what_one_device_finds():
+  decoder, _, variables = make()
+  expected = searcher(decoder, variables)(SOURCES[0])
+  mesh = jax.make_mesh(
+    (2, 2),
+    (sharding.DATA, sharding.MODEL),
+    axis_types=(AxisType.Auto,) * 2,
+    devices=jax.devices()[:4],
+  )
+  placed = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+  found = searcher(decoder, placed)(SOURCES[0])
+  np.testing.assert_array_equal(found.tokens, expected.tokens)
+  np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize('beam_size', [1, 2])
