@@ -12,7 +12,10 @@ from tt_compress.nn import linear
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
-KeysValues = tuple[jax.Array, jax.Array]
+# Each [batch, source, heads, head_dim].
+KeysValues = tuple[Float[Array, '...'], Float[Array, '...']]
+# Constant masks are NumPy arrays.
+Mask = Bool[ArrayLike, '#batch 1 #length source']
 
 
 class Attention(nnx.Module):
@@ -28,7 +31,7 @@ class Attention(nnx.Module):
     rngs: source of the keys.
 
   Raises:
-    ValueError: if num_heads does not divide model_dim.
+    ValueError: num_heads does not divide model_dim.
 
   Reference: "Attention Is All You Need", section 3.2.
   """
@@ -63,16 +66,18 @@ class Attention(nnx.Module):
     self.value = projection('cols')
     self.out = projection('rows')
 
-  def _split_heads(self, x):
+  def _split_heads(
+    self, x: Float[Array, '*batch dim']
+  ) -> Float[Array, '*batch heads head_dim']:
     heads = x.reshape(
       *x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads
     )
     return partition.shard(heads, -2)
 
   def keys_values(
-    self, x: Float[Array, 'batch source dim'], noise: Noise | None = None
+    self, x: Float[ArrayLike, 'batch source dim'], noise: Noise | None = None
   ) -> KeysValues:
-    """Keys and values of `x`, each [batch, source, heads, head_dim]."""
+    """Keys and values of `x`."""
     return (
       self._split_heads(self.key(x, noise)),
       self._split_heads(self.value(x, noise)),
@@ -80,10 +85,10 @@ class Attention(nnx.Module):
 
   def attend(
     self,
-    x: Float[Array, 'batch length dim'],
+    x: Float[ArrayLike, 'batch length dim'],
     keys: Float[Array, 'batch source heads head_dim'],
     values: Float[Array, 'batch source heads head_dim'],
-    mask: Bool[ArrayLike, '#batch 1 #length source'],
+    mask: Mask,
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
     """Attends from `x` to keys and values where `mask` is true."""
@@ -94,9 +99,9 @@ class Attention(nnx.Module):
 
   def __call__(
     self,
-    x: Float[Array, 'batch length dim'],
-    source: Float[Array, 'batch source dim'],
-    mask: Bool[ArrayLike, '#batch 1 #length source'],
+    x: Float[ArrayLike, 'batch length dim'],
+    source: Float[ArrayLike, 'batch source dim'],
+    mask: Mask,
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
     """Attends from `x` to `source` where `mask` is true."""
@@ -104,7 +109,7 @@ class Attention(nnx.Module):
 
   def step(
     self,
-    x: Float[Array, 'batch beam dim'],
+    x: Float[ArrayLike, 'batch beam dim'],
     cache: KeysValues,
     index: Int[Array, ''],
   ) -> tuple[Float[Array, 'batch beam dim'], KeysValues]:

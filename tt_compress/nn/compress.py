@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array, Float
 
 from tt_compress import parameterizations, rules
 from tt_compress.nn import embed, linear, matrix
@@ -28,7 +29,7 @@ class Swap:
 
   path: str
   spec: base.Parameterization
-  error: float | jax.Array | None = None
+  error: float | Float[Array, ''] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,7 @@ class _Site:
         )
 
 
-def _children(node) -> Iterator[tuple[Any, Any]]:
+def _children(node: Any) -> Iterator[tuple[Any, Any]]:
   if isinstance(node, nnx.List | list | tuple):
     yield from enumerate(node)
   elif isinstance(node, dict | nnx.Dict):
@@ -96,12 +97,12 @@ def _children(node) -> Iterator[tuple[Any, Any]]:
         yield name, child
 
 
-def _is_matrix(node) -> bool:
+def _is_matrix(node: Any) -> bool:
   # Not subclasses: they may compute something else, as nnx.LoRALinear does.
   return type(node) in (linear.Linear, embed.Embed, nnx.Linear, nnx.Embed)
 
 
-def _walk(model) -> tuple[dict[int, _Site], list[str]]:
+def _walk(model: nnx.Module) -> tuple[dict[int, _Site], list[str]]:
   """Finds the sites of matrices, and the paths of other weights."""
   sites, unreached, ancestors = {}, [], set()
 
@@ -123,7 +124,7 @@ def _walk(model) -> tuple[dict[int, _Site], list[str]]:
   return sites, unreached
 
 
-def _current(module) -> tuple[tuple[int, int], float, Any]:
+def _current(module: nnx.Module) -> tuple[tuple[int, int], float, Any]:
   """(rows, cols), std and a function that returns the present matrix."""
   if isinstance(module, matrix.Matrix):
     return (module.spec.rows, module.spec.cols), module.std, module.full
@@ -135,11 +136,17 @@ def _current(module) -> tuple[tuple[int, int], float, Any]:
   return shape, shape[axis] ** -0.5, weight.get_value
 
 
-def _is_embed(module) -> bool:
+def _is_embed(module: nnx.Module) -> bool:
   return isinstance(module, embed.Embed | nnx.Embed)
 
 
-def _replacement(module, spec, std, keep_bias, rngs) -> matrix.Matrix:
+def _replacement(
+  module: nnx.Module,
+  spec: base.Parameterization,
+  std: float,
+  keep_bias: bool,
+  rngs: nnx.Rngs,
+) -> matrix.Matrix:
   make = functools.partial(
     embed.Embed if _is_embed(module) else linear.Linear,
     spec.rows,
@@ -161,7 +168,9 @@ def _replacement(module, spec, std, keep_bias, rngs) -> matrix.Matrix:
   return new
 
 
-def _relative_error(weight, approximation):
+def _relative_error(
+  weight: Float[Array, 'rows cols'], approximation: Float[Array, 'rows cols']
+) -> Float[Array, '']:
   weight, approximation = (
     a.astype(jnp.float32) for a in (weight, approximation)
   )

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import cross_entropy
@@ -24,9 +25,9 @@ def check_blocks(blocks: str | None) -> None:
 
 def summed(
   table: embed.Embed,
-  x: Float[Array, '*batch cols'],
-  targets: Int[Array, '*batch'],
-  weights: Float[Array, '*batch'],
+  x: Float[ArrayLike, '*batch cols'],
+  targets: Int[ArrayLike, '*batch'],
+  weights: Float[ArrayLike, '*batch'],
   *,
   bias: Float[Array, ' rows'] | None = None,
   noise: Noise | None = None,

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Integer
 
 from tt_compress.nn import matrix
 from tt_compress.nn.dropout import Noise
@@ -64,7 +64,7 @@ class Embed(matrix.Matrix):
 
   def __call__(
     self,
-    ids: Int[Array, '*batch'],
+    ids: Integer[ArrayLike, '*batch'],
     noise: Noise | None = None,
     *,
     out_sharding: Any = None,
@@ -82,7 +82,7 @@ class Embed(matrix.Matrix):
 
   def attend(
     self,
-    x: Float[Array, '*batch cols'],
+    x: Float[ArrayLike, '*batch cols'],
     noise: Noise | None = None,
     *,
     out_sharding: Any = None,

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Key
 
 from tt_compress.algebra import context
 from tt_compress.nn import matrix
@@ -77,7 +76,7 @@ class Linear(matrix.Matrix):
 
   def __call__(
     self,
-    x: Float[Array, '*batch rows'],
+    x: Float[ArrayLike, '*batch rows'],
     noise: Noise | None = None,
     *,
     out_sharding: Any = None,
@@ -124,9 +123,9 @@ class Linear(matrix.Matrix):
     self,
     spec: base.Parameterization,
     factors: base.Factors,
-    x: jax.Array,
-    key: jax.Array | None,
-  ) -> jax.Array:
+    x: Float[ArrayLike, '*batch rows'],
+    key: Key[Array, '*examples'] | None,
+  ) -> Float[Array, '*batch cols']:
     with context.use(side=self.shard):
       y = spec.apply(factors, self.cast(x), key=key)
     if self.bias is None:
@@ -141,6 +140,6 @@ class Linear(matrix.Matrix):
     if self.bias is not None:
       self.bias.set_value(self.bias.get_value().astype(dtype))
 
-  def _replicate(self, y: jax.Array) -> jax.Array:
+  def _replicate(self, y: Float[Array, '...']) -> Float[Array, '...']:
     """y, whose partial sums the devices add here if W is sharded by rows."""
     return partition.replicate(y) if self.shard == 'rows' else y

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
+from jaxtyping import Array, Float, Key
 
 from tt_compress.algebra import context, contractions, cost
 from tt_compress.nn.dropout import Noise
@@ -18,11 +19,11 @@ class Buffer(nnx.Variable):
   """An array that is saved with the model but never differentiated."""
 
 
-def is_variable(value):
+def is_variable(value: Any) -> bool:
   return isinstance(value, nnx.Variable)
 
 
-def _wrap(factors, buffers):
+def _wrap(factors: base.Factors, buffers: tuple[str, ...]) -> dict[str, Any]:
   """Wraps every array in an `nnx.Param`, or in a `Buffer` if it is named."""
 
   def wrap(path, array):
@@ -118,7 +119,7 @@ class Matrix(nnx.Module):
     self.spec = spec
     self.factors = nnx.data(_wrap(factors, spec.buffers))
 
-  def full(self) -> jax.Array:
+  def full(self) -> Float[Array, 'rows cols']:
     """W itself, [rows, cols]."""
     return self.spec.full(self.values())
 
@@ -151,11 +152,11 @@ class Matrix(nnx.Module):
       full = partition.shard(full, 0 if self.shard == 'rows' else 1)
     return dense.Dense(rows=spec.rows, cols=spec.cols), {'matrix': full}
 
-  def cast(self, x: jax.Array) -> jax.Array:
+  def cast(self, x: Float[ArrayLike, '*shape']) -> Float[ArrayLike, '*shape']:
     """x in the dtype of the layer; unchanged if the layer has none."""
     return x if self.dtype is None else x.astype(self.dtype)
 
-  def key(self, noise: Noise | None) -> jax.Array | None:
+  def key(self, noise: Noise | None) -> Key[Array, '*examples'] | None:
     """A fresh key, or one per example if the spec draws per example."""
     if noise is None:
       return None

@@ -1,19 +1,22 @@
 """Conversions between NNX modules and plain trees of arrays."""
 
+from typing import Any
+
 import jax
 from flax import nnx
+from jaxtyping import Array, Float, Int
 
 from tt_compress.nn import matrix
 
 
-def _string_keys(tree):
+def _string_keys(tree: Any) -> Any:
   """The tree with string keys, as checkpoints restore the keys of lists."""
   if not isinstance(tree, dict):
     return tree
   return {str(key): _string_keys(value) for key, value in tree.items()}
 
 
-def _list_keys(tree):
+def _list_keys(tree: Any) -> Any:
   if not isinstance(tree, dict):
     return tree
   return {
@@ -68,14 +71,15 @@ def partitions(model: nnx.Module) -> dict[str, dict[str, int]]:
   return {path: m.partitions() for path, m in matrices(model).items()}
 
 
-def penalty(model: nnx.Module) -> jax.Array | float:
+def penalty(model: nnx.Module) -> Float[Array, ''] | float:
   """Sum of the penalties of all matrices, in units of the loss per epoch."""
   return sum(
-    module.spec.penalty(module.values()) for module in matrices(model).values()
+    (m.spec.penalty(m.values()) for m in matrices(model).values()),
+    start=0.0,
   )
 
 
-def project(model: nnx.Module, step: jax.Array) -> None:
+def project(model: nnx.Module, step: int | Int[Array, '']) -> None:
   """Projects the factors of every matrix, in place, after `step` updates."""
   for module in matrices(model).values():
     module.update(module.spec.project(module.values(), step))
@@ -109,6 +113,6 @@ def stored_size(model: nnx.Module) -> dict:
   return {'numbers': sum(numbers), 'bits': sum(bits), 'matrices': sizes}
 
 
-def num_params(tree) -> int:
+def num_params(tree: Any) -> int:
   """Number of scalars in a tree of arrays or of their shapes."""
   return sum(leaf.size for leaf in jax.tree.leaves(tree))

@@ -1,9 +1,10 @@
 """Position features made of sines and cosines."""
 
 import numpy as np
+from jaxtyping import Float32
 
 
-def features(length: int, dim: int) -> np.ndarray:
+def features(length: int, dim: int) -> Float32[np.ndarray, '{length} {dim}']:
   """Position features [length, dim]: sines, then cosines, of dim/2 rates.
 
   PE[t, k] = sin(t / 10000^(k / (dim/2))), PE[t, dim/2 + k] = cos(same).
