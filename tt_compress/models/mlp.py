@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float
 
 from tt_compress.nn import linear
@@ -19,7 +20,7 @@ class MLPConfig:
 
   Attributes:
     sizes: features of the input, of every hidden layer, and number of logits.
-    activation: between the layers: 'relu', 'gelu' or 'tanh'.
+    activation: function between the layers: 'relu', 'gelu' or 'tanh'.
   """
 
   sizes: tuple[int, ...] = (784, 256, 10)
@@ -38,17 +39,23 @@ class MLPConfig:
 
 
 class MLP(nnx.Module):
-  """x_{k+1} = activation(x_k W_k + b_k), the last one without activation.
+  """x_{k+1} = activation(x_k W_k + b_k), without activation in the last layer.
 
   Its matrices are 'layers/0', 'layers/1', ...
 
   Args:
     config: sizes and choices.
     rngs: source of the keys for the matrices.
-    dtype: of the activations; logits are float32.
+    dtype: of the activations; parameters and logits are float32.
   """
 
-  def __init__(self, config: MLPConfig, *, rngs: nnx.Rngs, dtype=jnp.float32):
+  def __init__(
+    self,
+    config: MLPConfig,
+    *,
+    rngs: nnx.Rngs,
+    dtype: DTypeLike = jnp.float32,
+  ):
     self.config = config
     self.dtype = dtype
     pairs = zip(config.sizes[:-1], config.sizes[1:], strict=True)
@@ -57,9 +64,9 @@ class MLP(nnx.Module):
     )
 
   def __call__(
-    self, x: Float[Array, 'batch features'], noise: Noise | None = None
+    self, x: Float[ArrayLike, 'batch features'], noise: Noise | None = None
   ) -> Float[Array, 'batch logits']:
-    """Logits; `noise` is for stochastic matrices, None is deterministic."""
+    """Logits, float32; stochastic matrices draw from `noise`."""
     x = x.astype(self.dtype)
     activation = ACTIVATIONS[self.config.activation]
     for number, layer in enumerate(self.layers):

@@ -89,7 +89,7 @@ class Transformer(nnx.Module):
   def _embed(
     self,
     side: str,
-    tokens: Int[Array, 'batch length'],
+    tokens: Int[ArrayLike, 'batch length'],
     positions: Float[ArrayLike, '*positions dim'],
     noise: Noise | None,
   ) -> Float[Array, 'batch length dim']:
@@ -109,8 +109,8 @@ class Transformer(nnx.Module):
   def cross_entropy(
     self,
     x: Float[Array, '*batch dim'],
-    targets: Int[Array, '*batch'],
-    weights: Float[Array, '*batch'],
+    targets: Int[ArrayLike, '*batch'],
+    weights: Float[ArrayLike, '*batch'],
     **options,
   ) -> Float[Array, '']:
     """The weighted sum of the losses of `project(x)`, in less memory.
@@ -134,7 +134,7 @@ class Transformer(nnx.Module):
     return table, self.logits_bias.get_value()
 
   def encode(
-    self, inputs: Int[Array, 'batch source'], noise: Noise | None = None
+    self, inputs: Int[ArrayLike, 'batch source'], noise: Noise | None = None
   ) -> tuple[Float[Array, 'batch source dim'], Bool[Array, 'batch 1 1 source']]:
     """The context of the source sentences; a mask that is False at padding."""
     mask = (inputs != 0)[:, None, None, :]
@@ -144,8 +144,8 @@ class Transformer(nnx.Module):
 
   def __call__(
     self,
-    inputs: Int[Array, 'batch source'],
-    decoder_inputs: Int[Array, 'batch length'],
+    inputs: Int[ArrayLike, 'batch source'],
+    decoder_inputs: Int[ArrayLike, 'batch length'],
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length vocab']:
     """Logits of the next target token at every position, float32.
@@ -156,8 +156,8 @@ class Transformer(nnx.Module):
 
   def features(
     self,
-    inputs: Int[Array, 'batch source'],
-    decoder_inputs: Int[Array, 'batch length'],
+    inputs: Int[ArrayLike, 'batch source'],
+    decoder_inputs: Int[ArrayLike, 'batch length'],
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
     """The output of the decoder at every position, the input of `project`.
@@ -191,7 +191,7 @@ class Transformer(nnx.Module):
     self.config = dataclasses.replace(self.config, tie_logits=False)
 
   def start(
-    self, inputs: Int[Array, 'batch source'], max_length: int
+    self, inputs: Int[ArrayLike, 'batch source'], max_length: int
   ) -> tuple[Context, Cache]:
     """See `tasks.decoding.protocol.Decodable`."""
     x, mask = self.encode(inputs)
