@@ -405,8 +405,10 @@ def test_a_size_in_place_of_a_rank(name):
 @pytest.mark.parametrize(
   'options, message',
   [
-    (dict(compression_ratio=0), 'compression_ratio must be positive, got 0'),
-    (dict(compression_ratio=float('nan')), 'must be positive, got nan'),
+    (dict(compression_ratio=0), 'compression_ratio=0 must be at least 1'),
+    (dict(compression_ratio=0.1), '=0.1 .* dense / compressed .* use 10'),
+    (dict(compression_ratio=float('nan')), '=nan must be at least 1'),
+    (dict(compression_ratio=float('inf')), '=inf must be at least 1'),
     (dict(compression_ratio='2'), "must be a number, got '2'"),
     (dict(max_params=2.5), 'max_params must be an integer'),
     (dict(max_params=9, compression_ratio=2), 'only one of'),

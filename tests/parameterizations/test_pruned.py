@@ -84,6 +84,50 @@ def test_what_is_pruned_stays_zero(key):
   assert masked == round(0.6 * entries)
 
 
+def pruned_by_hand(schedule, sizes, step):
+  """Masks of weights to keep, where sizes of pruned weights are 0."""
+  if schedule == 'threshold':
+    return sizes > min(0.25 + 0.25 * (step // 4), 0.75)
+  left = 1 - min(max(step / 8, 0), 1)
+  count = round(0.5 * (1 - left**3) * sizes.size)
+  return sizes >= np.sort(sizes.ravel())[count]
+
+
+@pytest.mark.parametrize(
+  'schedule, options',
+  [
+    (
+      'threshold',
+      dict(threshold=0.25, increment=0.25, max_threshold=0.75),
+    ),
+    ('cubic', dict(sparsity=0.5, end=8)),
+  ],
+)
+def test_masks_over_many_steps(schedule, options):
+  """Weights are multiples of 1/4, so that many equal a threshold or a rank."""
+  given = dict(sparsity=None, end=None, every=4, schedule=schedule) | options
+  spec = wrappers.make('pruned', 'dense', rows=6, cols=5, **given)
+  rng = np.random.default_rng(0)
+  draw = lambda: rng.integers(-8, 9, (6, 5)).astype(np.float32) / 4
+  weights, mask = draw(), np.ones((6, 5), bool)
+  # Zero, but not pruned: it may grow.
+  weights[0, 0] = 0
+  ones = {'matrix': jnp.asarray(mask)}
+  factors = {'base': {'matrix': jnp.asarray(weights)}, 'mask': ones}
+  project = wrappers.jit(spec.project)
+  for step in range(1, 14):
+    update = draw()
+    moved = {'matrix': factors['base']['matrix'] + update}
+    factors = project({**factors, 'base': moved}, jnp.asarray(step))
+    weights = weights + update
+    if step % 4 == 0 or (schedule, step) == ('threshold', 1):
+      mask &= pruned_by_hand(schedule, np.abs(weights) * mask, step)
+    weights = weights * mask
+    np.testing.assert_array_equal(factors['mask']['matrix'], mask)
+    np.testing.assert_array_equal(factors['base']['matrix'], weights)
+  assert 0 < mask.sum() < mask.size
+
+
 def test_pruned_weights_have_no_gradient():
   spec, factors = wrappers.draw('pruned', 'tensor_train')
   inner, mask = factors['base'], factors['mask']

@@ -134,8 +134,13 @@ def _max_params(name, options, sizes):
     return checks.positive_int(key, value)
   if isinstance(value, bool) or not isinstance(value, int | float):
     raise ValueError(f'{name}: {key} must be a number, got {value!r}')
-  if not 0 < value < float('inf'):
-    raise ValueError(f'{name}: {key} must be positive, got {value!r}')
+  if not 1 <= value < float('inf'):
+    # Some libraries mean the fraction that is left.
+    hint = f'; use {1 / value:.4g}' if 0 < value < 1 else ''
+    raise ValueError(
+      f'{name}: {key}={value!r} must be at least 1 and finite: it is dense / '
+      f'compressed parameters{hint}'
+    )
   return int(options['rows'] * options['cols'] / value)
 
 

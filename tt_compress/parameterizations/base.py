@@ -309,7 +309,7 @@ class Parameterization:
       raise ValueError(
         f'{cls.__name__} of {options["rows"]} x {options["cols"]} has '
         f'{at(1).num_params} parameters at {cls.rank_option}=1, more than '
-        f'max_params={max_params}; use a smaller compression_ratio, a larger '
+        f'the {max_params} allowed; use a smaller compression_ratio, a larger '
         'max_params, or other options'
       )
 
