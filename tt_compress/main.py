@@ -26,58 +26,59 @@ MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
   None,
-  'File of the configuration, FILE or FILE:flag,key=value; settings are '
-  'overridden as --config.name=value.',
+  'Config file, FILE or FILE:flag,key=value. --config.NAME=VALUE overrides a '
+  'setting.',
   lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run; runs/NAME below this folder if unset.'
+  'workdir', None, 'Folder of the run; runs/NAME by default.'
 )
-_MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+_MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do with the run.')
 _INIT_FROM = flags.DEFINE_string(
   'init_from',
   None,
-  'compress: folder of a trained run; its matrices are fitted by the rules of '
-  'this configuration and trained on.',
+  'compress: folder of a trained run. The rules of this configuration fit its '
+  'matrices, and training continues from the result.',
 )
 _DEVICES = flags.DEFINE_string(
   'devices',
   None,
-  'plan: compile the step for so many devices, or for a topology of TPUs such '
-  'as v5e:8x8, and print memory and traffic of a device.',
+  'plan: number of devices, or a topology of TPUs such as v5e:8x8. The step is '
+  'compiled for them, and the bytes that each device holds and exchanges are '
+  'printed.',
 )
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',
   1,
-  'predict: answers to each line, with scores if more than one.',
+  'predict: number of answers per line, with scores if more than one.',
   lower_bound=1,
 )
 _CLUSTER = flags.DEFINE_enum(
   'cluster',
   'auto',
   ('auto', 'none', 'tpu'),
-  'Where the other processes of this run are: auto, as the environment tells '
-  '(SLURM, Kubernetes); tpu, on the other workers of this TPU; none.',
+  'Other processes of this run: auto finds them in the environment (SLURM, '
+  'Kubernetes), tpu takes the other workers of this TPU, none is one process.',
 )
 _COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'HOST:PORT of process 0, in place of --cluster.'
+  'coordinator', None, 'HOST:PORT of process 0, instead of --cluster.'
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'With --coordinator: how many there are.'
+  'num_processes', None, 'With --coordinator: number of processes.'
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'With --coordinator: which one this is, from 0.'
+  'process_id', None, 'With --coordinator: index of this process, from 0.'
 )
 _JOIN_TIMEOUT = flags.DEFINE_integer(
   'join_timeout',
   300,
-  'Seconds that the processes may take to come together.',
+  'Seconds to wait for the other processes.',
   lower_bound=1,
 )
 
 
 def _join() -> None:
-  """Joins the other processes of the run, if there are any."""
+  """Connects to the other processes of the run, if there are any."""
   given = (_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
   found = None
   if any(value is not None for value in given):
@@ -115,14 +116,13 @@ def _start() -> tuple:
 def _load() -> tuple:
   """The configuration and the folder of this run.
 
-  A run that exists is evaluated from its folder alone: the configuration
-  saved there is data, while a config file is a program.
+  Without a config file, the configuration comes from the folder of a run.
   """
   config, path = _CONFIG.value, _WORKDIR.value
   if config is None and path is None:
     raise app.UsageError(
-      'say which run: --config=configs/quickstart.py, or --workdir=FOLDER of '
-      'one that has been trained'
+      'no run is given: set --config, e.g. --config=configs/quickstart.py, or '
+      '--workdir=FOLDER of a trained run'
     )
   if config is None:
     config = workdir.load_config(path)
@@ -142,7 +142,10 @@ def _load() -> tuple:
 
 
 def _from_trained(config, path):
-  """The configuration with the folder it starts from, given or known."""
+  """The configuration with the folder that the run starts from.
+
+  The flag comes before the setting, and this before that of an existing run.
+  """
   folder = _INIT_FROM.value or config.init_from
   if folder is None and os.path.exists(os.path.join(path, workdir.CONFIG_FILE)):
     folder = workdir.load_config(path).init_from
@@ -168,8 +171,8 @@ def _evaluate(this: run.Run) -> None:
 
 
 def _predict(this: run.Run) -> None:
-  this.task.check_lines()  # before anything is read
-  # Text is UTF-8 whatever the locale says.
+  this.task.check_lines()  # Before it waits for lines.
+  # Predictions are UTF-8 in every locale.
   sys.stdout.reconfigure(encoding='utf-8')
   lines = processes.first(
     lambda: text_files.decode_lines(sys.stdin.buffer, 'standard input')
@@ -214,11 +217,11 @@ def _run(argv: list[str]) -> None:
     'predict': _predict,
     'plan': _plan,
   }[_MODE.value](processes.together(lambda: run.Run(config, path)))
-  processes.wait('end')  # The early ones would time out.
+  processes.wait('end')  # Early processes would time out.
 
 
 def _is_explained(error: BaseException) -> bool:
-  """Whether the message is enough: this package has written it."""
+  """Whether this package raised the error, so that its message suffices."""
   *_, (frame, _) = traceback.walk_tb(error.__traceback__)
   package = pathlib.Path(__file__).parent
   return package in pathlib.Path(frame.f_code.co_filename).parents
@@ -235,25 +238,25 @@ def main(argv: list[str]) -> None:
     RuntimeError,
     ValueError,
   ) as error:
-    # The message comes last, below the frames of other packages.
+    # The message comes last, below any frames of other packages.
     level = logging.DEBUG if _is_explained(error) else logging.ERROR
     logging.log(level, 'failed', exc_info=True)
     sys.exit(f'\nerror: {error}')
 
 
 def _is_ours(record) -> bool:
-  """Keeps the log readable: of other packages, only warnings."""
+  """Whether to log a record: other packages log warnings and errors only."""
   return record.levelname != 'INFO' or 'tt_compress' in record.pathname
 
 
 def _config_first(argv: list[str]) -> list[str]:
-  """Overrides are read after the file that they override."""
+  """Moves overrides of settings behind the config file."""
   is_override = lambda argument: not argument.startswith('--config=')
   return argv[:1] + sorted(argv[1:], key=is_override)
 
 
 def _parse(argv: list[str]) -> list[str]:
-  """Parses flags, once those of the configuration are known to exist."""
+  """Parses flags, after a check of those that name settings."""
   try:
     configuration.check_flags(argv)
   except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The results of a run: what they say beside its scores, and their text."""
+"""The results of a run: facts about it besides its scores, and a report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,13 +34,13 @@ def report(
   task: base.Task,
   twin: Mapping[str, Any] | None,
 ) -> str:
-  """The results of a run as text; the score that counts comes last.
+  """The results of a run as text, with the test score at the end.
 
   Args:
     results: of the run.
     counts: of its model, see `sizes.make`.
     task: of the run.
-    twin: results of the dense twin, if it has been trained.
+    twin: results of the dense twin, or None.
   """
   parts = [sizes.table(counts), task.report_baselines(results)]
   if results.get('fit'):

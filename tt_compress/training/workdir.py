@@ -1,4 +1,4 @@
-"""The folder of a run: what lies in it, and whose it is."""
+"""The folder of a run: its files, its configuration and its lock."""
 
 import contextlib
 import fcntl
@@ -20,7 +20,7 @@ CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
 DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
-# Seconds until a file of one host is to be seen by another.
+# Seconds until every host sees a file of a shared folder.
 _SHARED_WITHIN = 10
 # Settings that change neither a model nor its results: a run can resume on
 # other devices.
@@ -30,10 +30,10 @@ _OF_EVALUATION = ('checkpoint.average', 'checkpoint.choose')
 
 
 def load_config(workdir: str):
-  """The configuration of the run in a folder.
+  """Loads the configuration of the run in a folder.
 
   Raises:
-    FileNotFoundError: if there is none.
+    FileNotFoundError: there is no run.
   """
   path = os.path.join(workdir, CONFIG_FILE)
   if not os.path.exists(path):
@@ -64,12 +64,12 @@ def compare(config, workdir: str) -> None:
   if changed:
     raise ValueError(
       f'{workdir} holds a run of another configuration: {"; ".join(changed)}. '
-      'Choose another --workdir, or go back to the old settings'
+      'Choose another --workdir, or restore the old settings'
     )
 
 
 def changes_of_results(old, new) -> list[str]:
-  """Settings that differ and may change results, as readable lines."""
+  """The settings that differ and may change results, one line each."""
   return [
     line
     for line in configuration.differences(old, new)
@@ -83,7 +83,7 @@ def _is_among(line: str, settings) -> bool:
 
 
 def claim(config, workdir: str) -> None:
-  """Writes the configuration into the folder."""
+  """Writes a configuration to the folder of its run."""
   if processes.is_first():
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, CONFIG_FILE)
@@ -91,10 +91,10 @@ def claim(config, workdir: str) -> None:
 
 
 def compare_data(facts: dict, workdir: str) -> None:
-  """Keeps what is known of the data; refuses to continue on other data.
+  """Records facts about the data, or compares them with those recorded.
 
   Raises:
-    ValueError: naming what differs from the beginning of the run.
+    ValueError: naming the facts that have changed since the run began.
   """
   processes.first(functools.partial(_compare_data, facts, workdir))
 
@@ -120,18 +120,18 @@ def _compare_data(facts, workdir):
       f'{name}: {known.get(name)} -> {facts[name]}' for name in changed
     )
     raise ValueError(
-      f'the data have changed since the run in {workdir} began: {told}. Bring '
-      'the old data back, or choose another --workdir'
+      f'the data have changed since the run in {workdir} began: {told}. '
+      'Restore the old data, or choose another --workdir'
     )
 
 
 @contextlib.contextmanager
 def locked(workdir: str):
-  """Holds the folder against a second training process on this machine.
+  """Locks a folder against other training processes of this machine.
 
   Raises:
-    RuntimeError: if another process holds it, or not all processes of the run
-      see the same folder.
+    RuntimeError: another process has the lock, or the processes of this run
+      see different folders.
   """
   with contextlib.ExitStack() as stack:
     processes.first(functools.partial(_lock, workdir, stack))
@@ -141,7 +141,7 @@ def locked(workdir: str):
 
 
 def _lock(workdir, stack):
-  """Locks the folder until the stack is closed."""
+  """Locks a folder until the stack is closed."""
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, LOCK_FILE)
   file = stack.enter_context(open(path, 'w', encoding='utf-8'))
@@ -155,7 +155,7 @@ def _lock(workdir, stack):
 
 
 def _check_shared(workdir):
-  """Refuses a folder of which every host has its own."""
+  """Refuses a folder that the hosts do not share."""
   name = processes.first(lambda: f'.shared-{uuid.uuid4().hex}')
   path = os.path.join(workdir, name)
   processes.first(lambda: write_text(path, ''))
@@ -178,7 +178,7 @@ def _check_shared(workdir):
 
 
 def read_results(workdir: str) -> dict | None:
-  """What a finished run left, or None."""
+  """Reads the results of a run, or None if it has not finished."""
   path = os.path.join(workdir, RESULTS_FILE)
   if not os.path.exists(path):
     return None
@@ -187,19 +187,19 @@ def read_results(workdir: str) -> dict | None:
 
 
 def write_results(workdir: str, results: dict) -> None:
-  """Writes what `read_results` reads."""
+  """Writes the results of a run."""
   write_json(os.path.join(workdir, RESULTS_FILE), results)
 
 
 def write_json(path: str, value) -> None:
-  """Writes a file of JSON whole or not at all, from the first process."""
+  """Writes a JSON file atomically, on the first process."""
   if processes.is_first():
     text = json.dumps(value, indent=2, ensure_ascii=False)
     write_text(path, text + '\n')
 
 
 def seconds_at(workdir: str, done: int) -> float:
-  """Training seconds that were on the clock when `done` steps were saved."""
+  """Seconds of training before the checkpoint of step `done`."""
   found = [
     line['validation/seconds']
     for line in metrics.read(workdir)
@@ -220,7 +220,7 @@ def digest(tree) -> str:
 
 
 def write_text(path: str, text: str) -> None:
-  """Writes a file whole or not at all."""
+  """Writes a file atomically."""
   partial = f'{path}.{os.getpid()}.partial'
   with open(partial, 'w', encoding='utf-8') as file:
     file.write(text)
@@ -228,9 +228,9 @@ def write_text(path: str, text: str) -> None:
 
 
 def git_hash() -> str | None:
-  """The commit of the code, '+' behind it if files have changed since.
+  """The commit of the code, with '+' if files have changed since.
 
-  Those below results/ are no code: what is measured is written there.
+  Files in results/ do not count: measurements write them.
   """
   folder = os.path.dirname(os.path.abspath(__file__))
 
