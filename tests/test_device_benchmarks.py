@@ -96,14 +96,7 @@ def test_interval_of_medians():
   assert high == pytest.approx(50 + 1.96 * 101 / 2 / np.sqrt(101), abs=2)
 
 
-@pytest.fixture
-def quick_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
-def test_a_worker_takes_turns(quick_compilation, monkeypatch, capsys):
+def test_a_worker_takes_turns(monkeypatch, capsys):
   one = sharding.make_mesh(devices=jax.devices()[:1])
   monkeypatch.setattr(sharding, 'make_mesh', lambda: one)
   config = scaling.TINY[0].config

@@ -111,17 +111,10 @@ def translation():
   return config
 
 
-@pytest.fixture
-def fast_compilation():
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 @pytest.mark.parametrize(
   'make, meshes', [(classification, MESHES), (translation, MESHES[1:])]
 )
-def test_scores_do_not_depend_on_the_devices(make, meshes, fast_compilation):
+def test_scores_do_not_depend_on_the_devices(make, meshes):
   config = make()
   blueprint = build.blueprint(config)
   task = tasks.TASKS[config.task](config, blueprint.graphdef, None)
