@@ -257,7 +257,9 @@ def kill_after(num_steps, patch):
     def killed(state, batch):
       if int(state['step']) == num_steps:
         raise Killed
-      return update(state, batch)
+      found = update(state, batch)
+      assert state['carry']['state'].is_deleted()  # It was donated.
+      return found
 
     return killed
 
