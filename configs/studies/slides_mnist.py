@@ -21,132 +21,117 @@ from tt_compress.studies import results, rows, study
 EPOCH = 550  # steps of 100 images, of 55,000
 EPOCH_64 = 859  # steps of 64 images
 
+
+def metric(name, source, form='.4f'):
+  return rows.Metric(name=name, source=source, better='higher', format=form)
+
+
 METRICS = (
-  rows.Metric(name='accuracy', source='test/accuracy', better='higher'),
-  rows.Metric(name='ratio', source='ratio', better='higher', format=',.2f'),
-  rows.Metric(
-    name='validation accuracy', source='validation/accuracy', better='higher'
-  ),
-  rows.Metric(
-    name='ratio of the model',
-    source='stored/ratio',
-    better='higher',
-    format=',.2f',
-  ),
-  rows.Metric(
-    name='ratio in bits',
-    source='stored/bits_ratio',
-    better='higher',
-    format=',.2f',
-  ),
-  rows.Metric(
-    name='accuracy before fine-tuning',
-    source='fit/test/accuracy',
-    better='higher',
-  ),
+  metric('accuracy', 'test/accuracy'),
+  metric('ratio', 'ratio', ',.2f'),
+  metric('validation accuracy', 'validation/accuracy'),
+  metric('ratio of the model', 'stored/ratio', ',.2f'),
+  metric('ratio in bits', 'stored/bits_ratio', ',.2f'),
+  metric('accuracy before fine-tuning', 'fit/test/accuracy'),
 )
-FIGURES = (
-  results.Figure(
-    file='', x='ratio of the model', y='accuracy', published_x='ratio'
-  ),
-  results.Figure(
-    file='bits', x='ratio in bits', y='accuracy', published_x='ratio'
-  ),
+FIGURES = tuple(
+  results.Figure(file=file, x=x, y='accuracy', published_x='ratio')
+  for file, x in (('', 'ratio of the model'), ('bits', 'ratio in bits'))
 )
 
 
-def figures(accuracy, ratio):
-  return dict(accuracy=accuracy, ratio=ratio)
+def fact(method, published=(), goal=(), corrected=(), **more):
+  """Entries of a row; figures are pairs of accuracy and ratio."""
+  name = lambda pair: dict(zip(('accuracy', 'ratio'), pair, strict=False))
+  return dict(
+    method=method,
+    published=name(published),
+    goal=name(goal),
+    corrected=name(corrected),
+    **more,
+  )
 
 
 # The printed table and what its code did, then rows of our own.
 FACTS = {
-  'slides-M0': dict(
-    method='original',
-    published=figures(0.9770, 1.0),
-    goal=figures(0.980, 1.0),
-  ),
-  'slides-M0-decayed': dict(
-    method='original, weight decay',
+  'slides-M0': fact('original', (0.9770, 1.0), goal=(0.980, 1.0)),
+  'slides-M0-decayed': fact(
+    'original, weight decay',
     note='Label smoothing raises the accuracy of the network and of everything '
     'trained on from it, but flattens the spectrum of its first matrix. With '
     'weight decay instead, truncation loses less.',
   ),
-  'slides-M0-64': dict(
-    method='original, batches of 64',
-    published=figures(0.9773, 1.0),
+  'slides-M0-64': fact(
+    'original, batches of 64',
+    (0.9773, 1.0),
     note='The second notebook of the original, from which both SVD rows start.',
   ),
-  'slides-M1': dict(
-    method='magnitude pruning',
-    published=figures(0.9546, 8.15),
-    goal=figures(0.975, 8.15),
+  'slides-M1': fact(
+    'magnitude pruning',
+    (0.9546, 8.15),
+    goal=(0.975, 8.15),
     note='The original kept no mask, so that pruned weights grew back.',
   ),
-  'slides-M2': dict(
-    method='SVD, k = 25',
+  'slides-M2': fact(
+    'SVD, k = 25',
+    (0.9669, 7.54),
+    goal=(0.967, 7.54),
     counted='layers/0',
-    published=figures(0.9669, 7.54),
-    goal=figures(0.967, 7.54),
     note='U, S and V are counted, S as a k x k matrix. Nothing is trained '
     'after the truncation.',
   ),
-  'slides-M3': dict(
-    method='SVD, k = 15, fine-tuned',
+  'slides-M3': fact(
+    'SVD, k = 15, fine-tuned',
+    (0.9641, 12.68),
+    goal=(0.972, 12.68),
     counted='layers/0',
-    published=figures(0.9641, 12.68),
-    goal=figures(0.972, 12.68),
     note='The original fine-tuned the last layer alone.',
   ),
-  'slides-M4': dict(
-    method='variational dropout',
+  'slides-M4': fact(
+    'variational dropout',
+    (0.9841, 23.39),
+    goal=(0.984, 23.39),
     counted='layers/.*',
-    published=figures(0.9841, 23.39),
-    goal=figures(0.984, 23.39),
     note='The published ratio counts weights, no biases.',
   ),
-  'slides-M5': dict(
-    method='Tucker',
-    published=figures(0.9247, 28.82),
-    goal=figures(0.960, 28.82),
+  'slides-M5': fact(
+    'Tucker',
+    (0.9247, 28.82),
+    goal=(0.960, 28.82),
     note='Neither ranks nor code were published, and no equal ranks of the '
     'obvious modes give this ratio: it cannot be reproduced, only compared.',
   ),
-  'slides-M6': dict(
-    method='tensor train',
-    published=figures(0.9643, 56.95),
-    goal=figures(0.970, 56.95),
+  'slides-M6': fact(
+    'tensor train',
+    (0.9643, 56.95),
+    goal=(0.970, 56.95),
     note='Modes and ranks of the original.',
   ),
-  'slides-M7': dict(
-    method='tensor train, rank 16',
-    published=figures(0.9784, 13.76),
+  'slides-M7': fact(
+    'tensor train, rank 16',
+    (0.9784, 13.76),
     note='Fitted to the original and fine-tuned. The figure is that of the '
     'corrected notebook of the original, for the row below.',
   ),
-  'slides-M7-as-printed': dict(
-    method='tensor train, rank 16, frozen',
-    uncounted='layers/0',
-    published=figures(0.9620, 72.02),
-    corrected=figures(0.9784, 13.76),
+  'slides-M7-as-printed': fact(
+    'tensor train, rank 16, frozen',
+    (0.9620, 72.02),
+    corrected=(0.9784, 13.76),
     correction='72.02 is 203,530 / 2,826: the cores were not registered as '
     'parameters, so that they were neither trained nor counted',
+    uncounted='layers/0',
     note='Fitted to the original; everything but the cores is fine-tuned.',
   ),
-  'ours-train': dict(
-    method='two tensor trains',
+  'ours-train': fact(
+    'two tensor trains',
     note='Both matrices, with cores along the rows and columns of the image.',
   ),
-  'ours-train-small': dict(
-    method='two small tensor trains', goal=figures(0.970, 72.02)
-  ),
-  'ours-pruned': dict(method='two pruned matrices', goal=figures(0.970, 72.02)),
-  'ours-pruned-train': dict(
-    method='two trains, half pruned', goal=figures(0.970, 72.02)
-  ),
-  'ours-int8-train': dict(method='two small trains, 8 bits'),
-  'ours-int4-train': dict(method='two small trains, 4 bits'),
-  'ours-int4-pruned-train': dict(method='two trains, half pruned, 4 bits'),
+  'ours-train-small': fact('two small tensor trains', goal=(0.970, 72.02)),
+  'ours-pruned': fact('two pruned matrices', goal=(0.970, 72.02)),
+  'ours-pruned-train': fact('two trains, half pruned', goal=(0.970, 72.02)),
+  'ours-int8-train': fact('two small trains, 8 bits'),
+  'ours-int4-train': fact('two small trains, 4 bits'),
+  'ours-int4-pruned-train': fact('two trains, half pruned, 4 bits'),
 }
 
 

@@ -11,7 +11,14 @@ import pytest
 from tests.studies import tiny
 from tt_compress import configuration
 from tt_compress.parallel import sharding
-from tt_compress.studies import latency, measure, results, runs, study
+from tt_compress.studies import (
+  latency,
+  measure,
+  results,
+  rows,
+  runs,
+  study,
+)
 from tt_compress.studies.report import command
 from tt_compress.training import train
 
@@ -128,6 +135,23 @@ def test_a_metric_must_be_a_number_of_the_results(finished):
     metric = dataclasses.replace(accuracy, source=source)
     with pytest.raises(ValueError, match=told):
       measure.of_run(found, None, tiny.TABLE[0], [metric])
+
+
+def test_a_ratio_is_relative_to_the_matrix_that_the_twin_shares():
+  # Two tensor trains take the place of one matrix of embeddings and logits.
+  config = configuration.load('configs/wmt14_tt.py:tiny')
+  tables = {'embed': [3000, 1], 'logits': [2000, 1]}
+  found = {'stored': {'matrices': {**tables, 'encoder/ffn/up': [7, 1]}}}
+  metric = rows.Metric(
+    name='embeddings', source='ratio', counted='embed|logits', better='higher'
+  )
+  row = rows.Row(id='a', method='b', counted='.*')  # of other metrics
+  found = measure.of_run(found, config, row, [metric])
+  size = config.model.vocab_size * config.model.model_dim
+  assert found == {'embeddings': size / 5000}
+  metric = dataclasses.replace(metric, counted='embeddings')
+  with pytest.raises(ValueError, match="'embeddings' counts no matrix; there"):
+    measure.of_run({'stored': {'matrices': tables}}, config, row, [metric])
 
 
 def test_wrong_rows_are_told_before_anything_runs(tmp_path):
