@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from tt_compress import timing
-from tt_compress.training import build, workdir
+from tt_compress.training import environment
 
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
 _COMPILERS = ('libtpu',)  # not everywhere; memory depends on the version
@@ -29,14 +29,14 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
   """The git commit, with a plus where files differ from it."""
-  return workdir.git_hash()
+  return environment.git_hash()
 
 
 def machine() -> dict[str, Any]:
   """The processor, and how busy it is: the load averages of now."""
   pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   return {
-    'processor': build.processor(),
+    'processor': environment.processor(),
     'cores': os.cpu_count(),
     'memory_gib': round(pages / 2**30, 1),
     'backend': jax.default_backend(),

@@ -99,7 +99,7 @@ def _join() -> None:
 
 
 def _start() -> tuple:
-  """The configuration and the folder, the same on all processes."""
+  """The configuration and the folder, which all processes agree on."""
   config, path = processes.together(_load)
   processes.agree(
     'configuration',

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 
 from tt_compress.studies import configurations, latency, measure, results, rows
-from tt_compress.training import build, metrics, run
+from tt_compress.training import environment, metrics, run
 
 
 class Study:
@@ -124,7 +124,7 @@ class Study:
       command=self._command,
       git=', '.join(sorted({str(run['git']) for run in found})),
       versions=found[0]['versions'],
-      hardware=build.hardware(),
+      hardware=environment.hardware(),
       seconds=sum(run['seconds'] for run in found),
       rows=tuple(table),
     )

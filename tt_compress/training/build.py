@@ -2,9 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import os
-import platform
 from typing import Any
 
 import jax
@@ -166,28 +163,3 @@ def initializer(config, shardings) -> jax.stages.Wrapped:
     return {'params': params, 'buffers': buffers}
 
   return jax.jit(init, out_shardings=shardings)
-
-
-def processor() -> str:
-  """The name of the CPU, or as much as the system reports."""
-  try:
-    with open('/proc/cpuinfo') as lines:
-      names = [line.split(':')[1] for line in lines if 'model name' in line]
-  except OSError:
-    names = []
-  return names[0].strip() if names else platform.processor()
-
-
-def hardware() -> str:
-  """The devices and the CPU of this machine."""
-  [kind] = {device.device_kind for device in jax.devices()}
-  cores = f'{os.cpu_count()} cores, {processor()}'
-  if jax.default_backend() == 'cpu':
-    return cores
-  return f'{jax.device_count()} x {kind}; host: {cores}'
-
-
-def versions() -> dict[str, str]:
-  """Versions of the packages that a result depends on."""
-  packages = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
-  return {name: importlib.metadata.version(name) for name in packages}

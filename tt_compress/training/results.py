@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from tt_compress.tasks import base
-from tt_compress.training import build, origin, sizes, workdir
+from tt_compress.training import environment, origin, sizes
 
 
 def describe(config, counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,8 +20,8 @@ def describe(config, counts: Mapping[str, Any]) -> dict[str, Any]:
   return {
     'config': config.to_dict(),
     **{name: counts[name] for name in (*names, 'matrices', 'reference')},
-    'versions': build.versions(),
-    'git': workdir.git_hash(),
+    'versions': environment.versions(),
+    'git': environment.git_hash(),
     'backend': jax.default_backend(),
     'num_devices': jax.device_count(),
     'num_processes': jax.process_count(),

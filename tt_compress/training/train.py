@@ -34,7 +34,7 @@ def train(
   task: base.Task,
   saved: checkpoints.Checkpoints,
 ) -> dict[str, Any]:
-  """Trains the model of a run, and evaluates its chosen checkpoint.
+  """Trains the model of a run and evaluates its chosen checkpoint.
 
   Resumes from the latest checkpoint, if there is one.
 
@@ -56,13 +56,13 @@ def train(
   logging.info('mesh %s', dict(mesh.shape))
 
   # --- Data -------------------------------------------------------------------
-  # A run that cannot start does not claim its folder.
+  # A run claims its folder only once everything it needs could be read.
   fitted = None
   if config.init_from and saved.latest_step() is None:
     fitted = origin.start(config, folder, task)
   facts = processes.together(task.prepare)
   processes.agree('data', facts)
-  # The commit is that of the code that trains, not of a later one.
+  # Described now: while the run lasts, the code may be edited.
   described = results.describe(config, sizes.make(config, blueprint)) | facts
   workdir.compare_data(facts, folder)
   workdir.claim(config, folder)
@@ -112,8 +112,8 @@ def train(
 
   def validate_and_save(number):
     scores = task.validate(states.variables(state))
-    # The loss of a step is that before its update: a last one that has spoiled
-    # the parameters shows here.
+    # Losses of steps precede their updates, so they do not see an update that
+    # spoils the parameters.
     metrics.check_finite(number, {'validation loss': scores['loss']})
     logging.info('step %d  %s', number, task.progress(scores))
     scores = {**scores, 'seconds': time.monotonic() - began}

@@ -1,4 +1,4 @@
-"""The folder of a run: its files, its configuration and its lock."""
+"""The folder of a run: its files, and the configuration that it belongs to."""
 
 import contextlib
 import fcntl
@@ -6,11 +6,13 @@ import functools
 import hashlib
 import json
 import os
-import subprocess
 import time
 import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
+import ml_collections
 
 from tt_compress import configuration, tasks
 from tt_compress.parallel import processes
@@ -20,7 +22,7 @@ CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
 DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
-# Seconds until every host sees a file of a shared folder.
+# Seconds in which a file of one host must become visible on another.
 _SHARED_WITHIN = 10
 # Settings that change neither a model nor its results: a run can resume on
 # other devices.
@@ -29,7 +31,7 @@ _WITHOUT_EFFECT = ('name', 'logging', 'mesh', 'sharding')
 _OF_EVALUATION = ('checkpoint.average', 'checkpoint.choose')
 
 
-def load_config(workdir: str):
+def load_config(workdir: str) -> ml_collections.ConfigDict:
   """Loads the configuration of the run in a folder.
 
   Raises:
@@ -45,7 +47,7 @@ def load_config(workdir: str):
     return configuration.from_json(file.read())
 
 
-def compare(config, workdir: str) -> None:
+def compare(config: ml_collections.ConfigDict, workdir: str) -> None:
   """Refuses a folder that belongs to another configuration.
 
   Settings without effect on the trained model may differ.
@@ -68,7 +70,9 @@ def compare(config, workdir: str) -> None:
     )
 
 
-def changes_of_results(old, new) -> list[str]:
+def changes_of_results(
+  old: ml_collections.ConfigDict, new: ml_collections.ConfigDict
+) -> list[str]:
   """The settings that differ and may change results, one line each."""
   return [
     line
@@ -77,29 +81,29 @@ def changes_of_results(old, new) -> list[str]:
   ]
 
 
-def _is_among(line: str, settings) -> bool:
+def _is_among(line: str, settings: Sequence[str]) -> bool:
   name = line.split(':')[0]
   return any(name == s or name.startswith(s + '.') for s in settings)
 
 
-def claim(config, workdir: str) -> None:
-  """Writes a configuration to the folder of its run."""
+def claim(config: ml_collections.ConfigDict, workdir: str) -> None:
+  """Writes the configuration into the folder."""
   if processes.is_first():
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, CONFIG_FILE)
     write_text(path, configuration.to_json(config) + '\n')
 
 
-def compare_data(facts: dict, workdir: str) -> None:
-  """Records facts about the data, or compares them with those recorded.
+def compare_data(facts: Mapping[str, Any], workdir: str) -> None:
+  """Records facts about the data; refuses other data when a run resumes.
 
   Raises:
-    ValueError: naming the facts that have changed since the run began.
+    ValueError: naming the facts that differ from those recorded.
   """
   processes.first(functools.partial(_compare_data, facts, workdir))
 
 
-def read_data(workdir: str) -> dict | None:
+def read_data(workdir: str) -> dict[str, Any] | None:
   """The facts that `compare_data` recorded, or None."""
   path = os.path.join(workdir, DATA_FILE)
   if not os.path.exists(path):
@@ -116,22 +120,22 @@ def _compare_data(facts, workdir):
     return
   changed = [name for name in facts if facts[name] != known.get(name)]
   if changed:
-    told = '; '.join(
+    changes = '; '.join(
       f'{name}: {known.get(name)} -> {facts[name]}' for name in changed
     )
     raise ValueError(
-      f'the data have changed since the run in {workdir} began: {told}. '
+      f'the data have changed since the run in {workdir} began: {changes}. '
       'Restore the old data, or choose another --workdir'
     )
 
 
 @contextlib.contextmanager
-def locked(workdir: str):
-  """Locks a folder against other training processes of this machine.
+def locked(workdir: str) -> Iterator[None]:
+  """Locks the folder against other training processes on this machine.
 
   Raises:
-    RuntimeError: another process has the lock, or the processes of this run
-      see different folders.
+    RuntimeError: if another process has locked it, or if the processes of the
+      run do not see the same folder.
   """
   with contextlib.ExitStack() as stack:
     processes.first(functools.partial(_lock, workdir, stack))
@@ -155,7 +159,7 @@ def _lock(workdir, stack):
 
 
 def _check_shared(workdir):
-  """Refuses a folder that the hosts do not share."""
+  """Refuses a folder that is not the same one on all hosts."""
   name = processes.first(lambda: f'.shared-{uuid.uuid4().hex}')
   path = os.path.join(workdir, name)
   processes.first(lambda: write_text(path, ''))
@@ -177,8 +181,8 @@ def _check_shared(workdir):
       os.remove(path)
 
 
-def read_results(workdir: str) -> dict | None:
-  """Reads the results of a run, or None if it has not finished."""
+def read_results(workdir: str) -> dict[str, Any] | None:
+  """The results of a finished run; None if the run has not finished."""
   path = os.path.join(workdir, RESULTS_FILE)
   if not os.path.exists(path):
     return None
@@ -186,20 +190,20 @@ def read_results(workdir: str) -> dict | None:
     return json.load(file)
 
 
-def write_results(workdir: str, results: dict) -> None:
-  """Writes the results of a run."""
+def write_results(workdir: str, results: Mapping[str, Any]) -> None:
+  """Writes the results of a finished run."""
   write_json(os.path.join(workdir, RESULTS_FILE), results)
 
 
-def write_json(path: str, value) -> None:
-  """Writes a JSON file atomically, on the first process."""
+def write_json(path: str, value: Any) -> None:
+  """Writes a file of JSON atomically, from the first process."""
   if processes.is_first():
     text = json.dumps(value, indent=2, ensure_ascii=False)
     write_text(path, text + '\n')
 
 
 def seconds_at(workdir: str, done: int) -> float:
-  """Seconds of training before the checkpoint of step `done`."""
+  """Seconds of training until the checkpoint after `done` steps."""
   found = [
     line['validation/seconds']
     for line in metrics.read(workdir)
@@ -208,7 +212,7 @@ def seconds_at(workdir: str, done: int) -> float:
   return found[-1] if found else 0.0
 
 
-def digest(tree) -> str:
+def digest(tree: Any) -> str:
   """SHA-256 over the names, shapes, dtypes and bytes of a tree of arrays."""
   total = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -220,31 +224,8 @@ def digest(tree) -> str:
 
 
 def write_text(path: str, text: str) -> None:
-  """Writes a file atomically."""
+  """Writes a file atomically: a killed process leaves the old one."""
   partial = f'{path}.{os.getpid()}.partial'
   with open(partial, 'w', encoding='utf-8') as file:
     file.write(text)
   os.replace(partial, path)
-
-
-def git_hash() -> str | None:
-  """The commit of the code, with '+' if files have changed since.
-
-  Files in results/ do not count: measurements write them.
-  """
-  folder = os.path.dirname(os.path.abspath(__file__))
-
-  def git(*arguments):
-    return subprocess.run(
-      ['git', '-C', folder, *arguments],
-      capture_output=True,
-      text=True,
-      check=True,
-    ).stdout.strip()
-
-  try:
-    code = (':(top)', ':(top,exclude)results')
-    changed = git('status', '--porcelain', '--untracked-files=no', '--', *code)
-    return git('rev-parse', 'HEAD') + ('+' if changed else '')
-  except (OSError, subprocess.CalledProcessError):
-    return None

@@ -1,10 +1,10 @@
-"""What a folder of a run tells of the code."""
+"""The commit that results name."""
 
 import subprocess
 
 import pytest
 
-from tt_compress.training import workdir
+from tt_compress.training import environment
 
 
 @pytest.fixture
@@ -21,20 +21,20 @@ def repository(tmp_path, monkeypatch):
     (*identity, 'commit', '-q', '-m', 'first'),
   ):
     subprocess.run(['git', '-C', tmp_path, *arguments], check=True)
-  monkeypatch.setattr(workdir, '__file__', str(tmp_path / 'code/module.py'))
+  monkeypatch.setattr(environment, '__file__', str(tmp_path / 'code/module.py'))
   return tmp_path
 
 
 def test_a_commit_is_told_with_changes_of_code_alone(repository):
-  commit = workdir.git_hash()
+  commit = environment.git_hash()
   assert len(commit) == 40
   (repository / 'results/found.json').write_text('2\n')
   (repository / 'results/new.json').write_text('3\n')
-  assert workdir.git_hash() == commit
+  assert environment.git_hash() == commit
   (repository / 'code/module.py').write_text('2\n')
-  assert workdir.git_hash() == f'{commit}+'
+  assert environment.git_hash() == f'{commit}+'
 
 
 def test_without_a_repository_there_is_no_commit(tmp_path, monkeypatch):
-  monkeypatch.setattr(workdir, '__file__', str(tmp_path / 'module.py'))
-  assert workdir.git_hash() is None
+  monkeypatch.setattr(environment, '__file__', str(tmp_path / 'module.py'))
+  assert environment.git_hash() is None
