@@ -142,10 +142,10 @@ def test_bad_names_and_text(library):
   with pytest.raises(ValueError, match=r"no split 'test'; it has \['dev', 'tr"):
     load('test')
   library.builder = Builder([{'de': b'\xff', 'en': b'a'}])
-  with pytest.raises(ValueError, match='train row 0, de: invalid UTF-8'):
+  with pytest.raises(ValueError, match='train example 0, de: invalid UTF-8'):
     load()
   library.builder = Builder([{'de': 3, 'en': b'a'}])
-  with pytest.raises(ValueError, match='row 0, de: int is not text'):
+  with pytest.raises(ValueError, match='example 0, de: int is not text'):
     load()
 
 

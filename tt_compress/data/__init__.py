@@ -1,1 +1,1 @@
-"""Parallel text: sources, vocabulary, filters and fixed-shape batches."""
+"""Data of any kind: sources, vocabularies, filters and fixed-shape batches."""

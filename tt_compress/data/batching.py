@@ -1,6 +1,7 @@
 """Fixed-shape batches as a pure function of the step."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -40,7 +41,7 @@ class Batches:
     batch_multiple: int = 1,
     process_index: int = 0,
     process_count: int = 1,
-    **order,
+    **order: Any,
   ):
     _check_share(batch_multiple, process_index, process_count)
     self._columns, self._groups = columns, groups
@@ -108,7 +109,7 @@ def of_pairs(
   *,
   bucket_lengths: Sequence[int],
   batch_tokens: int,
-  **options,
+  **options: Any,
 ) -> Batches:
   """Batches of pairs, with an end id on both sides.
 
@@ -147,7 +148,7 @@ def of_sequences(
   *,
   bucket_lengths: Sequence[int],
   batch_size: int,
-  **options,
+  **options: Any,
 ) -> Batches:
   """Batches of single sequences, such as texts with their labels.
 
@@ -182,7 +183,7 @@ def of_arrays(
   arrays: Mapping[str, Shaped[np.ndarray, 'examples ...']],
   *,
   batch_size: int,
-  **options,
+  **options: Any,
 ) -> Batches:
   """Batches of examples of one shape.
 

@@ -107,11 +107,11 @@ def checked_labels(
   return labels
 
 
-def update(total, texts: Iterable[str]) -> None:
+def update(total: 'hashlib._Hash', texts: Iterable[str]) -> None:
   """Adds texts to a hash, so that different lists give different bytes.
 
   Args:
-    total: of hashlib.
+    total: e.g. `hashlib.sha256()`.
     texts: any strings.
   """
   for text in texts:

@@ -1,13 +1,14 @@
-"""Stand-ins for real images, at hand without a download."""
+"""Stand-ins for real images, without a download."""
 
 import numpy as np
+from jaxtyping import Float, Int, UInt8, UInt16
 
 from tt_compress.data import corpus
 
 SIZE = 28
 
 
-def digits():
+def digits() -> tuple[UInt8[np.ndarray, '1797 28 28'], Int[np.ndarray, '1797']]:
   """The handwritten digits that come with scikit-learn, resized.
 
   Returns:
@@ -29,7 +30,7 @@ def digits():
   return np.round(255 / 16 * images).astype(np.uint8), found.target
 
 
-def _interpolation(size):
+def _interpolation(size: int) -> Float[np.ndarray, '28 size']:
   """The matrix [SIZE, size] of linear interpolation between pixel centers."""
   places = (np.arange(SIZE) + 0.5) * size / SIZE - 0.5
   unit = np.eye(size)
@@ -39,8 +40,10 @@ def _interpolation(size):
   )
 
 
-def patterns(split, number, num_classes):
-  """Pictures of one random pattern a class, under as much noise.
+def patterns(
+  split: str, number: int, num_classes: int
+) -> tuple[UInt8[np.ndarray, 'number 28 28'], Int[np.ndarray, ' number']]:
+  """Pictures of one random pattern per class, under as much noise.
 
   Args:
     split: decides the noise; the patterns are those of every split.
@@ -57,7 +60,9 @@ def patterns(split, number, num_classes):
   return ((patterns[labels] + noise) // 2).astype(np.uint8), labels
 
 
-def _bytes(seed, shape):
+def _bytes(
+  seed: tuple[int, ...], shape: tuple[int, ...]
+) -> UInt16[np.ndarray, '...']:
   """Uniform bytes as uint16; raw bits, which NumPy keeps over its versions."""
   bits = np.random.Philox(np.random.SeedSequence(seed))
   return (

@@ -1,12 +1,14 @@
 """A German to English corpus made by a phrase grammar, for use offline.
 
-Whole combinations of a noun with a verb or an adjective are held out: each
-test sentence has at least one that no training sentence has, so copying
-phrases that were seen does not do.
+Combinations of a noun with a verb or an adjective are held out: each test
+sentence has at least one that no training sentence has, so a model cannot
+translate it by copying phrases of training.
 """
 
 import functools
 import random
+from collections.abc import Sequence
+from typing import TypeVar
 
 from tt_compress.data import corpus
 from tt_compress.data.phrases import grammar, lexicon, words
@@ -16,8 +18,18 @@ _ATTEMPTS = 400  # draws allowed for each sentence asked for
 _MODULUS = 10  # one combination in so many is held out for a split
 _RESIDUES = {'test': 0, 'validation': 5}
 
+Choice = TypeVar('Choice')
+Sentence = tuple[list[grammar.Clause], str, str]  # with German and English
 
-def load(split, *, num_train=24_000, num_validation=500, num_test=500, seed=0):
+
+def load(
+  split: str,
+  *,
+  num_train: int = 24_000,
+  num_validation: int = 500,
+  num_test: int = 500,
+  seed: int = 0,
+) -> corpus.Corpus:
   """Makes one split of the embedded corpus, always the same.
 
   Args:
@@ -42,8 +54,8 @@ def load(split, *, num_train=24_000, num_validation=500, num_test=500, seed=0):
   return _make(split, sizes[split], seed)
 
 
-def split_of(combination):
-  """Names the split that a combination belongs to.
+def split_of(combination: tuple[str, int, int]) -> str:
+  """The split that a combination belongs to.
 
   Args:
     combination: (role, word index, noun index), as a clause lists them.
@@ -61,7 +73,7 @@ def split_of(combination):
 
 
 @functools.lru_cache(maxsize=8)
-def _make(split, size, seed):
+def _make(split: str, size: int, seed: int) -> corpus.Corpus:
   draw = _Draw(f'{seed} {split}')
   pairs = {}
   for _ in range(_ATTEMPTS * size):
@@ -75,7 +87,7 @@ def _make(split, size, seed):
   )
 
 
-def _belongs(clauses, split):
+def _belongs(clauses: Sequence[grammar.Clause], split: str) -> bool:
   """Whether a sentence has held-out combinations of this split and no other."""
   splits = {
     split_of(combination)
@@ -92,11 +104,10 @@ class _Draw:
   in every version of Python.
   """
 
-  def __init__(self, seed):
+  def __init__(self, seed: str):
     self._random = random.Random(seed).random
 
-  def sentence(self):
-    """Returns (clauses, German, English)."""
+  def sentence(self) -> Sentence:
     kind = self._random()
     if kind < 0.5:
       return self._statement()
@@ -106,7 +117,7 @@ class _Draw:
       return self._that()
     return self._subordinate(before=kind < 0.85)
 
-  def _statement(self):
+  def _statement(self) -> Sentence:
     clause = self._clause(0.35)
     fronts = ['subject', 'subject']
     fronts += ['time'] * 2 if clause.time else []
@@ -116,7 +127,7 @@ class _Draw:
     german = grammar.german_main(clause, front)
     return _ended([clause], german, grammar.english_main(clause, front), '.')
 
-  def _question(self):
+  def _question(self) -> Sentence:
     word, translation = '', ''
     if self._chance(0.4):
       word, translation = self._pick(tuple(words.QUESTIONS.items()))
@@ -125,7 +136,7 @@ class _Draw:
     english = grammar.english_question(clause)
     return _ended([clause], f'{word} {german}', f'{translation} {english}', '?')
 
-  def _that(self):
+  def _that(self) -> Sentence:
     verb = self._pick([verb for verb in lexicon.VERBS if verb.clause])
     main = grammar.Clause(
       self._subject(verb.subjects), verb, self._pick(('present', 'past'))
@@ -140,7 +151,7 @@ class _Draw:
       '.',
     )
 
-  def _subordinate(self, before):
+  def _subordinate(self, before: bool) -> Sentence:
     conjunction, translation = self._pick(tuple(words.CONJUNCTIONS.items()))
     main, clause = self._clause(0.1), self._clause(0.1)
     german = grammar.german_subordinate(clause, conjunction)
@@ -153,7 +164,7 @@ class _Draw:
       english = f'{grammar.english_main(main)} {english}'
     return _ended([main, clause], german, english, '.')
 
-  def _clause(self, adverbial):
+  def _clause(self, adverbial: float) -> grammar.Clause:
     """Draws a clause; time and place come with probability `adverbial`."""
     if self._chance(0.12):
       return self._predication()
@@ -172,7 +183,7 @@ class _Draw:
       negated,
     )
 
-  def _predication(self):
+  def _predication(self) -> grammar.Clause:
     negated = self._chance(0.15)
     subject = self._subject(frozenset('paftrogucv'), negated, 0.0)
     kinds = subject.noun.kinds if subject.noun else frozenset('p')
@@ -184,19 +195,31 @@ class _Draw:
       predicate=self._adjective(kinds),
     )
 
-  def _subject(self, kinds, negated=False, adjectives=0.25):
+  def _subject(
+    self,
+    kinds: frozenset[str],
+    negated: bool = False,
+    adjectives: float = 0.25,
+  ) -> grammar.Pronoun | grammar.NounPhrase:
     if 'p' in kinds and self._chance(0.22):
       return grammar.Pronoun(*self._pick(words.PRONOUNS))
     # Not every, or every not? The two languages need not agree: not drawn.
     determiners = [d for d in words.DETERMINERS if not (negated and d == 'jed')]
     return self._phrase(kinds, determiners, adjectives)
 
-  def _object(self, kinds, definite):
+  def _object(
+    self, kinds: frozenset[str], definite: bool
+  ) -> grammar.NounPhrase:
     known = ('d', 'd', 'dies', 'mein', 'dein', 'unser')
     determiners = known if definite else tuple(words.DETERMINERS)
     return self._phrase(kinds, determiners, 0.3)
 
-  def _phrase(self, kinds, determiners, adjectives):
+  def _phrase(
+    self,
+    kinds: frozenset[str],
+    determiners: Sequence[str],
+    adjectives: float,
+  ) -> grammar.NounPhrase:
     noun = self._pick([noun for noun in _nouns() if noun.kinds & kinds])
     plural = not noun.name and self._chance(0.3)
     # The articles are as frequent as all the other determiners together.
@@ -211,28 +234,30 @@ class _Draw:
       adjective = self._adjective(noun.kinds)
     return grammar.NounPhrase(noun, self._pick(usable), adjective, plural)
 
-  def _adjective(self, kinds):
+  def _adjective(self, kinds: frozenset[str]) -> lexicon.Adjective:
     return self._pick([a for a in lexicon.ADJECTIVES if a.kinds & kinds])
 
-  def _place(self):
+  def _place(self) -> tuple[str, lexicon.Place]:
     place = self._pick(lexicon.PLACES)
     return self._pick(place.prepositions), place
 
-  def _chance(self, probability):
+  def _chance(self, probability: float) -> bool:
     return self._random() < probability
 
-  def _pick(self, choices):
+  def _pick(self, choices: Sequence[Choice]) -> Choice:
     return choices[int(self._random() * len(choices))]
 
 
-def _nouns():
+def _nouns() -> tuple[lexicon.Noun, ...]:
   return lexicon.NOUNS + lexicon.NAMES
 
 
-def _ended(clauses, german, english, mark):
+def _ended(
+  clauses: list[grammar.Clause], german: str, english: str, mark: str
+) -> Sentence:
   return clauses, _finish(german, mark), _finish(english, mark)
 
 
-def _finish(text, mark):
+def _finish(text: str, mark: str) -> str:
   text = text.strip()
   return text[0].upper() + text[1:] + mark

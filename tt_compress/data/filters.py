@@ -1,18 +1,23 @@
 """Leaves out pairs that are too short, too long or too unequal."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from jaxtyping import Int
+
+from tt_compress.data import sequences
 
 
 def keep(
-  source,
-  target,
+  source: Sequence[sequences.Ids],
+  target: Sequence[sequences.Ids],
   *,
-  min_length=3,
-  max_length=128,
-  max_difference=25,
-  max_ratio=2.5,
-):
-  """Decides which pairs stay, by their numbers of pieces.
+  min_length: int | None = 3,
+  max_length: int | None = 128,
+  max_difference: int | None = 25,
+  max_ratio: float | None = 2.5,
+) -> tuple[Int[np.ndarray, ' kept'], dict[str, int]]:
+  """The pairs that stay, by their numbers of pieces.
 
     min <= |s|, |t| <= max,  ||s| - |t|| <= difference,
     max(|s|, |t|) <= ratio * min(|s|, |t|)
@@ -63,8 +68,8 @@ def keep(
   return np.flatnonzero(left), counts
 
 
-def report(counts, total):
-  """Says in one line how many of `total` pairs were left out, and why."""
+def report(counts: Mapping[str, int], total: int) -> str:
+  """In one line how many of `total` pairs were left out, and why."""
   reasons = ', '.join(f'{n} {reason}' for reason, n in counts.items() if n)
   left_out = sum(counts.values())
   return f'left out {left_out} of {total} pairs by length' + (

@@ -8,12 +8,13 @@ import struct
 import zlib
 
 import numpy as np
+from jaxtyping import UInt8
 
 _UNSIGNED_BYTE = 8
 _CORRUPT = (EOFError, OSError, zlib.error)
 
 
-def read(folder, name, num_axes):
+def read(folder: str, name: str, num_axes: int) -> UInt8[np.ndarray, '...']:
   """Reads an array of bytes from an idx file, plain or .gz.
 
   Magic number 0x00000800 + number of axes, one 32-bit size an axis, bytes in
@@ -44,7 +45,9 @@ def read(folder, name, num_axes):
 
 
 @functools.lru_cache(maxsize=4)
-def _read(path, num_axes, stamp):
+def _read(
+  path: str, num_axes: int, stamp: tuple[int, int]
+) -> UInt8[np.ndarray, '...']:
   del stamp  # a changed file is read anew
   opener = gzip.open if path.endswith('.gz') else open
   try:
@@ -57,7 +60,9 @@ def _read(path, num_axes, stamp):
   return _parse(content, num_axes, path)
 
 
-def _parse(content, num_axes, path):
+def _parse(
+  content: bytes, num_axes: int, path: str
+) -> UInt8[np.ndarray, '...']:
   start = 4 * (1 + num_axes)
   if len(content) < start:
     raise ValueError(

@@ -7,6 +7,9 @@ Data prepared as array_record are read without TensorFlow; preparing some sets
 import importlib
 import importlib.util
 import os
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -16,15 +19,15 @@ _INSTALL = "pip install 'tt-compress[data]'"
 
 
 def load(
-  split,
+  split: str,
   *,
-  name,
-  source_language,
-  target_language,
-  splits=None,
-  data_dir=None,
-):
-  """Reads one split, preparing the data set first if that was not done yet.
+  name: str,
+  source_language: str,
+  target_language: str,
+  splits: Mapping[str, str] | None = None,
+  data_dir: str | None = None,
+) -> corpus.Corpus:
+  """Reads one split; prepares the data set first where needed.
 
   Pairs with a blank side are left out, both sides, and counted in the log.
 
@@ -50,21 +53,31 @@ def load(
   languages = (source_language, target_language)
   rows = examples(name, part, languages, data_dir=data_dir, kind='language')
   pairs = (
-    [_decode(row[key], f'{name} {part} row {i}, {key}') for key in languages]
+    [
+      _decode(row[key], f'{name} {part} example {i}, {key}')
+      for key in languages
+    ]
     for i, row in enumerate(rows)
   )
   return corpus.from_pairs(pairs, f'{name} {part}')
 
 
-def examples(name, part, features, *, data_dir=None, kind='feature'):
-  """The examples of one split, preparing the data set first where needed.
+def examples(
+  name: str,
+  part: str,
+  features: Sequence[str],
+  *,
+  data_dir: str | None = None,
+  kind: str = 'feature',
+) -> Iterable[Mapping[str, Any]]:
+  """The examples of one split; prepares the data set first where needed.
 
   Args:
     name: data set with its configuration.
     part: a split of it, slices included.
-    features: that every example must have.
+    features: names that every example must have.
     data_dir: as `load`.
-    kind: what a message calls a feature.
+    kind: name of a feature in messages.
 
   Returns:
     An iterable of mappings from feature to value.
@@ -79,10 +92,10 @@ def examples(name, part, features, *, data_dir=None, kind='feature'):
   if not builder.is_prepared():
     builder = _prepare(datasets, name, folder)
   _check_split(builder, name, part)
-  return _rows(datasets, builder, name, part)
+  return _examples(datasets, builder, name, part)
 
 
-def is_prepared(name, *, data_dir=None) -> bool:
+def is_prepared(name: str, *, data_dir: str | None = None) -> bool:
   """Whether a data set can be read without preparing anything."""
   folder = data_dir or os.environ.get('TFDS_DATA_DIR') or None
   try:
@@ -91,7 +104,7 @@ def is_prepared(name, *, data_dir=None) -> bool:
     return False
 
 
-def _import():
+def _import() -> types.ModuleType:
   """Imports the library and the package that it needs but does not declare."""
   try:
     importlib.import_module('importlib_resources')
@@ -102,7 +115,9 @@ def _import():
     ) from error
 
 
-def _builder(datasets, name, folder, **options):
+def _builder(
+  datasets: types.ModuleType, name: str, folder: str | None, **options: str
+) -> Any:
   try:
     return datasets.builder(name, data_dir=folder, **options)
   except datasets.core.DatasetNotFoundError as error:
@@ -122,7 +137,7 @@ def _builder(datasets, name, folder, **options):
     raise _missing(name, error) from error
 
 
-def _prepare(datasets, name, folder):
+def _prepare(datasets: types.ModuleType, name: str, folder: str | None) -> Any:
   """Downloads and prepares a data set as array_record."""
   logging.info('preparing %s in %s', name, _shown(folder))
   builder = _builder(datasets, name, folder, file_format='array_record')
@@ -130,7 +145,7 @@ def _prepare(datasets, name, folder):
     builder.download_and_prepare()
   except ModuleNotFoundError as error:
     raise _missing(name, error) from error
-  except Exception as error:  # network, disk, checksum: all end the same way
+  except Exception as error:  # network, disk, checksum: one way out of all
     raise RuntimeError(
       f'{name} is not prepared in {_shown(folder)} and cannot be prepared '
       f'here ({type(error).__name__}: {error}). Set TFDS_DATA_DIR to a folder '
@@ -140,8 +155,10 @@ def _prepare(datasets, name, folder):
   return builder
 
 
-def _rows(datasets, builder, name, part):
-  """Returns the examples of a split, without TensorFlow where possible."""
+def _examples(
+  datasets: types.ModuleType, builder: Any, name: str, part: str
+) -> Iterable[Mapping[str, Any]]:
+  """The examples of a split, read without TensorFlow where possible."""
   try:
     return builder.as_data_source(split=part)
   except ModuleNotFoundError as error:
@@ -155,14 +172,16 @@ def _rows(datasets, builder, name, part):
   return datasets.as_numpy(builder.as_dataset(split=part, shuffle_files=False))
 
 
-def _check_features(builder, name, features, kind):
+def _check_features(
+  builder: Any, name: str, features: Sequence[str], kind: str
+) -> None:
   known = sorted(builder.info.features)
   for feature in features:
     if feature not in known:
       raise ValueError(f'{name} has no {kind} {feature!r}; it has {known}')
 
 
-def _check_split(builder, name, part):
+def _check_split(builder: Any, name: str, part: str) -> None:
   known = sorted(builder.info.splits)
   for piece in str(part).split('+'):
     if piece.split('[')[0].strip() not in known:
@@ -172,7 +191,7 @@ def _check_split(builder, name, part):
       )
 
 
-def _decode(text, where):
+def _decode(text: bytes | str, where: str) -> str:
   if isinstance(text, str):
     return text
   if not isinstance(text, bytes):
@@ -183,13 +202,13 @@ def _decode(text, where):
     raise ValueError(f'{where}: invalid UTF-8 ({error})') from error
 
 
-def _missing(name, error):
+def _missing(name: str, error: ImportError) -> ImportError:
   return ImportError(f'{name} needs {error.name}, not installed; {_INSTALL}')
 
 
-def _shown(folder):
+def _shown(folder: str | None) -> str:
   return folder or '~/tensorflow_datasets (TFDS_DATA_DIR is not set)'
 
 
-def _has_tensorflow():
+def _has_tensorflow() -> bool:
   return importlib.util.find_spec('tensorflow') is not None

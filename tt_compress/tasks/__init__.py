@@ -1,4 +1,4 @@
-"""What differs between problems: batches, loss, decoding, evaluation."""
+"""Tasks: batches, loss, decoding and evaluation of a problem."""
 
 from tt_compress.tasks import base, image_classification, translation
 

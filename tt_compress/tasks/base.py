@@ -1,4 +1,4 @@
-"""What the one loop asks of a problem."""
+"""The interface between a task and the training loop."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,21 +14,21 @@ Scores = dict[str, Any]
 
 
 class Task:
-  """A problem: its data, its loss, its scores and how they are told.
+  """A problem: its data, batches, loss, scores, and their reports.
 
   `variables` are a model's arrays {'params': ..., 'buffers': ...}.
 
   Attributes:
     kind: of the data, a key of `sources.SOURCES`; None for a task that needs no
       source.
-    metrics: scores that may choose the best checkpoint, 'max' or 'min'; the
-      first is usual.
-    unit: what the weights of the loss count, for the progress line.
-    reporting: dotted settings that change what is reported of a trained model,
-      not the model.
-    inputs: dotted settings of what a model gets to see, which a run that
-      starts from another shares with it.
-    reads_lines: whether `predict` is there.
+    metrics: scores that may choose the best checkpoint, each 'max' or 'min';
+      the first is the default.
+    unit: of the weights of the loss, for the progress line.
+    reporting: dotted settings that change reports of a trained model, not the
+      model.
+    inputs: dotted settings of the inputs of the model; a run that starts from
+      another one must have the same.
+    reads_lines: whether the task has `predict`.
 
   Args:
     config: the run's configuration.
@@ -51,15 +51,16 @@ class Task:
 
   @classmethod
   def defaults(cls) -> dict:
-    """Settings beside the common ones: groups of names and values.
+    """Settings of the task besides the common ones, by group and name.
 
-    'data' and 'evaluation' are needed; 'model' updates the model's options.
+    The groups 'data' and 'evaluation' are needed; 'model' overrides defaults of
+    the model.
     """
     raise NotImplementedError(f'{cls.__name__} has no defaults')
 
   @classmethod
   def batch_rows(cls, config) -> int:
-    """Rows of x that a matrix sees in a training step, about."""
+    """About how many rows of x a matrix multiplies in a training step."""
     return config.data.batch_size
 
   @classmethod
@@ -92,7 +93,7 @@ class Task:
 
   @classmethod
   def check(cls, config) -> None:
-    """Refuses settings that would fail, or mislead, only after training."""
+    """Refuses settings that fail, or whose results mislead, after training."""
     metric = config.evaluation.metric
     if metric not in cls.metrics:
       known = ' or '.join(map(repr, cls.metrics))
@@ -120,19 +121,19 @@ class Task:
     raise NotImplementedError(f'{cls.__name__} has no shrink')
 
   def prepare(self) -> dict:
-    """Reads all that a run will need.
+    """Reads all data that a run needs.
 
     Returns:
-      What the results say of the data; the same for a run that continues.
+      Facts about the data, for the results; equal when the run resumes.
 
     Raises:
-      FileNotFoundError, ValueError: if some of it cannot be read.
+      FileNotFoundError, ValueError: some data cannot be read.
     """
     return {}
 
   @property
   def vocabularies(self) -> Sequence[run_vocabulary.RunVocabulary]:
-    """The vocabularies that the model is of no use without."""
+    """The vocabularies of the run, which are saved with its model."""
     return ()
 
   def save(self) -> None:
@@ -157,7 +158,7 @@ class Task:
     for vocabulary in self.vocabularies:
       vocabulary.verify(facts)
 
-  def train_batches(self, **share):
+  def train_batches(self, **share: int) -> Any:
     """Batches as a pure function of the step: `batch(step)`, `summary()`.
 
     Args:
@@ -167,12 +168,12 @@ class Task:
 
   @property
   def num_examples(self) -> int:
-    """The weight of the examples of an epoch, as the loss counts them."""
+    """Sum of the weights of the loss over an epoch."""
     raise NotImplementedError(f'{type(self).__name__} has no num_examples')
 
   def loss(
     self,
-    model,
+    model: nnx.Module,
     batch: Mapping[str, jax.Array],
     noise: dropout.Noise | None = None,
     carry: Any = None,
@@ -202,18 +203,20 @@ class Task:
     raise NotImplementedError(f'{type(self).__name__} has no evaluate')
 
   def baselines(self) -> Scores:
-    """Entries of the results about what needs no training, if asked for."""
+    """Scores without training, for the results; empty unless configured."""
     return {}
 
   def check_lines(self) -> None:
-    """Refuses to predict where lines of text mean nothing."""
+    """Refuses to predict where the task does not read lines of text."""
     if not self.reads_lines:
       raise ValueError(
         f'task={self._config.task} does not predict from lines of text; '
         '--mode=evaluate scores its test split'
       )
 
-  def predict(self, variables: Mapping, lines: Sequence[str], num_best: int):
+  def predict(
+    self, variables: Mapping, lines: Sequence[str], num_best: int
+  ) -> Sequence[Sequence[Any]]:
     """The num_best answers to every line, each with `text` and `score`."""
     raise NotImplementedError(f'{type(self).__name__} has no predict')
 
@@ -224,13 +227,13 @@ class Task:
     )
 
   def headline(self, scores: Scores) -> str:
-    """The one score that counts, e.g. 'BLEU = 27.30'."""
+    """The most important score, e.g. 'BLEU = 27.30'."""
     raise NotImplementedError(f'{type(self).__name__} has no headline')
 
   def report(self, split: str, scores: Scores) -> str:
-    """What `evaluate` returned, as text; ends with the headline."""
+    """The scores of `evaluate` as text; ends with the headline."""
     return f'\n{split} loss {scores["loss"]:.4f}\n{self.headline(scores)}'
 
   def report_baselines(self, results: Scores) -> str:
-    """What `baselines` put into the results, as text, or nothing."""
+    """The scores of `baselines` in the results as text, or nothing."""
     return ''

@@ -1,4 +1,4 @@
-"""What losses of several problems have in common."""
+"""Checks of settings that losses of several tasks share."""
 
 
 def check_smoothing(smoothing: float) -> None:

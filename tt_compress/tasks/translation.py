@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from tt_compress.data import (
   filters,
   sequences,
 )
-from tt_compress.nn import modules
+from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, losses, run_vocabulary, translation_settings
 from tt_compress.tasks.decoding import decoder
@@ -25,14 +26,14 @@ from tt_compress.tasks.scores import bleu, nearest_sentence
 
 @dataclasses.dataclass(frozen=True)
 class Translated:
-  """One translation and the score that the search ranked it by."""
+  """A translation and its score in the search."""
 
   text: str
   score: float
 
 
 class Translation(base.Task):
-  """The problem of a translation run.
+  """Translation of sentences from one language into another.
 
   Attributes:
     source: vocabulary of the source language.
@@ -97,14 +98,6 @@ class Translation(base.Task):
     translation_settings.check(config)
 
   def prepare(self) -> dict:
-    """Reads all that a run will need.
-
-    Returns:
-      What the results say of the data; the same for a run that continues.
-
-    Raises:
-      FileNotFoundError, ValueError: if some of it cannot be read.
-    """
     for side in self.vocabularies:
       if side.value.eos_id is None:
         raise ValueError(
@@ -126,8 +119,10 @@ class Translation(base.Task):
     is_joint = self.source is self.target
     return [self.target] if is_joint else [self.source, self.target]
 
-  def _encoded(self, split: str, **limits):
-    """Token ids of the pairs within the limits; the others are reported."""
+  def _encoded(
+    self, split: str, **limits: float | None
+  ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Token ids of the pairs within the limits; the others are logged."""
     pairs = self.load(split)
     source = self.source.value.encode(pairs.source)
     target = self.target.value.encode(pairs.target)
@@ -135,7 +130,7 @@ class Translation(base.Task):
     logging.info('%s: %s', pairs.name, filters.report(counts, len(source)))
     return [source[i] for i in kept], [target[i] for i in kept]
 
-  def train_batches(self, **share) -> batching.Batches:
+  def train_batches(self, **share: int) -> batching.Batches:
     """Shuffled batches of the training pairs within the limits.
 
     Args:
@@ -163,16 +158,16 @@ class Translation(base.Task):
 
   @functools.cached_property
   def num_examples(self) -> int:
-    """Target tokens of an epoch, with the end of every sentence."""
+    """Target tokens per epoch, ends of sentences included."""
     return self.train_batches().num_ids('targets')
 
   def _longest(self) -> int:
-    """Pieces of the longest sentence in a batch, besides the end."""
+    """Tokens of the longest sentence in a batch, without its end."""
     return max(self._config.data.bucket_lengths) - 1
 
   @functools.lru_cache(maxsize=2)  # noqa: B019 - a task lives as long as a run
   def _split_batches(self, split: str) -> batching.Batches:
-    """Batches of a split in order, as large as those that are decoded."""
+    """Batches of a split in order, as large as those of decoding."""
     lengths = self._config.data.bucket_lengths
     source, target = self._encoded(
       split,
@@ -189,14 +184,21 @@ class Translation(base.Task):
       shuffle=False,
     )
 
-  def loss(self, model, batch, noise=None, carry=None, smoothing=None):
+  def loss(
+    self,
+    model: nnx.Module,
+    batch: Mapping[str, jax.Array],
+    noise: dropout.Noise | None = None,
+    carry: Any = None,
+    smoothing: float | None = None,
+  ) -> tuple[jax.Array, jax.Array, Any]:
     """Sum of the loss over target tokens, their number, and the carry.
 
     Args:
       model: has `features` and their `cross_entropy`, as a Transformer.
       batch: 'inputs' and 'targets', int32 [batch, length].
       noise: keys of the dropout; None means deterministic.
-      carry: returned as it is; sentences are independent.
+      carry: returned unchanged; sentences are independent.
       smoothing: label smoothing; the configured one if None.
     """
     if smoothing is None:
@@ -216,7 +218,9 @@ class Translation(base.Task):
     )
     return total, jnp.sum(weights), carry
 
-  def _batch_loss(self, variables, batch):
+  def _batch_loss(
+    self, variables: Mapping, batch: Mapping[str, jax.Array]
+  ) -> tuple[jax.Array, jax.Array]:
     model = modules.merge(self._graphdef, **variables)
     total, weight, _ = self.loss(model, batch, smoothing=0.0)
     return jnp.reshape(total, 1), jnp.reshape(weight, 1)
@@ -232,7 +236,7 @@ class Translation(base.Task):
 
     Args:
       variables: {'params': ..., 'buffers': ...}.
-      lines: source sentences; an empty one translates to an empty one.
+      lines: source sentences; the translation of a blank one is empty.
       beam_size: of the search; the configured one if None.
     """
     config = self._config
@@ -259,7 +263,7 @@ class Translation(base.Task):
     return results
 
   def mean_loss(self, variables: Mapping, split: str) -> float:
-    """Cross-entropy a target token in nats, without label smoothing."""
+    """Cross-entropy per target token in nats, without label smoothing."""
     batches = self._split_batches(split)
     sums = [
       self._loss(variables, batches.batch(step))
@@ -283,11 +287,11 @@ class Translation(base.Task):
     Args:
       variables: {'params': ..., 'buffers': ...}.
       split: 'validation' or 'test'.
-      max_sentences: translate only so many, evenly spread; None means all.
+      max_sentences: translate at most so many, evenly spread; None means all.
       beam_size: of the search; the configured one if None.
 
     Returns:
-      'loss' (nats a token), 'bleu' with its 'signature', 'num_sentences', and
+      'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', and
       'samples', triples of source, translation and reference.
     """
     pairs = self.load(split)

@@ -18,7 +18,8 @@ def defaults() -> dict:
       bucket_lengths=(16, 32, 64, 129),
       # Padded target tokens in a batch: rows = batch_tokens / length.
       batch_tokens=4096,
-      # Training pairs outside are dropped, counted and reported (in pieces).
+      # Limits of training pairs, in tokens; pairs beyond them are left out,
+      # counted and logged.
       min_length=1,
       max_length=config_dict.placeholder(int),
       max_difference=config_dict.placeholder(int),
@@ -34,29 +35,28 @@ def defaults() -> dict:
     ),
     model=dict(vocab_size=32_768),
     label_smoothing=0.1,
-    # How the loss makes logits: None, a block of tokens at a time where there
-    # are many; 'all', all at once; 'rows', for a block of the vocabulary at a
-    # time, which takes the least memory and a third more time.
+    # How the loss computes logits: None, in blocks of tokens where there are
+    # many; 'all', at once; 'rows', in blocks of the vocabulary, which takes the
+    # least memory and a third more time.
     logits_blocks=config_dict.placeholder(str),
     evaluation=dict(
       every=1000,  # steps
       batch_size=64,  # sentences decoded together
       beam_size=4,
-      # Bytes that matrices may take which are made dense to decode faster; None
-      # sets no bound.
+      # Bound of the bytes of matrices that are made dense to decode faster;
+      # None sets no bound.
       expand_bytes=config_dict.placeholder(int),
       length_penalty=0.6,
       # A translation of a source of n pieces ends after ratio * n + extra.
       max_ratio=1.5,
       max_extra=10,
-      # During training, at most this many validation sentences are
-      # translated.
+      # At most so many validation sentences are translated during training.
       max_sentences=500,
       # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
       metric='bleu',
-      # Beside the model, score the nearest training sentence's translation.
+      # Also score the translation of the nearest training sentence.
       baseline=False,
-      # Score also as the "Compressed Transformer" slides did, see scores.bleu.
+      # Also score as the "Compressed Transformer" slides did, see scores.bleu.
       nltk_bleu=False,
       num_samples=3,
     ),
@@ -66,7 +66,7 @@ def defaults() -> dict:
 def batch_shapes(
   config, batch_multiple: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """See `base.Task.batch_shapes`; the longest sentences."""
+  """See `base.Task.batch_shapes`; of the longest sentences."""
   length = max(config.data.bucket_lengths)
   rows = batching.filled(
     batching.pairs_per_batch(length, config.data.batch_tokens),

@@ -5,8 +5,11 @@ two readings of it, so that every sentence has exactly one translation.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 
 from tt_compress.data.phrases import lexicon, words
+
+Endings = Mapping[str, Mapping[str, str]]
 
 # endings by case for masculine, feminine, neuter, plural
 _ARTICLE = {
@@ -61,8 +64,8 @@ class Pronoun:
   noun = None
   adjective = None
 
-  def german(self, case):
-    """Returns the German pronoun; subjects are nominative."""
+  def german(self, case: str) -> str:
+    """The German pronoun; subjects are nominative."""
     if case != 'nom':
       raise ValueError(f'the pronoun {self.form} has no case {case}')
     return self.form
@@ -78,11 +81,11 @@ class NounPhrase:
   plural: bool = False
 
   @property
-  def person(self):
+  def person(self) -> str:
     return '3p' if self.plural else '3s'
 
-  def german(self, case):
-    """Returns determiner, adjective and noun, declined."""
+  def german(self, case: str) -> str:
+    """Determiner, adjective and noun, declined."""
     noun = self.noun
     if noun.name:
       return noun.singular
@@ -97,7 +100,7 @@ class NounPhrase:
     return ' '.join([*tokens, self._declined(case)])
 
   @property
-  def english(self):
+  def english(self) -> str:
     if self.noun.name:
       return self.noun.english
     word = self.noun.english_plural if self.plural else self.noun.english
@@ -107,14 +110,14 @@ class NounPhrase:
       determiner = 'an'
     return ' '.join([determiner, *tokens])
 
-  def _declined(self, case):
+  def _declined(self, case: str) -> str:
     if not self.plural:
       return self.noun.singular if case == 'nom' else self.noun.oblique
     plural = self.noun.plural
     return plural + 'n' * (case == 'dat' and plural[-1] not in 'ns')
 
 
-def _adjective_endings(endings, determiner):
+def _adjective_endings(endings: Endings, determiner: str) -> Endings:
   if determiner in ('viel', 'zwei', 'drei'):
     return _STRONG
   return _AFTER_MIXED if endings is _MIXED else _WEAK
@@ -144,8 +147,8 @@ class Clause:
   negated: bool = False
   predicate: lexicon.Adjective | None = None
 
-  def combinations(self):
-    """Lists its (role, word, noun) combinations, words by their index."""
+  def combinations(self) -> list[tuple[str, int, int]]:
+    """The (role, word, noun) combinations, words by their index."""
     phrases = [self.subject, *self.objects]
     found = [
       ('adjective', phrase.adjective.index, phrase.noun.index)
@@ -163,7 +166,7 @@ class Clause:
     return found
 
 
-def german_main(clause, front='subject'):
+def german_main(clause: Clause, front: str = 'subject') -> str:
   """Reads a clause in verb-second order.
 
   Args:
@@ -177,7 +180,7 @@ def german_main(clause, front='subject'):
   return _join(first, finite, *parts.values(), final)
 
 
-def german_subordinate(clause, conjunction):
+def german_subordinate(clause: Clause, conjunction: str) -> str:
   """Reads a clause in verb-final order after a conjunction."""
   parts = _german_parts(clause)
   finite, final = parts.pop('finite'), parts.pop('final')
@@ -186,7 +189,7 @@ def german_subordinate(clause, conjunction):
   return _join(conjunction, *parts.values(), last)
 
 
-def english_main(clause, front='subject'):
+def english_main(clause: Clause, front: str = 'subject') -> str:
   """Reads a clause in English; `front` as in `german_main`."""
   subject, auxiliary, negation, rest = _english_verb(clause, False)
   return _join(
@@ -202,7 +205,7 @@ def english_main(clause, front='subject'):
   )
 
 
-def english_question(clause):
+def english_question(clause: Clause) -> str:
   """Reads a clause as an English question, without the question mark."""
   subject, auxiliary, negation, rest = _english_verb(clause, True)
   return _join(
@@ -216,8 +219,8 @@ def english_question(clause):
   )
 
 
-def can_front(clause):
-  """Says whether the first object is plainly no subject, put before the verb.
+def can_front(clause: Clause) -> bool:
+  """Whether the first object cannot be read as a subject before the verb.
 
   Only masculine accusatives and masculine or neuter datives in the singular
   differ from every nominative.
@@ -235,8 +238,8 @@ def can_front(clause):
   )
 
 
-def _german_parts(clause):
-  """Names the parts of a German clause, in the order after a verb."""
+def _german_parts(clause: Clause) -> dict[str, str]:
+  """The parts of a German clause by name, in the order after a verb."""
   finite, final = _german_verb(clause)
   parts = {
     'finite': finite,
@@ -259,8 +262,8 @@ def _german_parts(clause):
   return parts
 
 
-def _german_verb(clause):
-  """Returns the finite verb and what ends the clause."""
+def _german_verb(clause: Clause) -> tuple[str, str]:
+  """The finite verb and the end of the clause."""
   person, verb, tense = clause.subject.person, clause.verb, clause.tense
   if verb is None:
     forms = words.AUXILIARIES['sein' if tense == 'present' else 'war']
@@ -274,18 +277,18 @@ def _german_verb(clause):
   return _select(_present(verb), person), verb.prefix
 
 
-def _present(verb):
+def _present(verb: lexicon.Verb) -> tuple[str, str, str, str]:
   stem = verb.third[:-1]
   second = verb.third if stem[-1] in 'sßz' else stem + 'st'
   return verb.infinitive[:-1], second, verb.third, verb.infinitive
 
 
-def _select(forms, person):
+def _select(forms: Sequence[str], person: str) -> str:
   return forms[_PERSONS.index('1p' if person[1] == 'p' else person)]
 
 
-def _english_verb(clause, question):
-  """Returns subject, auxiliary, negation and the rest of the verb."""
+def _english_verb(clause: Clause, question: bool) -> tuple[str, str, str, str]:
+  """Subject, auxiliary, negation and the rest of the verb."""
   subject, verb, tense = clause.subject, clause.verb, clause.tense
   third = subject.person == '3s'
   negation = 'not' if clause.negated else ''
@@ -303,13 +306,13 @@ def _english_verb(clause, question):
   return subject.english, '', '', _third(base) if third else base
 
 
-def _be(person, tense):
+def _be(person: str, tense: str) -> str:
   if tense == 'present':
     return {'1s': 'am', '3s': 'is'}.get(person, 'are')
   return 'was' if person in ('1s', '3s') else 'were'
 
 
-def _third(base):
+def _third(base: str) -> str:
   word, space, particle = base.partition(' ')
   if word.endswith(('s', 'sh', 'ch', 'x', 'z', 'o')):
     word += 'es'
@@ -320,7 +323,7 @@ def _third(base):
   return word + space + particle
 
 
-def _prepositional(preposition, phrase):
+def _prepositional(preposition: str, phrase: str) -> str:
   text = f'{preposition} {phrase}'
   for long, short in _CONTRACTED.items():
     if text.startswith(long + ' '):
@@ -328,7 +331,7 @@ def _prepositional(preposition, phrase):
   return text
 
 
-def _german_place(clause):
+def _german_place(clause: Clause) -> str:
   if clause.place is None:
     return ''
   preposition, place = clause.place
@@ -336,16 +339,16 @@ def _german_place(clause):
   return _prepositional(preposition, f'{article} {place.german}')
 
 
-def _english_place(clause):
+def _english_place(clause: Clause) -> str:
   if clause.place is None:
     return ''
   preposition, place = clause.place
   return f'{words.PREPOSITIONS[preposition]} the {place.english}'
 
 
-def _english_time(clause):
+def _english_time(clause: Clause) -> str:
   return clause.time.english if clause.time else ''
 
 
-def _join(*parts):
+def _join(*parts: str) -> str:
   return ' '.join(part for part in parts if part)

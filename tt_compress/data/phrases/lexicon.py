@@ -4,6 +4,8 @@ import dataclasses
 
 from tt_compress.data.phrases import words
 
+Slot = tuple[str, str, frozenset[str]]  # preposition, case, kinds
+
 
 @dataclasses.dataclass(frozen=True)
 class Noun:
@@ -16,7 +18,7 @@ class Noun:
   plural: str
   english: str
   english_plural: str
-  kinds: frozenset
+  kinds: frozenset[str]
   name: bool = False
 
 
@@ -28,7 +30,7 @@ class Adjective:
   german: str
   stem: str
   english: str
-  kinds: frozenset
+  kinds: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Verb:
   auxiliary: str  # haben or sein
   english: str
   english_past: str
-  subjects: frozenset
-  frame: tuple
+  subjects: frozenset[str]
+  frame: tuple[Slot, ...]
   clause: bool = False  # takes a dass-clause
 
 
@@ -55,7 +57,7 @@ class Place:
   gender: str
   german: str
   english: str
-  prepositions: tuple
+  prepositions: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +69,11 @@ class Time:
   tenses: str
 
 
-def _rows(table):
+def _rows(table: str) -> list[str]:
   return [line for line in table.splitlines() if line]
 
 
-def _noun(index, line):
+def _noun(index: int, line: str) -> Noun:
   gender, singular, plural, english, english_plural, kinds = line.split()
   oblique = plural if gender.endswith('*') else singular
   return Noun(
@@ -86,17 +88,17 @@ def _noun(index, line):
   )
 
 
-def _name(index, name):
+def _name(index: int, name: str) -> Noun:
   return Noun(index, '', name, name, '', name, '', frozenset('p'), True)
 
 
-def _adjective(index, line):
+def _adjective(index: int, line: str) -> Adjective:
   german, english, kinds = line.split()
   german, _, stem = german.partition('/')
   return Adjective(index, german, stem or german, english, frozenset(kinds))
 
 
-def _verb(index, line):
+def _verb(index: int, line: str) -> Verb:
   german, english, subjects, objects = (
     part.strip() for part in line.split(';')
   )
@@ -118,13 +120,13 @@ def _verb(index, line):
   )
 
 
-def _slot(text):
+def _slot(text: str) -> Slot:
   case, _, kinds = text.partition('=')
   preposition, _, case = case.rpartition(':')
   return preposition, case, frozenset(kinds)
 
 
-def _place(line):
+def _place(line: str) -> Place:
   gender, german, english, where = line.split()
   inside = ('in',) if 'i' in where else ()
   around = ('vor', 'hinter', 'neben') if 'n' in where else ()
