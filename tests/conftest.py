@@ -37,7 +37,10 @@ jax.config.update('jax_num_cpu_devices', 8)
 from tests import shape_checks  # noqa: E402
 
 # Before these packages are imported.
-shape_checks.install('tt_compress.algebra', 'tt_compress.parameterizations')
+shape_checks.install(
+  *('tt_compress.algebra', 'tt_compress.parameterizations'),
+  *('tt_compress.nn', 'tt_compress.models'),
+)
 
 import pytest  # noqa: E402
 

@@ -116,7 +116,7 @@ class Parameterization:
       ValueError: the last axis of x is not `rows`.
     """
     self._check_size(x, self.rows)
-    return self._apply(factors, x)
+    return self._apply(factors, jnp.asarray(x))
 
   def attend(
     self,
@@ -131,7 +131,7 @@ class Parameterization:
       ValueError: the last axis of x is not `cols`.
     """
     self._check_size(x, self.cols)
-    return self._attend(factors, x)
+    return self._attend(factors, jnp.asarray(x))
 
   def check_ids(self, ids: Integer[Array | np.ndarray, '...']) -> None:
     """Finds ids that are no rows; `take` itself does not, as it is traced.
