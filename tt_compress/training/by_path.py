@@ -2,7 +2,9 @@
 
 A rule is a pair of a pattern, matched with `re.fullmatch` on a path such as
 'encoder/layers/0/ffn/up/bias', and a dict of `learning_rate`, relative to that
-of other parameters, or `weight_decay`, or both. The first match wins.
+of other parameters, or `weight_decay`, or both. The first match wins. Patterns
+such as '.*/factors/.*' also match the matrices of the dense twin; those of
+single cores do not, and a rule without a match is refused.
 """
 
 import dataclasses
@@ -44,7 +46,7 @@ class Decay:
   """The weight decay of each parameter.
 
   Attributes:
-    general: of the arrays with two or more axes that no rule names; others,
+    general: of arrays with two or more axes that no rule names. Others, such as
       biases and scales, do not decay.
     rule_list: pairs of a pattern and settings, see above.
   """

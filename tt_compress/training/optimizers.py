@@ -116,10 +116,10 @@ def lamb(
   b2: float = 0.999,
   eps: float = 1e-6,
 ) -> optax.GradientTransformation:
-  """Adam's direction, with the norm of each array relative to the array's."""
+  """Adam's direction, scaled to the norm of the array that it updates."""
   return optax.chain(
     optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-    # Without decay, too, the state has a place for it, as in `optax.lamb`.
+    # Saved states have a place for the decay, even if there is none.
     *(decay.add() or [optax.identity()]),
     optax.scale_by_trust_ratio(),
     optax.scale_by_learning_rate(schedule),
@@ -134,13 +134,14 @@ def novograd(
   b2: float = 0.25,
   eps: float = 1e-6,
 ) -> optax.GradientTransformation:
-  """Momentum of gradients relative to their norm, an array at a time."""
+  """Momentum of gradients, each array of which has been normalized."""
   make_one = lambda value: optax.novograd(
     schedule, b1=b1, b2=b2, eps=eps, weight_decay=value
   )
   if not decay.values:
     return make_one(0.0)
-  # optax's decay has no mask; groups are exact, since arrays are independent.
+  # `optax.novograd` has no mask for the decay. Two groups are exact, because it
+  # updates each array on its own.
   names = {0.0: 'plain'} | {
     value: f'decayed by {value}' if k else 'decayed'
     for k, value in enumerate(decay.values)
