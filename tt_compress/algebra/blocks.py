@@ -1,9 +1,9 @@
-"""Products with a matrix that is made a block of rows at a time.
+"""Products with a matrix that is computed in blocks of rows.
 
-W [rows, cols] is N blocks of rows, and `make_block` makes one of them
-[block_rows, cols] from its slice of arrays with a leading axis of N. Blocks are
-made one after another, and again for the backward pass, so that no two of them
-need memory at once.
+W [rows, cols] is N blocks of rows, and `make_block` computes one of them
+[block_rows, cols] from its slice of arrays with a leading axis of size N.
+Blocks are computed one after another, and again in the backward pass, so that
+only one of them takes memory at a time.
 """
 
 import functools
@@ -13,20 +13,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
 
 MakeBlock = Callable[[Any], jax.Array]
 
-# Numbers in a block: enough for a step of the loop to be worth its start.
+# Elements of a block: enough to make the start of a loop step negligible.
 _BLOCK_SIZE = 2**20
 
 
 def num_blocks(rows: int, row_size: int) -> int:
-  """How many blocks suit `rows` rows that take row_size numbers to make."""
+  """Number of blocks for rows that need `row_size` elements each."""
   return -(-rows // max(1, _BLOCK_SIZE // row_size))
 
 
-def split(array: jax.Array, num_blocks: int) -> jax.Array:
-  """[rows, ...] -> [num_blocks, block_rows, ...], with zeros at the end."""
+def split(
+  array: Shaped[Array | np.ndarray, 'rows ...'], num_blocks: int
+) -> Shaped[Array, '{num_blocks} block_rows ...']:
+  """Cuts the first axis into blocks, the last one filled with zeros."""
   rows = array.shape[0]
   block_rows = -(-rows // num_blocks)
   widths = [(0, num_blocks * block_rows - rows)] + [(0, 0)] * (array.ndim - 1)
@@ -34,22 +37,25 @@ def split(array: jax.Array, num_blocks: int) -> jax.Array:
   return array.reshape(num_blocks, block_rows, *array.shape[1:])
 
 
-def join(array: jax.Array, size: int) -> jax.Array:
-  """[num_blocks, block_rows, ...] -> [size, ...]: undoes `split`."""
+def join(
+  array: Shaped[Array, 'num_blocks block_rows ...'], size: int
+) -> Shaped[Array, '{size} ...']:
+  """The first `size` rows of blocks: the inverse of `split`."""
   return array.reshape(-1, *array.shape[2:])[:size]
 
 
-def apply(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
+def apply(
+  make_block: MakeBlock, slices: Any, x: Float[Array, '*batch rows']
+) -> Float[Array, '*batch cols']:
   """x @ W = sum_n x[..., block n] @ make_block(slices[n]).
 
-  Blocks are made in their own dtype and multiplied in that of x; products are
-  added up in float32 at least.
+  Blocks are computed in their own dtype and multiplied in the dtype of x. Their
+  products are summed in float32 or a wider dtype.
 
   Args:
-    make_block: makes a block [block_rows, cols] of its slice.
+    make_block: computes a block [block_rows, cols] from its slice.
     slices: arrays [N, ...].
-    x: [..., rows]; where rows < N * block_rows, what blocks have beyond them
-      counts for nothing.
+    x: [..., rows]; rows of the last block beyond these have no effect.
 
   Returns:
     [..., cols] in the dtype of x.
@@ -62,28 +68,31 @@ def apply(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
   pieces = jnp.moveaxis(pieces, -2, 0)
   dtype = np.promote_types(x.dtype, np.float32)
 
-  # The sum stays outside: kept for the backward pass, it would be kept N times.
+  # Without the sum, of which the backward pass would keep N copies.
   @jax.checkpoint
   def product(block, piece):
     return (piece @ make_block(block).astype(x.dtype)).astype(dtype)
 
-  # Like a product: inside of `jax.shard_map` other zeros have another type.
+  # Zeros of the type that products have inside `jax.shard_map`.
   zeros = jnp.zeros_like(product(_at(slices, 0), pieces[0]))
   add = lambda total, pair: (total + product(*pair), None)
   total, _ = jax.lax.scan(add, zeros, (slices, pieces))
   return total.astype(x.dtype)
 
 
-def attend(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
-  """x @ W^T, where columns of block n are x @ make_block(slices[n])^T.
+def attend(
+  make_block: MakeBlock, slices: Any, x: Float[Array, '*batch cols']
+) -> Float[Array, '*batch rows']:
+  """x @ W^T, whose columns of block n are x @ make_block(slices[n])^T.
 
   Args:
-    make_block: makes a block [block_rows, cols] of its slice.
+    make_block: computes a block [block_rows, cols] from its slice.
     slices: arrays [N, ...].
     x: [..., cols]
 
   Returns:
-    [..., N * block_rows] in the dtype of x, those of a filled last block too.
+    [..., N * block_rows] in the dtype of x, including the rows that fill the
+    last block.
   """
 
   @jax.checkpoint
@@ -98,27 +107,27 @@ def attend(make_block: MakeBlock, slices: Any, x: jax.Array) -> jax.Array:
 def map_rows(
   function: Callable[[Any, jax.Array], jax.Array],
   shared: Any,
-  x: jax.Array,
+  x: Float[Array, 'tokens rows'],
   num_blocks: int,
-) -> jax.Array:
-  """function(shared, x), a block of rows of x at a time.
+) -> Float[Array, 'tokens cols']:
+  """function(shared, x), computed in blocks of rows of x.
 
-  The backward pass computes a block again before it differentiates it, so that
-  x is all that is kept.
+  The backward pass computes each block again before it differentiates it, so
+  that only x is kept for it.
 
   Args:
-    function: (shared, x [n, rows]) -> [n, cols], every row by itself; a
-      function of its arguments alone.
-    shared: floating arrays that all blocks have in common; their gradients are
-      summed in float32 at least.
+    function: (shared, x [n, rows]) -> [n, cols], which treats each row alike
+      and closes over no traced array.
+    shared: floating arrays that all blocks use; their gradients are summed in
+      float32 or a wider dtype.
     x: [N, rows], N > 0.
     num_blocks: at most N.
 
   Returns:
     [N, cols]
   """
-  # Inside of `jax.shard_map` sums over rows of x vary as x does, and so have to
-  # arrays whose gradients they are.
+  # Inside `jax.shard_map` sums over rows of x vary over the devices as x does,
+  # and an array must vary as its gradient.
   zero = jnp.zeros_like(x, shape=())
   shared = jax.tree.map(lambda a: a + zero.astype(a.dtype), shared)
   return _map_rows(function, num_blocks, shared, x)
@@ -162,22 +171,24 @@ _map_rows.defvjp(_forward, _backward)
 
 
 def _put(array, k, block):
-  # Without a check of k, for which the old block would be read.
+  # A check of k would read the old block.
   return array.at[k].set(block, mode='promise_in_bounds')
 
 
 def _unwritten(shape, source):
   """An array for a loop to fill, in the dtype of `source`.
 
-  XLA makes what depends on nothing, such as zeros, when a program starts, for
-  the loops of all layers; this it makes when it has `source`.
+  XLA allocates constants such as zeros when a program starts, for the loops of
+  all layers at once. It allocates this array once it has `source`.
   """
-  # Not by one flat index: on a mesh a flat array would have to be whole.
+  # A flat index would replicate the array on a mesh.
   return jnp.broadcast_to(0 * source[(0,) * source.ndim], shape)
 
 
-def row_ids(make_block: MakeBlock, slices: Any) -> np.ndarray:
-  """The numbers [N, block_rows] of the rows that blocks have."""
+def row_ids(
+  make_block: MakeBlock, slices: Any
+) -> Int[np.ndarray, 'num_blocks block_rows']:
+  """The ids of the rows of each block."""
   count = jax.tree.leaves(slices)[0].shape[0]
   block_rows = jax.eval_shape(make_block, _at(slices, 0)).shape[0]
   return np.arange(count * block_rows).reshape(count, block_rows)

@@ -1,9 +1,9 @@
-"""What products and copies of arrays cost: operations, bytes, memory, time.
+"""Costs of products and copies of arrays: operations, bytes, memory, time.
 
-A roofline: a product takes the time of its multiplications, of what it reads
-and of what it writes. What is written beyond the cache goes to memory, which on
-a CPU means new pages, by far the slowest thing there is. All sizes are static,
-so that costs are known when a program is traced.
+A roofline model: the time of an operation is the sum of the times of its
+multiplications, reads and writes. An array larger than the cache is written to
+memory, which on a CPU means new pages, the slowest operation of all. All sizes
+are static, so costs are known when a program is traced.
 """
 
 import dataclasses
@@ -11,14 +11,14 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-  """What decides how long a product takes.
+  """The constants of a machine that the time of a product depends on.
 
   Attributes:
-    rate: multiplications a second of large matrix products.
-    bandwidth: bytes a second written to arrays that no cache holds.
-    cache_bandwidth: bytes a second read, or written to smaller arrays.
-    cache: bytes of an array that stays in the cache until it is read.
-    start: seconds that an operation takes however small it is.
+    rate: multiplications per second in large matrix products.
+    bandwidth: bytes per second written to arrays larger than the cache.
+    cache_bandwidth: bytes per second read, or written to smaller arrays.
+    cache: bytes of the largest array that stays in the cache until it is read.
+    start: seconds of the smallest operation.
   """
 
   rate: float
@@ -28,9 +28,9 @@ class Machine:
   start: float
 
 
-# `python -m benchmarks --suite=machine` measures these. The CPU has two cores;
-# there are faster ones (results/bench_machine.json). The others are from data
-# sheets (H100 in bfloat16, one core of a TPU v5e) and not measured.
+# Measured by `python -m benchmarks --suite=machine` on a CPU of two cores; for a
+# faster one see results/bench_machine.json. The GPU (H100 in bfloat16) and the
+# TPU (one core of a v5e) are taken from data sheets, not measured.
 MACHINES = {
   'cpu': Machine(9e10, 3e9, 2e10, 2**22, 5e-6),
   'gpu': Machine(2.5e14, 2e12, 5e12, 2**24, 4e-6),
@@ -40,13 +40,13 @@ MACHINES = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-  """Of operations after one another.
+  """The cost of a sequence of operations.
 
   Attributes:
-    operations: multiplications.
-    bytes: read and written.
-    memory: the most bytes that one of them reads and writes.
-    seconds: predicted.
+    operations: number of multiplications.
+    bytes: bytes read and written.
+    memory: the most bytes that a single operation reads and writes.
+    seconds: predicted time.
   """
 
   operations: int = 0
@@ -75,24 +75,24 @@ class Cost:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """Costs of operations on arrays of one type on one machine.
+  """Predicts costs of operations on arrays of one dtype on one machine.
 
   Attributes:
-    machine: where they run.
-    itemsize: bytes of an element.
+    machine: the machine that runs them.
+    itemsize: bytes per element.
   """
 
   machine: Machine
   itemsize: int
 
   def product(self, m: int, k: int, n: int, count: int = 1) -> Cost:
-    """[m, k] @ [k, n], `count` of them beside one another."""
+    """The cost of `count` products [m, k] @ [k, n], computed as a batch."""
     return self._operation(
       count * m * k * n, count * (m * k + k * n), count * m * n
     )
 
   def copy(self, size: int) -> Cost:
-    """Reading and writing `size` elements, in another order for example."""
+    """The cost of reading and writing `size` elements, as a transpose does."""
     return self._operation(0, size, size)
 
   def _operation(self, operations, read, written):

@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing, also where logits are too many to keep.
+"""Cross-entropy with label smoothing, also if all logits are too many to keep.
 
 With V logits l, probabilities p = softmax(l) and a smoothing s, the loss is
 
@@ -14,34 +14,35 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import blocks, context
 
-# Logits that exist at a time, 64 MiB in float32 on a CPU: fewer cost more sums
-# of gradients of W than they save.
+# Logits that exist at a time, 64 MiB in float32 on a CPU. Smaller blocks cost
+# more sums of gradients of W than they save.
 _ROOM = {'cpu': 2**24}
 _OTHER_ROOM = 2**26
-# Where W comes in blocks, too, no sums of its size limit the number of blocks.
+# With blocks of W no such sums limit the number of blocks.
 _ROOM_BY_ROWS = {'cpu': 2**22}
 _LEAST_ROWS = 128
 
-# (shared, common, examples x, what else comes with them) -> logits.
+# (shared, common, a block of x, the same block of `others`) -> logits.
 Project = Callable[[Any, Any, jax.Array, Any], jax.Array]
 
 
 def of_logits(
-  logits: jax.Array,
-  targets: jax.Array,
+  logits: Float[Array | np.ndarray, '*batch vocabulary'],
+  targets: Int[Array | np.ndarray, '*batch'],
   smoothing: float,
   rows: int | None = None,
-) -> jax.Array:
-  """The loss -sum_v q_v log p_v of every token, [...].
+) -> Float[Array, '*batch']:
+  """The loss -sum_v q_v log p_v of each token.
 
   Args:
     logits: float32 [..., V].
     targets: int32 [...].
     smoothing: s, in [0, 1).
-    rows: logits from here on count for nothing.
+    rows: number of leading logits that count; None for all.
 
   Reference: "Rethinking the Inception Architecture", section 7.
   """
@@ -50,13 +51,13 @@ def of_logits(
 
 
 def token_blocks(num_logits: int) -> int:
-  """How many blocks of tokens suit so many logits in all; 1 for few."""
+  """Number of blocks of tokens for a total number of logits; 1 for few."""
   room = _ROOM.get(context.current().backend, _OTHER_ROOM)
   return max(1, -(-num_logits // room))
 
 
 def row_blocks(tokens: int, rows: int) -> int:
-  """How many blocks of rows of W suit so many tokens."""
+  """Number of blocks of rows of W for a number of tokens."""
   room = _ROOM_BY_ROWS.get(context.current().backend, _OTHER_ROOM)
   block = max(_LEAST_ROWS, room // max(1, tokens))
   return -(-rows // block)
@@ -65,37 +66,37 @@ def row_blocks(tokens: int, rows: int) -> int:
 def by_tokens(
   project: Project,
   shared: Any,
-  x: jax.Array,
-  targets: jax.Array,
-  weights: jax.Array,
+  x: Float[Array, 'count ...'],
+  targets: Int[Array, 'count ...'],
+  weights: Float[Array, 'count ...'],
   *,
   common: Any = None,
   others: Any = None,
   smoothing: float = 0.0,
   num_blocks: int = 1,
   rows: int | None = None,
-) -> jax.Array:
-  """sum_t weights[t] loss(logits[t], targets[t]), in blocks along the tokens.
+) -> Float[Array, '']:
+  """sum_t weights[t] loss(logits[t], targets[t]), in blocks of tokens.
 
-  The gradients of a block are made where its logits are, in the forward pass,
-  and summed in float32: as many products as where all logits are kept.
+  The gradients of a block are computed with its logits in the forward pass, and
+  summed in float32. This takes no more products than keeping all logits.
 
   Args:
-    project: makes the logits [n, ..., V] of n entries of x; a function of its
-      arguments alone.
-    shared: floating arrays that `project` gets for every block.
+    project: computes the logits [n, ..., V] of n entries of x; it closes over
+      no traced array.
+    shared: floating arrays that `project` gets for each block.
     x: [N, ..., d].
     targets: int32 [N, ...].
     weights: float32 [N, ...].
-    common: arrays for every block, too, without gradients.
-    others: arrays [N, ...] that come with x, without gradients.
+    common: arrays that `project` gets for each block, without gradients.
+    others: arrays [N, ...], in blocks as x, without gradients.
     smoothing: s, in [0, 1).
-    num_blocks: at most N of them are made.
-    rows: how many of the logits count, the first ones; all if None.
+    num_blocks: number of blocks, or N if that is less.
+    rows: number of leading logits that count; None for all.
   """
   num_blocks = max(1, min(num_blocks, len(x)))
-  # Inside of `jax.shard_map` sums over tokens vary as tokens do, and so have to
-  # arrays whose gradients they are.
+  # Inside `jax.shard_map` sums over tokens vary over the devices as tokens do,
+  # and an array must vary as its gradient.
   zero = jnp.zeros_like(x, shape=())
   shared = jax.tree.map(lambda a: a + zero.astype(a.dtype), shared)
   fixed = common, others, targets
@@ -136,7 +137,7 @@ def _forward(project, options, shared, x, weights, fixed):
 
   pieces = _split((x, others, targets), num_blocks)
   zeros = jax.tree.map(lambda a: jnp.zeros_like(a, _wide(a)), shared)
-  # The last block is filled with tokens that weigh nothing.
+  # The last block is filled with tokens of weight zero.
   d_shared, found = jax.lax.scan(
     step, zeros, (pieces, blocks.split(weights, num_blocks))
   )
@@ -157,27 +158,27 @@ _by_tokens.defvjp(_forward, _backward)
 def by_rows(
   make_block: blocks.MakeBlock,
   slices: Any,
-  bias: jax.Array | None,
-  x: jax.Array,
-  targets: jax.Array,
-  weights: jax.Array,
+  bias: Float[Array, ' rows'] | None,
+  x: Float[Array, 'tokens dim'],
+  targets: Int[Array, ' tokens'],
+  weights: Float[Array, ' tokens'],
   *,
   rows: int,
   smoothing: float = 0.0,
-) -> jax.Array:
-  """sum_t weights[t] loss(x[t] W^T + bias, targets[t]), W a block at a time.
+) -> Float[Array, '']:
+  """sum_t weights[t] loss(x[t] W^T + bias, targets[t]), in blocks of W.
 
-  Neither W nor its gradient is ever whole, for one product with W more: the
-  backward pass makes the logits of a block again.
+  Neither W nor its gradient exists as a whole. This takes one more product with
+  W, because the backward pass computes the logits of each block again.
 
   Args:
-    make_block: makes a block [block_rows, d] of W of its slice; see `blocks`.
+    make_block: computes a block [block_rows, d] of W, see `blocks`.
     slices: arrays [N, ...].
     bias: [rows], or None.
-    x: [tokens, d]; logits are products in its dtype, all else is float32.
+    x: [tokens, d]; logits are computed in its dtype, the loss in float32.
     targets: int32 [tokens].
     weights: float32 [tokens].
-    rows: of W; what blocks have beyond them counts for nothing.
+    rows: number of rows of W; rows of the last block beyond it do not count.
     smoothing: s, in [0, 1).
   """
   ids = blocks.row_ids(make_block, slices)
@@ -206,8 +207,8 @@ def _sums(logits, targets, ids=None, rows=None):
   Args:
     logits: float32 [..., V].
     targets: int32 [...].
-    ids: [V], which logits they are; 0, 1, ... if None.
-    rows: ids from here on count for nothing.
+    ids: [V], the ids of the logits; 0, 1, ... if None.
+    rows: ids from here on do not count.
   """
   if ids is None:
     ids = jnp.arange(logits.shape[-1])
@@ -229,7 +230,7 @@ def _loss(log_normalizer, target, total, size, smoothing):
 
 
 def _loss_and_gradient(logits, targets, weights, smoothing, rows):
-  """The losses, and the gradient of their weighted sum in dtype of logits."""
+  """The losses, and the gradient of their weighted sum in the logits' dtype."""
   dtype, width = logits.dtype, logits.shape[-1]
   size = width if rows is None else rows
   logits = logits.astype(jnp.float32)
@@ -255,7 +256,7 @@ def _split(tree, num_blocks):
     size = len(array)
     block = -(-size // num_blocks)
     extra = num_blocks * block - size
-    if extra:  # not zeros: keys have none
+    if extra:  # not zeros, which keys do not have
       array = jnp.concatenate([array, array[:extra]])
     return array.reshape(num_blocks, block, *array.shape[1:])
 

@@ -1,9 +1,9 @@
-"""Lookups that compute a row once, however often its id comes.
+"""Lookups that compute each distinct row once.
 
-Words come by Zipf's law: of 4,096 tokens a quarter may be different ones. How
-many there are is not known when a program is compiled, so it has a branch for
-5/16 of them, one for a half and one for all, and takes the smallest that
-suffices: no number of different ids gives wrong rows.
+Words follow Zipf's law: 4,096 tokens may have 1,000 distinct ids. Their number
+is unknown when a program is compiled, so the program has branches for up to
+5/16, a half and all of the tokens, and takes the smallest branch that suffices:
+rows are right for any number of distinct ids.
 """
 
 import functools
@@ -13,10 +13,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from tt_compress.parallel import partition
 
-# Below it, finding the ids costs what it saves.
+# For fewer tokens, finding the distinct ids costs as much as it saves.
 _LEAST = 1024
 _SIXTEENTHS = (5, 8)
 
@@ -24,18 +25,21 @@ LookUp = Callable[[Any, jax.Array], jax.Array]
 
 
 def rows(
-  look_up: LookUp, factors: Any, ids: jax.Array, num_rows: int
-) -> jax.Array:
-  """look_up(factors, ids), with work and memory for the different ids alone.
+  look_up: LookUp,
+  factors: Any,
+  ids: Int[Array, ' tokens'],
+  num_rows: int,
+) -> Float[Array, 'tokens cols']:
+  """look_up(factors, ids), with work and memory for the distinct ids only.
 
-  The backward pass sums the gradients of equal ids first, and looks up again
-  what it needs.
+  The backward pass sums the gradients of equal ids first, and repeats the
+  lookup of the distinct ids.
 
   Args:
-    look_up: (factors, ids [n]) -> [n, cols], every row by itself.
+    look_up: (factors, ids [n]) -> [n, cols], which treats each id alike.
     factors: tree of arrays.
     ids: integers [tokens] in [0, num_rows).
-    num_rows: how many ids there are.
+    num_rows: number of possible ids.
 
   Returns:
     [tokens, cols]
@@ -54,7 +58,7 @@ def _rows(look_up, num_rows, factors, ids):
 
 
 def _forward(look_up, num_rows, factors, ids):
-  # Nothing else is kept: branches would have to keep what any of them needs.
+  # The branches of a switch would have to keep the same arrays, so none does.
   return _rows(look_up, num_rows, factors, ids), (factors, ids)
 
 
@@ -79,20 +83,20 @@ _rows.defvjp(_forward, _backward)
 def switch(
   part: Callable[[jax.Array, jax.Array], Any],
   whole: Callable[[], Any],
-  ids: jax.Array,
+  ids: Int[Array, ' tokens'],
   num_rows: int,
 ) -> Any:
-  """What to compute for different ids, at the smallest size that suffices.
+  """Computes with the distinct ids, at the smallest size that suffices.
 
   Args:
-    part: (different ids [n], places [tokens]) -> result; places are in [0, n),
-      ids == different[places], and what is behind the different ids is 0.
-    whole: () -> result, for when there are many.
+    part: (distinct ids [n], places [tokens]) -> result; places are in [0, n),
+      ids == distinct[places], and unused entries of the distinct ids are 0.
+    whole: () -> result, for many distinct ids.
     ids: integers [tokens] in [0, num_rows).
-    num_rows: how many ids there are.
+    num_rows: number of possible ids.
 
   Returns:
-    The result of one of them.
+    The result of `part` or `whole`.
   """
   if ids.size < _LEAST:
     return whole()
@@ -100,21 +104,26 @@ def switch(
   sizes = [ids.size * part // 16 for part in _SIXTEENTHS]
 
   def branch(size):
-    # Numbers beyond the size do not occur where this branch is taken.
+    # This branch is taken only if no number is above the size.
     numbers = jnp.where(is_owner, number, size)
     different = jnp.zeros(size, ids.dtype).at[numbers].set(ids, mode='drop')
     return part(different, places)
 
   branches = [functools.partial(branch, size) for size in sizes]
-  # The last number is one below how many there are.
+  # The last number is one less than the number of distinct ids.
   index = jnp.sum(number[-1] >= jnp.asarray(sizes, jnp.int32))
   return jax.lax.switch(index, [*branches, whole])
 
 
 def _places(ids, num_rows):
-  """Which tokens stand for their ids, how many before do, and every place."""
+  """Numbers the distinct ids by their owners, one token per distinct id.
+
+  Returns:
+    is_owner [tokens]; number [tokens], the count of owners up to each token
+    minus 1; and places [tokens], the number of the owner of each token's id.
+  """
   order = jnp.arange(ids.size, dtype=jnp.int32)
-  # Any one of the tokens with an id stands for it.
+  # Of equal ids an arbitrary one is written last and becomes the owner.
   owner = jnp.zeros(num_rows, jnp.int32).at[ids].set(order)[ids]
   is_owner = owner == order
   number = jnp.cumsum(is_owner, dtype=jnp.int32) - 1

@@ -1,12 +1,11 @@
 """Rows by their ids, as products of slices of arrays.
 
-An array [R, I_1, J_1, I_2, J_2, ..., S] has a slice [R, J_1 J_2 ..., S] for
-every (i_1, i_2, ...). A row is a product of a slice of each array, computed
-once however often its id comes, a block of rows at a time. The backward pass
-goes by the same blocks: it sums what the tokens of a block have to say, and
-adds the gradients of slices to those of the arrays in place. The derivative of
-a gather, which is an array of zeros for every block, would cost more than the
-products.
+An array [R, I_1, J_1, I_2, J_2, ..., S] has a slice [R, J_1 J_2 ..., S] per
+(i_1, i_2, ...). A row is a product of one slice of each array. Each distinct
+row is computed once, and rows are computed in blocks. The backward pass uses
+the same blocks: it sums the gradients of the tokens of a block, and adds the
+gradients of the slices to those of the arrays in place. The derivative of a
+gather, an array of zeros per block, would cost more than the products.
 """
 
 import functools
@@ -17,14 +16,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import context, distinct, modes
 from tt_compress.parallel import partition
 
 Multiply = Callable[[Any, list[jax.Array]], jax.Array]
 
-# Elements that a block of rows may take. On a CPU, what a program needs beyond
-# 32 MiB comes in new pages at every call, which cost more than the blocks.
+# Elements that a block of rows may take. On a CPU, memory beyond 32 MiB is new
+# pages at every call, which cost more than the loop over blocks.
 _ROOM = {'cpu': 2**19}
 _OTHER_ROOM = 2**24
 
@@ -32,19 +32,19 @@ _OTHER_ROOM = 2**24
 def rows(
   multiply: Multiply,
   shared: Any,
-  tables: Sequence[jax.Array],
-  ids: jax.Array,
+  tables: Sequence[Float[Array, '...']],
+  ids: Int[Array | np.ndarray, ' tokens'],
   size: int,
-) -> jax.Array:
-  """Products of the slices that ids name.
+) -> Float[Array, 'tokens cols']:
+  """Products of the slices at the digits of ids.
 
   Args:
-    multiply: (shared, slices [n, R, J, S] of every table) -> rows [n, cols],
-      every row by itself.
-    shared: tree of arrays that all rows have in common.
+    multiply: (shared, slices [n, R, J, S] of each table) -> rows [n, cols], in
+      which each row depends on its own slices alone.
+    shared: tree of arrays that all rows use.
     tables: [I, R, J, S], or with several digits [R, I_1, J_1, I_2, ..., S].
     ids: integers [tokens], row-major in the digits of all tables.
-    size: elements that a row takes besides itself.
+    size: number of elements that computing a row needs, besides the row.
 
   Returns:
     [tokens, cols]
@@ -52,15 +52,15 @@ def rows(
   tables = list(tables)
   at = lambda ids: multiply(shared, _slices(tables, _indices(tables, ids)))
   if not ids.size or partition.size() > 1:
-    # Of tables that are split the compiler gathers slices without the others;
-    # from branches and loops it would gather the tables.
+    # Here the compiler gathers the slices of sharded tables from the devices;
+    # for branches and loops it would gather the tables.
     return at(ids)
   cols = jax.eval_shape(at, ids).shape[1]
   return _rows(multiply, size + cols, shared, tables, ids)
 
 
-def tables(cores: Sequence[jax.Array]) -> list[jax.Array]:
-  """Cores [R, I, J, S], or products of some, in the order of `rows`."""
+def tables(cores: Sequence[Float[Array, '...']]) -> list[jax.Array]:
+  """Cores [R, I, J, S], or products of cores, as `rows` needs their axes."""
   # A gather along one axis is fastest along the first one.
   return [core.swapaxes(0, 1) if core.ndim == 4 else core for core in cores]
 
@@ -72,7 +72,7 @@ def _rows(multiply, size, shared, tables, ids):
 
   def products(ids, count):
     blocks = _blocks(ids, size)
-    # Like a product: inside of `jax.shard_map` other zeros have another type.
+    # Zeros of the type that products have inside `jax.shard_map`.
     found = jnp.zeros_like(jax.vmap(look_up)(blocks))
     fill = lambda k, found: found.at[k].set(
       look_up(blocks[k]), mode='promise_in_bounds'
@@ -89,7 +89,7 @@ def _rows(multiply, size, shared, tables, ids):
 
 
 def _forward(multiply, size, shared, tables, ids):
-  # Nothing else is kept: branches would have to keep what any of them needs.
+  # The branches of a switch would have to keep the same arrays, so none does.
   return _rows(multiply, size, shared, tables, ids), (shared, tables, ids)
 
 
@@ -100,7 +100,7 @@ def _backward(multiply, size, kept, gradient):
     blocks = _blocks(ids, size)
 
     def add(k, sums):
-      # Of tokens elsewhere nothing is added.
+      # `segment_sum` drops tokens whose rows are in other blocks.
       here = places - k * blocks.shape[1]
       own = jax.ops.segment_sum(gradient, here, blocks.shape[1])
       return _add(multiply, shared, tables, sums, blocks[k], own)
@@ -123,7 +123,7 @@ _rows.defvjp(_forward, _backward)
 
 
 def _add(multiply, shared, tables, sums, ids, gradient):
-  """Sums and what these rows add to them, in place."""
+  """The sums plus the gradients of these rows, in place."""
   indices = _indices(tables, ids)
   _, pull = jax.vjp(multiply, shared, _slices(tables, indices))
   of_shared, of_slices = pull(gradient)
@@ -137,7 +137,7 @@ def _add(multiply, shared, tables, sums, ids, gradient):
 
 
 def _repeat(function, start, blocks, count):
-  """function(k, ...) for as many blocks as hold the first `count` ids."""
+  """function(k, ...) for the blocks that hold the first `count` ids."""
   if len(blocks) == 1:
     return function(0, start)
   return jax.lax.fori_loop(0, -(-count // blocks.shape[1]), function, start)
@@ -148,7 +148,7 @@ def _num_rows(tables):
 
 
 def _indices(tables, ids):
-  """What every table is indexed with."""
+  """The index of each table."""
   sizes = [size for table in tables for size in _sizes(table)]
   digits = iter(modes.digits(ids, sizes))
   return [_index(table, digits) for table in tables]
@@ -174,10 +174,10 @@ def _window(table):
 
 
 def _slices(tables, indices):
-  """[n, R, J, S] of every table."""
+  """Slices [n, R, J, S] of each table."""
   found = []
   for table, index in zip(tables, indices, strict=True):
-    # Indices apart from one another: the axis of rows comes first.
+    # Indices with slices between them put the axis of rows first.
     piece = table.at[index].get(mode='promise_in_bounds')
     rank, *cols, last_rank = _window(table)
     shape = len(piece), rank, math.prod(cols), last_rank
@@ -186,10 +186,10 @@ def _slices(tables, indices):
 
 
 def _blocks(array, size):
-  """[n, ...] as [blocks, n of a block, ...], with zeros behind it."""
+  """[n, ...] as [blocks, rows of a block, ...], padded with zeros."""
   room = _ROOM.get(context.current().backend, _OTHER_ROOM)
   most = max(1, min(len(array), max(room // size, len(array) // 64)))
-  # Blocks without padding are no copy.
+  # Without padding, blocks need no copy.
   even = (n for n in range(most, most // 2, -1) if len(array) % n == 0)
   block = next(even, most)
   padding = [(0, -len(array) % block)] + [(0, 0)] * (array.ndim - 1)

@@ -4,20 +4,23 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
 
-# Modes are reasonable when their sum is at most this much above the sum of
-# equal real modes, num_modes * size^(1/num_modes), the least there is.
+ArrayLike = Array | np.ndarray
+
+# Modes are balanced enough if their sum is at most this many times the smallest
+# possible sum, num_modes * size^(1/num_modes), that of equal real modes.
 _IMBALANCE = 1.1
-# The most that padding may enlarge a matrix, as a fraction of its size.
+# The most rows or columns of padding, relative to the size.
 _PADDING = 0.05
 
 
 def factorizations(
   size: int, num_modes: int, smallest: int = 1
 ) -> Iterator[tuple[int, ...]]:
-  """Yields every ascending tuple of num_modes integers with this product."""
+  """Yields all ascending tuples of num_modes integers with this product."""
   if num_modes == 1:
     if size >= smallest:
       yield (size,)
@@ -34,7 +37,7 @@ def balanced(size: int, num_modes: int) -> tuple[int, ...]:
 
   Args:
     size: the product, >= 1.
-    num_modes: how many factors, >= 1.
+    num_modes: number of factors, >= 1.
 
   Returns:
     modes with prod(modes) == size, e.g. balanced(1024, 3) == (8, 8, 16).
@@ -47,12 +50,12 @@ def balanced(size: int, num_modes: int) -> tuple[int, ...]:
 def padded(size: int, num_modes: int) -> tuple[int, ...]:
   """Balanced ascending modes whose product is >= size and close to it.
 
-  The smallest product with reasonable balance; where none within the permitted
-  padding has it, the most balanced one.
+  The product is the smallest one whose modes are balanced enough. If there is
+  none within the permitted padding, the most balanced modes are returned.
 
   Args:
-    size: what the product must reach, >= 1.
-    num_modes: how many modes, >= 1.
+    size: the least product, >= 1.
+    num_modes: number of modes, >= 1.
   """
   _check(size, num_modes)
   limit = size + max(num_modes, int(_PADDING * size))
@@ -77,11 +80,11 @@ def pairs(size: int) -> list[tuple[int, int]]:
 def t3nsor(size: int, num_modes: int) -> tuple[int, ...]:
   """Ascending modes with product >= size, as the library t3nsor suggests them.
 
-  The size is rounded up to a multiple of 1, 10, 100, ...; of the exact
-  factorizations of these, the one with the largest entropy of modes / sum of
-  modes. Padding is not counted: 25000 becomes 25 * 30 * 40 = 30000. It gives
-  every vocabulary shape of the paper; the shapes of its embedding sizes are
-  exact, `balanced`.
+  The size is rounded up to multiples of 1, 10, 100, ... Of all exact
+  factorizations of these numbers, the modes with the largest entropy of modes /
+  sum of modes are chosen. Padding does not count: 25000 becomes 25 * 30 * 40 =
+  30000. All shapes of vocabularies in the paper follow from this rule; the
+  shapes of its embedding sizes are exact, `balanced`.
 
   Reference: "Tensorized Embedding Layers for Efficient Model Compression",
     section 5, and the library released with it.
@@ -109,8 +112,8 @@ def choose(
   """Ascending modes for a number of rows or columns.
 
   Args:
-    size: what the product must reach, >= 1.
-    num_modes: how many modes, >= 1.
+    size: the least product, >= 1.
+    num_modes: number of modes, >= 1.
     method: 'exact' (`balanced`), 'padded', or 't3nsor'.
 
   Raises:
@@ -118,14 +121,16 @@ def choose(
   """
   if method not in CHOOSERS:
     raise ValueError(
-      f'unknown method {method!r} of choosing modes; there are '
+      f'unknown method {method!r} of choosing modes; choose one of '
       f'{", ".join(CHOOSERS)}'
     )
   return CHOOSERS[method](size, num_modes)
 
 
-def column_major(ids: jax.Array, modes: Sequence[int]) -> jax.Array:
-  """The row-major ids of rows that column-major ids name.
+def column_major(
+  ids: Int[ArrayLike, '*batch'], modes: Sequence[int]
+) -> Int[ArrayLike, '*batch']:
+  """Row-major ids of the rows that have these column-major ids.
 
   ids = sum_k digit_k * prod_{l < k} modes_l: the first digit is the fastest.
 
@@ -135,7 +140,9 @@ def column_major(ids: jax.Array, modes: Sequence[int]) -> jax.Array:
   return flat(digits(ids, modes[::-1])[::-1], modes)
 
 
-def digits(ids: jax.Array, modes: Sequence[int]) -> list[jax.Array]:
+def digits(
+  ids: Int[ArrayLike, '*batch'], modes: Sequence[int]
+) -> list[Int[ArrayLike, '*batch']]:
   """Splits flat ids into one digit per mode, the last digit fastest.
 
   ids = sum_k digit_k * prod_{l > k} modes_l   (row-major)
@@ -145,7 +152,7 @@ def digits(ids: jax.Array, modes: Sequence[int]) -> list[jax.Array]:
     modes: sizes of the digits.
 
   Returns:
-    len(modes) arrays of the shape of ids.
+    One array per mode, of the shape of ids.
   """
   result = []
   for mode in reversed(modes[1:]):
@@ -154,7 +161,9 @@ def digits(ids: jax.Array, modes: Sequence[int]) -> list[jax.Array]:
   return [ids, *reversed(result)]
 
 
-def flat(digit_arrays: Sequence[jax.Array], modes: Sequence[int]) -> jax.Array:
+def flat(
+  digit_arrays: Sequence[Int[ArrayLike, '*batch']], modes: Sequence[int]
+) -> Int[Array, '*batch']:
   """Joins digits into flat ids; the inverse of `digits`."""
   ids = jnp.zeros_like(digit_arrays[0])
   for digit, mode in zip(digit_arrays, modes, strict=True):
@@ -165,8 +174,8 @@ def flat(digit_arrays: Sequence[jax.Array], modes: Sequence[int]) -> jax.Array:
 def root(size: int, degree: int) -> int:
   """The smallest integer whose degree-th power is at least size, exactly.
 
-  `math.ceil(size ** (1 / degree))` is wrong where size is a power: 3125 = 5^5
-  has the floating-point root 5.000000000000001.
+  `math.ceil(size ** (1 / degree))` is wrong for some powers: the floating-point
+  root of 3125 = 5^5 is 5.000000000000001.
   """
   guess = max(1, round(size ** (1 / degree)))
   while guess**degree < size:

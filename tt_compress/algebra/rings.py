@@ -2,13 +2,13 @@
 
 W[i, j] = trace(G_1[:, i_1, j_1, :] ... G_N[:, i_N, j_N, :])
 
-A ring that is cut in two and merged is a train of two cores: with the left
-half [R_0, I, J, R_k] and the right one [R_k, I', J', R_0],
+A ring is cut in two and each half merged: the left half to [R_0, I, J, R_k],
+the right half to [R_k, I', J', R_0]. Then
 
 W[(i, i'), (j, j')] = sum_{a, b} left[a, i, j, b] right[b, i', j', a],
 
-a train of rank R_0 R_k. Where these halves would be as large as the matrix,
-rows are chained core by core, and products walk over blocks of W.
+which is a train of two cores and rank R_0 R_k. If the halves would be as large
+as the matrix, rows are computed core by core, and products block by block of W.
 
 Reference: "Tensorized Embedding Layers for Efficient Model Compression",
 appendix on Tensor Ring.
@@ -18,26 +18,29 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import blocks, contractions, lookups, trains
 
 Cores = trains.Cores
 
 
-def full(cores: Cores) -> jax.Array:
+def full(cores: Cores) -> Float[Array, 'rows cols']:
   """The matrix [prod I, prod J] that the cores stand for."""
   return trains.full(train(cores, _cut(cores)))
 
 
 def train(cores: Cores, cut: int) -> Cores:
-  """The train of two cores that the ring is when cut before core `cut`.
+  """The ring as a train of two cores, cut before core `cut`.
 
   Args:
     cores: a ring.
-    cut: in 1 ... N - 1; 0 for a ring of one core, which is a train of one.
+    cut: in 1 ... N - 1, or 0 for a ring of one core.
 
   Returns:
-    [1, I, J, R_0 R_cut] and [R_0 R_cut, I', J', 1].
+    [1, I, J, R_0 R_cut] and [R_0 R_cut, I', J', 1]; for a ring of one core a
+    train of one core.
   """
   if not cut:
     return [jnp.trace(trains.merge(cores), axis1=0, axis2=3)[None, ..., None]]
@@ -50,8 +53,10 @@ def train(cores: Cores, cut: int) -> Cores:
   ]
 
 
-def rows(cores: Cores, ids: jax.Array) -> jax.Array:
-  """Rows of the matrix, W[ids], in the cores' dtype.
+def rows(
+  cores: Cores, ids: Int[Array | np.ndarray, '*batch']
+) -> Float[Array, '*batch cols']:
+  """Rows of the matrix, W[ids], in the dtype of the cores.
 
   Args:
     cores: a ring of a matrix [I, J].
@@ -60,8 +65,8 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   Returns:
     [..., J]
 
-  Complexity: for each id J R_0 R_k multiplications to close the ring, and
-    what its two halves cost, unless these are merged once for all ids.
+  Complexity: J R_0 R_k multiplications per id to close the ring, and the
+    products within both halves, unless each half is merged once for all ids.
   """
   num_rows, num_cols = _shape(cores)
   room = contractions.merging_room(num_rows, num_cols, ids.size * num_cols)
@@ -71,20 +76,24 @@ def rows(cores: Cores, ids: jax.Array) -> jax.Array:
   halves = cores[:cut], cores[cut:]
   kept = sum(h[0].shape[0] * _shape(h)[1] * h[-1].shape[-1] for h in halves)
   close = lambda _, slices: _close(slices, cut)
-  # Twice: closing the ring transposes the halves.
+  # Each half twice, because closing the ring transposes it.
   tables = lookups.tables(cores)
   found = lookups.rows(close, (), tables, ids.reshape(-1), 2 * kept)
   return found.reshape(*ids.shape, -1)
 
 
-def apply(cores: Cores, x: jax.Array) -> jax.Array:
+def apply(
+  cores: Cores, x: Float[Array | np.ndarray, '*batch rows']
+) -> Float[Array, '*batch cols']:
   """x @ W in the dtype of x, for x [..., I]; see `trains.apply`."""
   if _has_room(cores, math.prod(x.shape[:-1])):
     return trains.apply(train(cores, _cut(cores)), x)
   return blocks.apply(*blocks_of_rows(cores), x)
 
 
-def attend(cores: Cores, x: jax.Array) -> jax.Array:
+def attend(
+  cores: Cores, x: Float[Array | np.ndarray, '*batch cols']
+) -> Float[Array, '*batch rows']:
   """x @ W^T in the dtype of x, for x [..., J]."""
   if _has_room(cores, math.prod(x.shape[:-1])):
     return trains.apply(trains.transpose(train(cores, _cut(cores))), x)
@@ -93,19 +102,19 @@ def attend(cores: Cores, x: jax.Array) -> jax.Array:
 
 def blocks_of_rows(
   cores: Cores, count: int | None = None
-) -> tuple[blocks.MakeBlock, jax.Array]:
+) -> tuple[blocks.MakeBlock, Float[Array, '...']]:
   """(function, slices) for `blocks`: rows of W that share leading digits.
 
   Args:
     cores: a ring.
-    count: of blocks, about; one for every first digit if None.
+    count: approximate number of blocks; None for one per first digit.
   """
   count = cores[0].shape[1] if count is None else count
   return trains.blocks_of_rows(cores, count, full)
 
 
 def makes_full(cores: Cores, tokens: int) -> bool:
-  """Whether `attend` makes the matrix, whole or in blocks, for these tokens."""
+  """Whether `attend` computes the matrix, at once or in blocks."""
   if not _has_room(cores, tokens):
     return True
   halves = lambda: trains.transpose(train(cores, _cut(cores)))
@@ -117,13 +126,13 @@ def _shape(cores):
 
 
 def _cut(cores):
-  """Where to cut a ring so that its two halves are smallest; 0 for one core."""
+  """Where to cut a ring for the smallest halves; 0 for a ring of one core."""
   cuts = range(1, len(cores))
   return min(cuts, key=lambda cut: _train_size(cores, cut), default=0)
 
 
 def _train_size(cores, cut=None):
-  """Elements of both halves, merged."""
+  """Number of elements of both merged halves."""
   cut = _cut(cores) if cut is None else cut
   halves = (cores[:cut], cores[cut:])
   return sum(

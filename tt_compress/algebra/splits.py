@@ -3,9 +3,10 @@
 import functools
 import math
 
-# What a split costs in logarithms: its parameters, twice its padding and a fine
-# for having any, because only without padding is a fit one decomposition; and
-# little for lopsided factors, so that of nearly equal splits the squarest wins.
+# The cost of a split is a sum of logarithms: of its parameters; twice of its
+# padding, with a fine for any padding at all, because a fit with padding takes
+# more than one decomposition; and, with a small weight, of the skew of factors,
+# so that of nearly equal splits the squarest one wins.
 _PADDING = 2
 _FINE = 0.07
 _SKEW = 0.01
@@ -14,11 +15,10 @@ Split = tuple[int, int]
 
 
 def ceil_sqrt(rows: int, cols: int) -> tuple[Split, Split]:
-  """Both factors ceil(sqrt(rows)) x ceil(sqrt(cols)), the published counts'.
+  """Two factors ceil(sqrt(rows)) x ceil(sqrt(cols)), as in published counts.
 
-  Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 4,
-    where the root is not said to be rounded; the counts of its tables are met
-    so.
+  Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 4. It
+    does not say that roots are rounded up, but the counts of its tables are.
   """
   roots = [math.isqrt(size - 1) + 1 for size in (rows, cols)]
   return (roots[0], roots[0]), (roots[1], roots[1])
@@ -31,16 +31,16 @@ def best(
   row_split: Split | None = None,
   col_split: Split | None = None,
 ) -> tuple[Split, Split]:
-  """The split with hardly more than the fewest parameters.
+  """A split with few parameters, little padding and nearly square factors.
 
-  n_1 m_1 + n_2 m_2 parameters a term, at best 2 sqrt(rows cols). Of splits with
-  nearly as few, one without padding and with square factors is preferred.
+  A term has n_1 m_1 + n_2 m_2 parameters, at least 2 sqrt(rows cols). Of splits
+  with nearly as few, one without padding and with square factors is preferred.
 
   Args:
     rows: n_1 n_2 >= rows.
     cols: m_1 m_2 >= cols.
-    row_split: (n_1, n_2) where it is given.
-    col_split: (m_1, m_2) where it is given.
+    row_split: (n_1, n_2) if it is fixed.
+    col_split: (m_1, m_2) if it is fixed.
 
   Returns:
     (n_1, n_2), (m_1, m_2).

@@ -141,7 +141,7 @@ def rows(
 
 def apply(
   cores: Cores,
-  x: Float[Array, '*batch rows'],
+  x: Float[Array | np.ndarray, '*batch rows'],
   restriction: contractions.Restriction = 'auto',
 ) -> Float[Array, '*batch cols']:
   """x @ W in the dtype of x.
@@ -221,7 +221,7 @@ def makes_full(
 
 def blocks_of_rows(
   cores: Cores, count: int, full: Callable[[Cores], jax.Array] = full
-) -> tuple[blocks.MakeBlock, Float[Array, 'count ...']]:
+) -> tuple[blocks.MakeBlock, Float[Array, '...']]:
   """(function, slices) for `blocks`: rows of W that share leading digits.
 
   Args:

@@ -2,16 +2,16 @@
 
   w = sum_k T_k,  T = (v_1 (x) v_2) (x) (v_3 (x) v_4)   for four leaves
 
-A node over the leaves [start, stop) joins the node over their first half, the
-larger one, and the node over the rest. With normalization every node, the root
-included, is a layer norm of the product of its halves,
+A node over the leaves [start, stop) multiplies the node over their first half,
+which is the larger one, and the node over the rest. With normalization every
+node, the root included, is a layer norm of the product of its halves,
 
   LN(a (x) b) = (a (x) b - mu) / s,  mu = mean(a) mean(b),
   s^2 = var(a) var(b) + var(a) mean(b)^2 + mean(a)^2 var(b) + EPSILON,
 
-over the node's own vector: each word and each k by itself. The moments are
-those of the halves, so neither they nor the sum over k need the n-fold product
-of a single k.
+over the entries of the node's own vector, separately for each word and each k.
+Moments follow from those of the halves, so neither the moments nor the sum over
+k need the n-fold product of a single k.
 
 Leaves are [..., rank, order, q]; w is cut to its first `size` entries.
 
@@ -24,21 +24,23 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 # Added to variances before the root is taken.
 EPSILON = 1e-6
 
-Affine = Mapping[str, Mapping[str, jax.Array]]
+Affine = Mapping[str, Mapping[str, Float[Array, ' size']]]
 
 
 def halves(start: int, stop: int) -> tuple[tuple[int, int], tuple[int, int]]:
-  """The leaves under the two children of a node; the left one has more."""
+  """The ranges of leaves under both children of a node; the left has more."""
   middle = (start + stop + 1) // 2
   return (start, middle), (middle, stop)
 
 
 def nodes(start: int, stop: int) -> list[tuple[int, int]]:
-  """Every node over two leaves or more, from the root (start, stop) down."""
+  """All nodes over two leaves or more, from the root (start, stop) down."""
   if stop - start < 2:
     return []
   left, right = halves(start, stop)
@@ -51,15 +53,17 @@ def name(node: tuple[int, int]) -> str:
 
 
 def affine_sizes(order: int, q: int, size: int) -> dict[str, int]:
-  """Lengths of scales and biases by name of the node: the root has `size`."""
+  """Lengths of scales and biases by name of the node; the root has `size`."""
   return {
     name(node): size if node == (0, order) else q ** (node[1] - node[0])
     for node in nodes(0, order)
   }
 
 
-def init_affine(order: int, q: int, size: int, dtype=jnp.float32) -> Affine:
-  """Scales 1 and biases 0 for every node."""
+def init_affine(
+  order: int, q: int, size: int, dtype: DTypeLike = jnp.float32
+) -> Affine:
+  """A scale of ones and a bias of zeros per node."""
   return {
     key: {'scale': jnp.ones(length, dtype), 'bias': jnp.zeros(length, dtype)}
     for key, length in affine_sizes(order, q, size).items()
@@ -67,10 +71,10 @@ def init_affine(order: int, q: int, size: int, dtype=jnp.float32) -> Affine:
 
 
 def row_size(shape: tuple[int, ...], size: int) -> int:
-  """How many numbers a vector takes to make: its own and those of its halves.
+  """Number of elements of a vector and of the halves it is computed from.
 
   Args:
-    shape: of its leaves, [..., rank, order, q].
+    shape: shape of the leaves, [..., rank, order, q].
     size: of the vector.
   """
   rank, order, q = shape[-3:]
@@ -78,25 +82,25 @@ def row_size(shape: tuple[int, ...], size: int) -> int:
 
 
 def rows(
-  leaves: jax.Array,
+  leaves: Float[Array, '*batch rank order q'],
   size: int,
   *,
   normalize: bool = False,
   affine: Affine | None = None,
-) -> jax.Array:
+) -> Float[Array, '*batch {size}']:
   """The vectors w that the leaves stand for.
 
   Args:
     leaves: [..., rank, order, q], order >= 2.
-    size: how many entries of w to keep, at most q^order.
+    size: number of entries of w to keep, at most q^order.
     normalize: whether nodes are layer norms.
-    affine: of every node its {'scale': g, 'bias': h}, making it g LN + h; of
-      the root only the first `size` entries. None stands for ones and zeros.
+    affine: {node: {'scale': g, 'bias': h}}, which turn each LN into g LN + h;
+      for the root only the first `size` entries. None for ones and zeros.
 
   Returns:
     [..., size] in the dtype of the leaves.
 
-  Complexity: rank * size multiplications a vector at the root, and about
+  Complexity: rank * size multiplications per vector at the root, and about
     rank * q^ceil(order / 2) below it.
   """
   rank, order, _ = leaves.shape[-3:]
@@ -112,9 +116,13 @@ def rows(
 
 
 def inner(
-  a: jax.Array, b: jax.Array, size: int, *, normalize: bool = False
-) -> jax.Array:
-  """Inner products of vectors w, from those of their leaves.
+  a: Float[Array, '*#batch rank order q'],
+  b: Float[Array, '*#batch rank order q'],
+  size: int,
+  *,
+  normalize: bool = False,
+) -> Float[Array, '...']:
+  """Inner products of vectors w, from inner products of their leaves.
 
   Without normalization and without a cut
     <w_a, w_b> = sum_{k, l} prod_j <a_jk, b_jl>.
@@ -125,16 +133,16 @@ def inner(
 
   Args:
     a: leaves [..., rank, order, q], order >= 2.
-    b: leaves as a, the leading axes as long or broadcast.
-    size: how many entries of w count, at most q^order.
+    b: leaves as a, with leading axes that broadcast.
+    size: number of leading entries of w that count, at most q^order.
     normalize: whether nodes are layer norms.
 
   Returns:
     [...]
 
   Complexity: rank^2 order q multiplications and, with normalization,
-    (rank t)^2 order more for the t products of a tree; up to `order` times as
-    many with a cut. t is 2, 2, 4, 4, 4, 8, 16 for orders 2 to 8.
+    (rank t)^2 order more for the t products of a tree; with a cut up to `order`
+    times as many. t is 2, 2, 4, 4, 4, 8, 16 for orders 2 to 8.
   """
   order, q = a.shape[-2:]
   boxes = list(_boxes(size, order, q))
@@ -167,17 +175,17 @@ def _affine(affine, node, shape):
 
 
 def _join(left, right, normalize, has_mean, out, size=None):
-  """Products of the halves for every k (out = 'kij'), or their sum ('ij').
+  """The product of the halves per k (out = 'kij'), or their sum ('ij').
 
   Args:
     left: [..., rank, q^l].
     right: [..., rank, q^m].
     normalize: whether each product is normalized.
-    has_mean: False where the left half is a layer norm itself, so that the mean
-      of the product is zero.
+    has_mean: False if the left half is a layer norm itself, so that the mean of
+      the product is zero.
     out: see above.
-    size: if given, only as much of the left half is multiplied as reaches the
-      first `size` entries of the product.
+    size: number of leading entries of the product that are needed; None for
+      all.
   """
   keep = None if size is None else -(-size // right.shape[-1])
   outer = lambda a, b: jnp.einsum(f'...ki,...kj->...{out}', a, b)
@@ -186,12 +194,12 @@ def _join(left, right, normalize, has_mean, out, size=None):
   of_left, of_right = _moments(left), _moments(right)
   left_mean, right_mean = of_left[0][..., None], of_right[0][..., None]
   inverse = jax.lax.rsqrt(_variance(of_left, of_right) + EPSILON)[..., None]
-  # a (x) b - mu = (a - mean(a)) (x) b + mean(a) (x) (b - mean(b)), which is no
-  # difference of large numbers where the means are large.
+  # a (x) b - mu = (a - mean(a)) (x) b + mean(a) (x) (b - mean(b)), which does
+  # not subtract large numbers where the means are large.
   centered = (left - left_mean) * inverse
   total = outer(centered[..., :keep], right)
   if has_mean:
-    # As long as the left half: backward, sums over a broadcast axis are slow.
+    # Broadcast first, because sums over a broadcast axis are slow backward.
     means = jnp.broadcast_to(left_mean * inverse, left.shape)
     total += outer(means[..., :keep], right - right_mean)
   return _flatten(total)
@@ -215,7 +223,7 @@ def _variance(of_left, of_right):
 
 
 def _boxes(size, order, q):
-  """Yields intervals of digits in base q that make up the first indices."""
+  """Yields boxes of digits in base q whose union is the first indices."""
   fixed = []
   for left in reversed(range(order)):
     digit, size = divmod(size, q**left)
@@ -225,7 +233,7 @@ def _boxes(size, order, q):
 
 
 def _gram(a, b, box, picks=None):
-  """prod_j <a_jk, b_jl> over a box of indices, or of the picked k and l."""
+  """prod_j <a_jk, b_jl> over a box of indices, for all or picked k and l."""
   total = None
   for j, (start, stop) in enumerate(box):
     gram = jnp.einsum(
@@ -241,9 +249,9 @@ def _expand(leaves):
   """Normalized trees as sums of products of leaves and ones.
 
   Returns:
-    The leaves with ones as a last rank term [..., rank + 1, order, q], the
-    coefficients of the products [..., terms], and of which rank term each takes
-    its leaf j: integers [order, terms].
+    The leaves with ones as a last rank term [..., rank + 1, order, q]; the
+    coefficients of the products [..., terms]; and the rank term from which each
+    product takes its leaf j, integers [order, terms].
   """
   rank, order, _ = leaves.shape[-3:]
   terms, _ = _terms(leaves, (0, order))
@@ -259,7 +267,7 @@ def _expand(leaves):
 
 
 def _terms(leaves, node):
-  """{leaves in a product, the others ones: its coefficient}, and moments."""
+  """{leaves of a product, the others being ones: coefficient}, moments."""
   start, stop = node
   if stop - start == 1:
     moments = _moments(leaves[..., start, :])
@@ -274,6 +282,6 @@ def _terms(leaves, node):
     for s, t in itertools.product(left, right)
   }
   if stop - start == 2:
-    # Above two leaves a half is normalized, its mean zero.
+    # For more leaves the left half is normalized, so that its mean is zero.
     terms[()] = -of_left[0] * of_right[0] * inverse
   return terms, (jnp.zeros_like(variance), variance * jnp.square(inverse))
