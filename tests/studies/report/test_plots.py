@@ -117,11 +117,15 @@ def test_labels_do_not_cover_each_other():
   close = [
     made_up.row(f'a{i}', (0.9 + i / 5000,), 10 + i / 50) for i in range(8)
   ]
-  result = made_up.make(rows=tuple(close))
+  # Sets the scale, so that the others lie close together.
+  far = made_up.row('far', (0.5,), 1.0)
+  result = made_up.make(rows=(far, *close))
   with plots.axes(result) as axes:
     scatter.draw(axes, result, RATIO)
-    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-  assert len(boxes) == 8
+    boxes = [
+      text.get_window_extent() for text in axes.texts if text.get_text()
+    ]
+  assert len(boxes) == 9
   for i, box in enumerate(boxes):
     assert box.count_overlaps(boxes[:i]) == 0
 
