@@ -122,9 +122,7 @@ def test_labels_do_not_cover_each_other():
   result = made_up.make(rows=(far, *close))
   with plots.axes(result) as axes:
     scatter.draw(axes, result, RATIO)
-    boxes = [
-      text.get_window_extent() for text in axes.texts if text.get_text()
-    ]
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
   assert len(boxes) == 9
   for i, box in enumerate(boxes):
     assert box.count_overlaps(boxes[:i]) == 0

@@ -131,7 +131,7 @@ def draw(axes, result: results.Result, figure: results.Figure) -> None:
   found = points(result, figure)
   x, y = result.metric(figure.x), result.metric(figure.y)
   axes.set(
-    title=f'{y.name} against {x.name}',
+    title=f'Test {y.name} against {x.name}',
     xscale='log',
     xlabel=f'{x.header} (log scale)',
     ylabel=f'{y.header} on the test data',
@@ -192,7 +192,7 @@ def _label(axes, found):
   axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
   # A white rim keeps letters readable above lines.
   rim = [patheffects.withStroke(linewidth=2, foreground='white')]
-  style = dict(ha='center', va='center', fontsize=8, path_effects=rim)
+  style = dict(ha='center', va='center', fontsize=8, path_effects=rim, zorder=5)
   texts = [
     axes.text(*point.path[-1], point.label, color=point.color, **style)
     for point in found
