@@ -303,7 +303,7 @@ def test_states_have_the_paths_that_saved_runs_have(changes, counters):
   'changes, told',
   [
     (dict(name='adm'), r"optimizer.name='adm' is unknown; .*adagrad, adam,"),
-    (dict(name='adamw'), "'adamw'.*'adam', with optimizer.weight_decay"),
+    (dict(name='adamw'), "'adamw'.*choose 'adam' and set optimizer.w"),
     (
       dict(name='sgd', b1=0.9),
       "optimizer.b1=0.9 is no option of optimizer.name='sgd', .* momentum$",

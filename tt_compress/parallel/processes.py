@@ -68,8 +68,8 @@ def together(call: Callable[[], Any]):
     result = call()
   except Exception as caught:
     error = caught
-  told = None if error is None else f'{type(error).__name__}: {error}'
-  problems = gather(told)
+  problem = None if error is None else f'{type(error).__name__}: {error}'
+  problems = gather(problem)
   if error is not None:
     raise error
   for index, problem in enumerate(problems):
@@ -107,17 +107,18 @@ def agree(what: str, settings: Mapping[str, Any]) -> None:
   if len(set(gather(hashlib.sha256(text.encode()).hexdigest()))) == 1:
     return
   everyone = gather(settings)
-  told = [
+  differences = [
     f'process {index} has {name}={other.get(name)!r}, process 0 has '
     f'{everyone[0].get(name)!r}'
     for index, other in enumerate(everyone)
     for name in sorted(other.keys() | everyone[0].keys())
     if other.get(name) != everyone[0].get(name)
   ]
-  more = f' and {len(told) - _MOST} more' if len(told) > _MOST else ''
+  more = len(differences) - _MOST
+  rest = f' and {more} more' if more > 0 else ''
   raise ValueError(
-    f'the processes differ in {what}: {"; ".join(told[:_MOST])}{more}. Start '
-    'all of them by the same command'
+    f'the processes differ in {what}: {"; ".join(differences[:_MOST])}{rest}. '
+    'Start all of them by the same command'
   )
 
 

@@ -29,18 +29,18 @@ def make_mesh(
   """
   devices = jax.devices() if devices is None else devices
   count = len(devices)
-  told = f'mesh data={data}, model={model}'
+  sizes = f'mesh data={data}, model={model}'
   if model < 1 or (data is not None and data < 1):
-    raise ValueError(f'{told}: sizes must be at least 1')
+    raise ValueError(f'{sizes}: both must be at least 1')
   if data is None and count % model:
     raise ValueError(
-      f'{told}: model={model} does not divide the {count} devices; choose '
+      f'{sizes}: model={model} does not divide the {count} devices; choose '
       'mesh.model among its divisors'
     )
   data = count // model if data is None else data
   if data * model != count:
     raise ValueError(
-      f'{told} are {data * model} devices, but there are {count}; leave out '
+      f'{sizes} are {data * model} devices, but there are {count}; leave out '
       'mesh.data to use all of them'
     )
   # By default the axes would be Explicit.

@@ -241,11 +241,11 @@ def _options(config: Mapping) -> dict[str, Any]:
   """
   name = config['name']
   if name not in OPTIMIZERS:
-    told = f'optimizer.name={name!r} is unknown; choose one of '
-    told += ', '.join(OPTIMIZERS)
-    if str(name).removesuffix('w') in OPTIMIZERS:
-      told += f', e.g. {name[:-1]!r}, with optimizer.weight_decay'
-    raise ValueError(told)
+    plain = str(name).removesuffix('w')
+    advice = f'choose one of {", ".join(OPTIMIZERS)}'
+    if plain in OPTIMIZERS:  # such as adamw
+      advice = f'choose {plain!r} and set optimizer.weight_decay'
+    raise ValueError(f'optimizer.name={name!r} is unknown; {advice}')
   given = {key: config[key] for key in config if key not in SHARED}
   given = {key: value for key, value in given.items() if value is not None}
   known = options_of(name)
