@@ -94,7 +94,7 @@ def test_a_plan_in_another_process():
     assert each['data_bytes'] == 4 * (each['num_params'] + 2)
   told = device_plan.table(found)
   assert 'a step on data 16, model 1, compiled for cpu in float32' in told
-  assert 'batches of 32 x 784, 12 rows of it padding' in told
+  assert 'batches of 32 x 784, with 12 examples of padding' in told
   for each in found:
     assert f'{each["data_bytes"]:,}' in told
 

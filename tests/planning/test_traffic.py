@@ -139,7 +139,7 @@ def test_a_loop_that_data_end_is_refused():
     step = lambda x: lax.psum(x, 'data') + 1
     return lax.while_loop(lambda x: jnp.sum(x) < 100, step, x)
 
-  with pytest.raises(ValueError, match='cannot tell how often .* depends on'):
+  with pytest.raises(ValueError, match='number of iterations of .* depends on'):
     found(function, 8)
 
 

@@ -1,11 +1,11 @@
-"""The training step, compiled from shapes: its memory and its traffic.
+"""Compiles the training step from shapes; measures its bytes and traffic.
 
   python -m tt_compress.planning.compiled 8 < config.json
   python -m tt_compress.planning.compiled v5e:8x8 < config.json
 
-Reads a configuration and writes what `measure` returns, as JSON. Devices that
-are not there are settled when JAX starts, so `device_plan` runs this in a
-process of its own.
+Reads a configuration and writes the result of `measure`, as JSON. JAX needs the
+number of simulated devices when it starts, so `device_plan` runs this in a new
+process.
 """
 
 import json
@@ -27,7 +27,7 @@ from tt_compress.training import build, optimizers, states, step
 
 
 def devices(name: str) -> Sequence[jax.Device]:
-  """The devices of this process, or of a topology that is compiled for.
+  """The devices of this process, or those of a topology.
 
   Args:
     name: a number, or a topology such as 'v5e:8x8'.
@@ -38,15 +38,14 @@ def devices(name: str) -> Sequence[jax.Device]:
 
 
 def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
-  """Compiles the step of a run for some devices; allocates nothing.
+  """Compiles the step of a run for some devices, without allocating arrays.
 
   Returns:
-    'name', 'backend' and 'dtype' it is compiled for, 'mesh', 'batch' (shapes),
-    'padding', rows of it that are there because they have to divide,
-    'num_params', 'device_params', those on each device, 'memory' of a device in
-    bytes, see `memory`, 'traffic', bytes that a device exchanges in a step, by
-    axes, 'data_bytes', all along the axis 'data', and 'seconds' of the
-    compiler.
+    'name' of the run, 'backend' and 'dtype', 'mesh', 'batch' (shapes),
+    'padding' (examples that fill the batch), 'num_params', 'device_params' (on
+    each device), 'memory' (bytes on each device, see `memory`), 'traffic'
+    (bytes that a device exchanges per step, by axes), 'data_bytes' (those along
+    the axis 'data') and 'seconds' of compilation.
   """
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
   with context.use(backend=devices[0].platform), build.machine(config):
@@ -69,7 +68,7 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-  """Bytes of 'arguments', 'temporaries' and 'outputs' of their own."""
+  """Bytes of 'arguments', 'temporaries' and 'outputs' that share no bytes."""
   found = compiled.memory_analysis()
   return {
     'arguments': found.argument_size_in_bytes,
@@ -79,7 +78,7 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 
 
 def _lower(config, mesh):
-  """The step, traced for shapes of a state and a batch, and its sizes."""
+  """The step, traced for the shapes of state and batch, and its sizes."""
   blueprint = build.blueprint(config)
   task = tasks.TASKS[config.task]
   optimizer, _ = optimizers.of_run(config)
@@ -91,16 +90,16 @@ def _lower(config, mesh):
     optimizer,
     mesh,
     seed=config.seed,
-    num_examples=1.0,  # a constant of the program, known from the data alone
+    num_examples=1.0,  # A constant, which only the data could tell.
     accumulation=config.accumulation,
     shardings=shardings,
   )
   parts = mesh.shape[sharding.DATA] * config.accumulation
   batch = task.batch_shapes(config, parts)
-  rows = lambda batch: batch['positions'].shape[0]
+  num_examples = lambda batch: batch['positions'].shape[0]
   facts = {
     'batch': {name: list(each.shape) for name, each in batch.items()},
-    'padding': rows(batch) - rows(task.batch_shapes(config, 1)),
+    'padding': num_examples(batch) - num_examples(task.batch_shapes(config, 1)),
     'num_params': modules.num_params(blueprint.params),
     'device_params': _on_device(blueprint.params, shardings['params']),
   }

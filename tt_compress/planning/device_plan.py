@@ -1,4 +1,4 @@
-"""What a training step takes on many devices, without having them."""
+"""Plans a training step for devices that this machine does not have."""
 
 import importlib.util
 import json
@@ -20,14 +20,14 @@ _ROOT = pathlib.Path(__file__).parents[2]
 
 
 def check(devices: str) -> None:
-  """Refuses devices that nothing can be compiled for here.
+  """Refuses devices that this machine cannot compile for.
 
   Args:
     devices: a number, or a topology of TPUs such as 'v5e:8x8'.
 
   Raises:
-    ValueError: another text, or too many.
-    ImportError: a topology without libtpu.
+    ValueError: neither of them, or too many devices.
+    ImportError: a topology needs libtpu.
   """
   if devices.isdecimal() and 1 <= int(devices) <= MOST:
     return
@@ -38,24 +38,24 @@ def check(devices: str) -> None:
     )
   if importlib.util.find_spec('libtpu') is None:
     raise ImportError(
-      f'--devices={devices} is compiled by libtpu, which is not installed; no '
-      "TPU is needed for it: pip install '.[tpu]', or pip install libtpu"
+      f'--devices={devices} needs libtpu, which compiles without a TPU: pip '
+      "install '.[tpu]', or pip install libtpu"
     )
 
 
 def make(config, devices: str) -> list[dict[str, Any]]:
   """The step of a run and of its dense twin, compiled for devices.
 
-  The batch stays as it is, and so does the accumulation: with more devices each
-  has fewer rows. Each is compiled in a process of its own, in which the host
-  plays that many devices, or libtpu compiles for a topology.
+  Batch and accumulation do not change, so that each device gets fewer examples
+  if there are more devices. A new process compiles each step; it simulates the
+  devices on its CPU, or libtpu compiles for a topology.
 
   Args:
-    config: of the run; its mesh says which of them share a layer.
+    config: of the run, with the mesh.
     devices: see `check`.
 
   Returns:
-    What `compiled.measure` returns, of the dense twin first.
+    Results of `compiled.measure`, that of the dense twin first.
 
   Raises:
     ValueError, ImportError: see `check`.
@@ -72,11 +72,11 @@ def _compile(config, devices):
   is_host = devices.isdecimal()
   environment = {
     **os.environ,
-    # What is compiled for other devices still wants a backend of its own.
+    # A process that compiles for other devices has a backend, too.
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': devices if is_host else '1',
-    'TPU_SKIP_MDS_QUERY': '1',  # Nobody answers but on a TPU.
-    # No chip is touched: who has one, this process's parent perhaps, keeps it.
+    'TPU_SKIP_MDS_QUERY': '1',  # Only TPU VMs have this server.
+    # It uses no chip, so it may load libtpu beside a process that has one.
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     'PYTHONPATH': os.pathsep.join(
       filter(None, (str(_ROOT), os.environ.get('PYTHONPATH')))
@@ -101,7 +101,7 @@ def _compile(config, devices):
 
 
 def table(found: list[Mapping[str, Any]]) -> str:
-  """What `make` returned, as text."""
+  """The result of `make` as text."""
   first = found[0]
   axes = ', '.join(f'{name} {size}' for name, size in first['mesh'].items())
   shape = ' x '.join(map(str, next(iter(first['batch'].values()))))
@@ -117,8 +117,8 @@ def _padding(record):
   if not record['padding']:
     return ''
   return (
-    f', {record["padding"]:,} rows of it padding so that they divide (fewer '
-    'with a lower accumulation)'
+    f', with {record["padding"]:,} examples of padding (fewer with a lower '
+    'accumulation)'
   )
 
 

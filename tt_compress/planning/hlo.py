@@ -1,4 +1,4 @@
-"""Reads the text of compiled programs: operations, shapes, groups."""
+"""Parses the text of compiled programs: operations, shapes, groups."""
 
 import dataclasses
 import math
@@ -35,8 +35,8 @@ class Operation:
     name: of its result.
     kind: e.g. 'all-reduce'.
     shape: of the result, as text; a tuple's in parentheses.
-    inputs: what stands between the parentheses.
-    attributes: what follows.
+    inputs: text between the parentheses.
+    attributes: text behind the parentheses.
   """
 
   name: str
@@ -47,11 +47,11 @@ class Operation:
 
   @property
   def operands(self) -> list[str]:
-    """Names of what it is given."""
+    """Names of the operations whose results are the inputs."""
     return _NAME.findall(self.inputs)
 
   def called(self, *attributes: str) -> list[str]:
-    """Names of the computations in some attributes; of all if none."""
+    """Names of the computations in some attributes, or in all if none."""
     return [
       name
       for attribute, names in _CALLED.findall(self.attributes)
@@ -68,23 +68,23 @@ class Computation:
   root: str
 
   def inputs(self, operation: Operation) -> list[Operation]:
-    """The operations whose results an operation is given."""
+    """The operations whose results are the inputs of an operation."""
     return [self.operations[name] for name in operation.operands]
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """Computations by name, and the name of the one that is run."""
+  """Computations by name, and the name of the first one."""
 
   computations: Mapping[str, Computation]
   entry: str
 
 
 def parse(text: str) -> Program:
-  """Reads what `Compiled.as_text` of a jitted function returns.
+  """Parses the result of `Compiled.as_text` of a jitted function.
 
   Raises:
-    ValueError: no computation is run.
+    ValueError: the text has no ENTRY.
   """
   computations, entry, operations, root = {}, None, {}, ''
   for line in text.splitlines():
@@ -105,7 +105,7 @@ def parse(text: str) -> Program:
 
 
 def _end(line, start):
-  """Where the parenthesis that was opened before `start` closes."""
+  """The place of the parenthesis that closes the one before `start`."""
   depth = 1
   for place in range(start, len(line)):
     depth += {'(': 1, ')': -1}.get(line[place], 0)
@@ -128,14 +128,14 @@ def num_bytes(shape: str) -> int:
 
 
 def groups(operation: Operation, size: int) -> np.ndarray:
-  """Which devices exchange something, int [groups, members].
+  """Groups of devices that exchange arrays, int [groups, members].
 
   Args:
-    operation: a collective one; of pairs, the members are source and target.
-    size: number of devices, for those that mean all by naming none.
+    operation: a collective; members of a pair are source and target.
+    size: number of devices, which an empty list of groups stands for.
 
   Raises:
-    ValueError: they are told in a form that is not known.
+    ValueError: the groups have an unknown form.
   """
   text = _GROUPS.search(operation.attributes)[1]
   if _LISTED.fullmatch(text):
@@ -145,7 +145,7 @@ def groups(operation: Operation, size: int) -> np.ndarray:
     return _ordered(iota[2]).reshape(_integers(iota[1]))
   if axes := _AXES.fullmatch(text):
     return _along_axes(*axes.groups())
-  raise ValueError(f'{operation.name}: cannot read who takes part: {text}')
+  raise ValueError(f'{operation.name}: cannot read the groups {text}')
 
 
 def _along_axes(mesh, ids, along):
@@ -160,7 +160,7 @@ def _along_axes(mesh, ids, along):
 
 
 def _ordered(text):
-  """Numbers as they are listed, or '[4,2]T(1,0)': of an array, transposed."""
+  """A list of numbers, or '[4,2]T(1,0)': those of a transposed array."""
   if not (found := _ORDER.fullmatch(text)):
     return np.array(_integers(text))
   sizes, order = map(_integers, found.groups())

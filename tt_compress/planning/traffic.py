@@ -1,4 +1,4 @@
-"""What devices send one another in a step, read off its compiled program."""
+"""Bytes that devices exchange per step, from the text of a compiled program."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -25,10 +25,10 @@ class Transfer:
 
   Attributes:
     kind: one of KINDS.
-    axes: of the mesh, along which devices exchange something.
-    bytes: of the whole array on every device: of what is summed, of what has
-      been gathered, of what goes to others. Links carry up to twice as much.
-    times: how often in a step.
+    axes: of the mesh, along which devices exchange arrays.
+    bytes: of the array on each device that is summed, or has been gathered, or
+      is sent. Links carry up to twice as much.
+    times: number of operations per step.
   """
 
   kind: str
@@ -40,23 +40,23 @@ class Transfer:
 def transfers(program: str, mesh: Mesh) -> list[Transfer]:
   """The collective operations of a compiled program.
 
-  Those in the body of a loop count as often as it is run, and of branches those
-  of the one that moves most.
+  Operations in the body of a loop count once per iteration. Of branches, only
+  the one that moves most counts.
 
   Args:
-    program: its text, as `Compiled.as_text` returns it.
-    mesh: of the devices that it was compiled for, in this order.
+    program: result of `Compiled.as_text`.
+    mesh: of the devices that it was compiled for, in the same order.
 
   Raises:
-    ValueError: a loop with such operations is run as often as data say, or
-      who takes part is told in an unknown form.
+    ValueError: the number of iterations depends on data, or the groups of
+      devices have an unknown form.
   """
   parsed = hlo.parse(program)
   return _of_computation(parsed, parsed.entry, mesh)
 
 
 def total(found: Iterable[Transfer], axis: str | None = None) -> int:
-  """Bytes a step, of all transfers or of those along an axis, if only too."""
+  """Bytes per step, of all transfers or of those along an axis among others."""
   return sum(
     each.bytes * each.times
     for each in found
@@ -65,7 +65,7 @@ def total(found: Iterable[Transfer], axis: str | None = None) -> int:
 
 
 def by_axes(found: Iterable[Transfer]) -> dict[str, int]:
-  """Bytes a step by axes, e.g. {'data': 4, 'data+model': 8}."""
+  """Bytes per step by axes, e.g. {'data': 4, 'data+model': 8}."""
   sums = {}
   for each in found:
     name = '+'.join(each.axes)
@@ -90,7 +90,7 @@ def _of_operation(program, computation, operation, mesh):
     size = _size(kind, operation, computation.inputs(operation), group)
     return [Transfer(kind, axes, size)] if axes else []
   if operation.kind.endswith(('-done', '-update')):
-    return []  # counted where it started
+    return []  # Its '-start' is counted.
   found = {
     name: _of_computation(program, name, mesh) for name in operation.called()
   }
@@ -106,16 +106,16 @@ def _of_operation(program, computation, operation, mesh):
 
 
 def _size(kind, operation, inputs, group) -> int:
-  """Bytes of the whole array."""
+  """Bytes of the array on each device, see `Transfer`."""
   if kind == 'all-reduce':
-    # A cast may be folded into it: what it is given would be too narrow.
+    # Its input may be narrower, if the compiler has merged a cast into it.
     return hlo.num_bytes(operation.shape)
   size = sum(hlo.num_bytes(each.shape) for each in inputs)
   return size * group if kind == 'all-gather' else size
 
 
 def _participants(operation, mesh) -> tuple[tuple[str, ...], int]:
-  """Axes along which members of a group differ, and members of a group."""
+  """The axes along which members of a group differ, and their number."""
   groups = hlo.groups(operation, mesh.size)
   places = np.stack(np.unravel_index(groups, mesh.devices.shape))
   differ = np.any(places != places[:, :, :1], axis=(1, 2))

@@ -1,4 +1,4 @@
-"""How often the loops of a compiled program are run."""
+"""Numbers of iterations of the loops of a compiled program."""
 
 import operator
 import re
@@ -17,17 +17,18 @@ _COMPARISONS = {
 def count(
   program: hlo.Program, computation: hlo.Computation, loop: hlo.Operation
 ) -> int:
-  """How often the body of a `while` is run.
+  """The number of iterations of a `while`.
 
-  Where the compiler does not say so, as for TPUs, its counter is computed.
+  Compilers for CPUs and GPUs write it; for TPUs the counter of the loop is
+  evaluated.
 
   Args:
-    program: the whole one.
-    computation: where the loop is.
+    program: with all computations.
+    computation: the one with the loop.
     loop: the operation.
 
   Raises:
-    ValueError: it depends on data.
+    ValueError: the number depends on data.
   """
   if known := _KNOWN.search(loop.attributes):
     return int(known[1])
@@ -35,24 +36,22 @@ def count(
   [body] = loop.called('body')
   [start] = computation.inputs(loop)
   state, found = _value(program, computation, start, ()), 0
-  while goes_on := _result(program, condition, [state]):
+  while continues := _result(program, condition, [state]):
     state, found = _result(program, body, [state]), found + 1
-  if goes_on is None:
-    raise ValueError(
-      f'cannot tell how often {loop.name} is run: that depends on data'
-    )
+  if continues is None:
+    raise ValueError(f'the number of iterations of {loop.name} depends on data')
   return found
 
 
 def _result(program, name, arguments: Sequence):
-  """What a computation returns, as far as it is integers; else None."""
+  """The result of a computation: integers, or None where it is unknown."""
   computation = program.computations[name]
   root = computation.operations[computation.root]
   return _value(program, computation, root, arguments)
 
 
 def _value(program, computation, operation, arguments):
-  """An integer, a list of values for a tuple, or None: it cannot be told."""
+  """An integer, a list of values for a tuple, or None if it is unknown."""
   if operation.kind == 'parameter':
     return arguments[int(operation.inputs)]
   is_tuple = operation.shape.startswith('(')
@@ -79,7 +78,7 @@ def _value(program, computation, operation, arguments):
 
 
 def _computed(operation, values):
-  """A function of integers that are known."""
+  """The result of an operation on known integers, or None."""
   if operation.kind in ('copy', 'bitcast', 'convert'):
     return values[0]
   if operation.kind == 'add':
