@@ -100,23 +100,18 @@ class Study:
     """What is known after some rows: results of their runs by row and seed."""
     study = self.config.study
     found = [run for runs in finished.values() for run in runs]
-    is_stand_in = any(run.get('is_stand_in') for run in found)
-    notice = self._notice(is_stand_in)
+    is_stand_in = any(map(_is_stand_in, found))
     table = [
-      self._row(
-        row.without_figures() if notice else row,
-        finished.get(row.id, ()),
-        latencies.get(row.id),
-      )
+      self._row(row, finished.get(row.id, ()), latencies.get(row.id))
       for row in self._table
       # Rows with nothing but figures of other data have nothing to show.
-      if not (notice and row.published_only)
+      if not (row.published_only and self._has_other_data)
     ]
     return results.Result(
       name=self._file_name(is_stand_in),
       title=study.title,
       text=tuple(study.text),
-      notice=notice,
+      notice=self._notice(is_stand_in),
       metrics=tuple(study.metrics),
       costs=tuple(study.costs),
       figures=tuple(study.figures),
@@ -129,14 +124,18 @@ class Study:
       rows=tuple(table),
     )
 
+  @property
+  def _has_other_data(self):
+    """Whether flags give all rows other data than the figures are about."""
+    return configurations.other_data(self.config) is not None
+
   def _notice(self, is_stand_in):
-    other = configurations.other_data(self.config)
-    if other is None and not is_stand_in:
+    if not (is_stand_in or self._has_other_data):
       return ''
     kind = 'STAND-IN DATA' if is_stand_in else 'OTHER DATA'
     return (
-      f'{kind}: the runs used other data than the published figures and goals '
-      'are about, so neither are shown.'
+      f'{kind}: published figures and goals are left out where runs used other '
+      'data than they are about.'
     )
 
   def _file_name(self, is_stand_in):
@@ -146,6 +145,8 @@ class Study:
     return configurations.name(self.config) + stand_in + part
 
   def _row(self, row, runs, delay) -> results.RowResult:
+    if self._has_other_data or any(map(_is_stand_in, runs)):
+      row = row.without_figures()
     if not runs:
       return results.RowResult(row=row)
     config = self._configuration(row, 0)
@@ -183,3 +184,8 @@ class Study:
         float(np.mean([curve[step] for curve in curves])) for step in steps
       ),
     )
+
+
+def _is_stand_in(found):
+  """Whether a run has used small data in the place of missing ones."""
+  return bool(found.get('is_stand_in'))

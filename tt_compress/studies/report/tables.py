@@ -64,14 +64,16 @@ def make(result: results.Result) -> tuple[tuple[Table, ...], tuple[str, ...]]:
   """The tables of a study, and the texts of their footnotes 1, 2, ..."""
   notes = Notes()
   scores = (
-    *_names(result, notes),
+    _ids(result),
+    _methods(result, notes),
     _seeds(result, notes),
     _data(result),
     *_figures(result, notes),
     _goals(result),
   )
   costs = (
-    *_names(result, Notes(), with_notes=False),
+    _ids(result),
+    _methods(result),
     *(_measured(result, metric) for metric in result.costs),
     *_latencies(result),
   )
@@ -83,14 +85,17 @@ def _table(title, columns):
   return Table(title, tuple(c for c in columns if set(c.cells) != {Cell()}))
 
 
-def _names(result, notes, with_notes=True):
-  methods = (
-    Cell(row.row.method, note=notes.number(with_notes and row.row.note))
+def _ids(result):
+  cells = (Cell(row.row.id) for row in result.rows)
+  return Column('row', tuple(cells), is_number=False)
+
+
+def _methods(result, notes=None):
+  cells = (
+    Cell(row.row.method, note=notes.number(row.row.note) if notes else 0)
     for row in result.rows
   )
-  ids = (Cell(row.row.id) for row in result.rows)
-  yield Column('row', tuple(ids), is_number=False)
-  yield Column('method', tuple(methods), is_number=False)
+  return Column('method', tuple(cells), is_number=False)
 
 
 def _seeds(result, notes):
@@ -153,17 +158,14 @@ def _measured(result, metric, notes=None):
     text = metric.text(mean)
     if metric.rounded(row.std(metric)):
       text += f' ± {spread}'
-    counted = row.row.counted_text if _is_counted_by_row(metric) else None
-    note = counted and notes.number(
-      f'Counts {counted}, as the publication does.'
-    )
-    return Cell(text, note=note or 0)
+    counted = row.row.counted_text
+    is_by_row = metric.source == 'ratio' and metric.counted is None
+    if not (counted and is_by_row):
+      return Cell(text)
+    note = notes.number(f'Counts {counted}, as the publication does.')
+    return Cell(text, note=note)
 
   return Column(metric.header, tuple(map(cell, result.rows)))
-
-
-def _is_counted_by_row(metric):
-  return metric.source == 'ratio' and metric.counted is None
 
 
 def _goals(result):
