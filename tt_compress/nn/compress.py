@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from tt_compress import parameterizations, rules
@@ -169,7 +170,8 @@ def _replacement(
 
 
 def _relative_error(
-  weight: Float[Array, 'rows cols'], approximation: Float[Array, 'rows cols']
+  weight: Float[ArrayLike, 'rows cols'],
+  approximation: Float[ArrayLike, 'rows cols'],
 ) -> Float[Array, '']:
   weight, approximation = (
     a.astype(jnp.float32) for a in (weight, approximation)

@@ -119,8 +119,8 @@ class Matrix(nnx.Module):
     self.spec = spec
     self.factors = nnx.data(_wrap(factors, spec.buffers))
 
-  def full(self) -> Float[Array, 'rows cols']:
-    """W itself, [rows, cols]."""
+  def full(self) -> Float[ArrayLike, 'rows cols']:
+    """W itself, [rows, cols]; factors in NumPy may give it in NumPy."""
     return self.spec.full(self.values())
 
   def constant(
