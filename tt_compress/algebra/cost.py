@@ -28,9 +28,9 @@ class Machine:
   start: float
 
 
-# Measured by `python -m benchmarks --suite=machine` on a CPU of two cores; see
-# results/bench_machine.json for a faster one. The GPU (H100 in bfloat16) and the
-# TPU (one core of a v5e) are taken from data sheets, not measured.
+# Measured by `python -m benchmarks --suite=machine` on a CPU of two cores, and
+# on a faster one in results/bench_machine.json. The GPU (H100 in bfloat16) and
+# the TPU (one core of a v5e) are taken from data sheets, not measured.
 MACHINES = {
   'cpu': Machine(9e10, 3e9, 2e10, 2**22, 5e-6),
   'gpu': Machine(2.5e14, 2e12, 5e12, 2**24, 4e-6),
