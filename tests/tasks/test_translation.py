@@ -1,5 +1,7 @@
 """The loss against its definition; translation of awkward lines."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,8 +211,20 @@ def test_each_language_has_its_own_words(task_and_variables, tmp_path):
   facts = made.prepare()
   assert facts['source_num_pieces'] == 6 and facts['num_pieces'] == 9
   assert facts['source_vocabulary_sha256'] != facts['vocabulary_sha256']
-  batch = made.train_batches().batch(0)
-  assert batch['inputs'].max() < 6 and batch['targets'].max() < 9
+  batches = made.train_batches()
+  batches = [batches.batch(step) for step in range(batches.steps_per_epoch)]
+  known = lambda name: sum(np.sum(batch[name] >= 4) for batch in batches)
+  assert (known('inputs'), known('targets')) == (4, 10)
+
+  def searcher(variables, beam_size, num_ids):
+    assert num_ids == 9
+    return lambda inputs: types.SimpleNamespace(
+      tokens=np.where(inputs[:, None, :1] == 4, 6, 5), scores=np.zeros((2, 1))
+    )
+
+  made._decoder = types.SimpleNamespace(searcher=searcher)
+  found = made.translate({}, ['Hund', 'Hunde'], beam_size=1)
+  assert [best[0].text for best in found] == ['dog', 'cat']
   made.save()
   again = translation.Translation(config, None, folder)
   again.verify(facts)

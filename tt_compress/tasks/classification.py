@@ -36,6 +36,7 @@ class Classification(base.Task):
       raise ValueError(
         f'data.batch_size={config.data.batch_size} must be at least 1'
       )
+    self._evaluated: dict[str, batching.Batches] = {}
     self._sums = evaluation.over_devices(self._batch_sums)
 
   @classmethod
@@ -130,9 +131,11 @@ class Classification(base.Task):
       'loss' (nats per example, without label smoothing), 'accuracy' from 0 to
       1, 'num_' + unit and 'data', the name of the data.
     """
-    batches = self.batches(
-      split, self._config.evaluation.batch_size, shuffle=False
-    )
+    if split not in self._evaluated:
+      self._evaluated[split] = self.batches(
+        split, self._config.evaluation.batch_size, shuffle=False
+      )
+    batches = self._evaluated[split]
     sums = [
       self._sums(variables, batches.batch(step))
       for step in range(batches.steps_per_epoch)
