@@ -51,7 +51,7 @@ def summed(
       None.
   """
   check_blocks(blocks)
-  x = table.cast(x)
+  x, targets, weights = map(jnp.asarray, (table.cast(x), targets, weights))
   key = table.key(noise) if table.spec.has_noise else None
   if key is None or not table.spec.draws_per_example:
     x, targets, weights = (

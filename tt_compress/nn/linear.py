@@ -140,6 +140,8 @@ class Linear(matrix.Matrix):
     if self.bias is not None:
       self.bias.set_value(self.bias.get_value().astype(dtype))
 
-  def _replicate(self, y: Float[Array, '...']) -> Float[Array, '...']:
+  def _replicate(
+    self, y: Float[ArrayLike, '*shape']
+  ) -> Float[ArrayLike, '*shape']:
     """y, whose partial sums the devices add here if W is sharded by rows."""
     return partition.replicate(y) if self.shard == 'rows' else y

@@ -128,7 +128,7 @@ class DecoderLayer(nnx.Module):
     x: Float[Array, 'batch beam dim'],
     cache: attention.KeysValues,
     keys_values: attention.KeysValues,
-    context_mask: Bool[Array, 'batch 1 1 source'],
+    context_mask: Bool[ArrayLike, 'batch 1 1 source'],
     index: Int[Array, ''],
   ) -> tuple[Float[Array, 'batch beam dim'], attention.KeysValues]:
     """The layer at position `index` of each hypothesis.

@@ -29,7 +29,7 @@ class Context(NamedTuple):
   """
 
   keys_values: tuple[attention.KeysValues, ...]
-  mask: Bool[Array, 'batch 1 1 source']
+  mask: Bool[ArrayLike, 'batch 1 1 source']
 
 
 class Transformer(nnx.Module):
@@ -135,7 +135,9 @@ class Transformer(nnx.Module):
 
   def encode(
     self, inputs: Int[ArrayLike, 'batch source'], noise: Noise | None = None
-  ) -> tuple[Float[Array, 'batch source dim'], Bool[Array, 'batch 1 1 source']]:
+  ) -> tuple[
+    Float[Array, 'batch source dim'], Bool[ArrayLike, 'batch 1 1 source']
+  ]:
     """The context of the source sentences; a mask that is False at padding."""
     mask = (inputs != 0)[:, None, None, :]
     positions = sinusoids.features(inputs.shape[1], self.config.model_dim)
