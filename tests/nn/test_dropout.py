@@ -163,7 +163,7 @@ def test_noise_of_an_outer_loop_is_refused_in_an_inner_one():
     return jax.lax.scan(body, 0, jnp.arange(2))[1]
 
   assert len(np.unique(outer(True).reshape(-1, 2), axis=0)) == 6
-  with pytest.raises(ValueError, match='in each of nested loops'):
+  with pytest.raises(ValueError, match='a nested loop must use'):
     outer(False)
 
 

@@ -1,19 +1,19 @@
-"""Dropout that does not depend on how a batch is split over devices."""
+"""Dropout that does not depend on how a batch is sharded over devices."""
 
 import math
 
 import jax
 import jax.numpy as jnp
 from jax._src import core
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-# What JAX traces the body of a loop for, `jax.lax.map` included.
+# JAX's names for functions that it traces as a part of a loop.
 _LOOPS = frozenset(('scan', 'fori_loop', 'while_body', 'while_cond'))
 
 
 def _num_loops() -> int:
-  """How many loops are around the code that is being traced."""
-  # By names of JAX's own: it has no public way to ask, and a test would notice.
+  """The number of loops around the code that is being traced."""
+  # JAX has no public way to ask; tests notice when its private one changes.
   traces = core.unsafe_get_trace_stack(core.trace_ctx.trace)
   debug = [
     trace.frame.debug_info for trace in traces if hasattr(trace, 'frame')
@@ -24,16 +24,16 @@ def _num_loops() -> int:
 class Noise:
   """The random keys of one pass through a model.
 
-  Every call of `key` or `keys` gives fresh ones, by counting the calls while
-  the pass is traced. The keys of an example depend on its position in the
-  global batch alone, so 1 and 8 devices draw the same noise.
+  Every call of `key` or `keys` returns fresh keys: it counts the calls while
+  the pass is traced. The keys of an example depend only on its position in the
+  global batch, so 1 and 8 devices draw the same noise.
 
-  The body of a loop, such as that of `jax.lax.scan`, is traced once for all its
-  steps, which would draw the same noise: there, `at` makes the noise of a step.
+  The body of a loop, e.g. of `jax.lax.scan`, is traced once for all steps,
+  which would draw the same noise. `at` makes the noise of one step.
 
   Args:
-    key: the key of this step of training.
-    positions: the positions of the examples in the global batch.
+    key: of this step of training.
+    positions: of the examples in the global batch.
   """
 
   def __init__(self, key: jax.Array, positions: Int[Array, ' batch']):
@@ -45,21 +45,21 @@ class Noise:
   def at(self, t: int | Int[Array, '']) -> 'Noise':
     """The noise of one step of a loop.
 
-    Every call gives fresh noise, as `key` does, so two loops of a pass differ.
+    Every call returns fresh noise, as `key` does: two loops of a pass differ.
 
     Args:
-      t: the step; in the body of a loop it must change with the steps.
+      t: the step of the loop.
 
     Raises:
-      ValueError: in the body of a loop, a step that is a constant; or a loop
-        inside of a loop that has no noise of its own.
+      ValueError: t is a constant in the body of a loop, or this noise was made
+        outside of the outer of two nested loops.
     """
     num_loops = _num_loops() - self._num_loops
     if num_loops > 1 or (num_loops and not isinstance(t, jax.core.Tracer)):
       raise ValueError(
-        f'noise.at({t}) is the same in every step of a loop; call it with the '
-        'step that the loop is at, and in each of nested loops on the noise of '
-        'the loop around it'
+        f'noise.at({t}) is the same in every step of a loop; t must be the '
+        'step of the loop, and a nested loop must use the noise of a step of '
+        'the outer loop'
       )
     return Noise(jax.random.fold_in(self._fresh(), t), self._positions)
 
@@ -67,13 +67,12 @@ class Noise:
     """A fresh key common to all examples, for weights drawn once.
 
     Raises:
-      ValueError: in the body of a loop that the noise was made outside of.
+      ValueError: the noise was made outside of a loop and is used inside.
     """
     if _num_loops() > self._num_loops:
       raise ValueError(
         'every step of a loop (scan, map, fori_loop, while_loop) would draw '
-        'the same noise; use noise.at(t) in its body, where t is the step of '
-        'the loop'
+        'the same noise; in its body use noise.at(t), where t is the step'
       )
     return self._fresh()
 
@@ -89,8 +88,8 @@ class Noise:
 def _random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Uniform bytes, four from each 32-bit word that is drawn.
 
-  Drawing is the cost of dropout on a CPU; `jax.random.bits` of 8 bits would
-  draw a whole word for every byte.
+  Drawing dominates the time of dropout on a CPU, and `jax.random.bits` would
+  draw one word per byte.
   """
   size = math.prod(shape)
   words = jax.random.bits(key, (math.ceil(size / 4),), jnp.uint32)
@@ -99,14 +98,16 @@ def _random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   )
 
 
-def dropout(x: jax.Array, rate: float, noise: Noise | None) -> jax.Array:
+def dropout(
+  x: Float[Array, 'batch ...'], rate: float, noise: Noise | None
+) -> Float[Array, 'batch ...']:
   """Sets entries of `x` to zero with probability `rate`, scaling the rest.
 
   The rate is rounded to a multiple of 1/256, and the scale is exact for the
   rounded rate, so the expectation of the result is `x`.
 
   Args:
-    x: [batch, ...].
+    x: activations.
     rate: from 0 to 255/256.
     noise: keys of this pass; None means deterministic, `x` unchanged.
   """

@@ -77,17 +77,17 @@ class Task:
 
   @classmethod
   def carry_shapes(cls, config) -> dict[str, Any]:
-    """Shapes of the carry: what a step hands to the next one.
+    """Shapes of the carry, which each step hands to the next one.
 
-    The first carry is zeros. A task that carries something has batches of one
-    number of examples, and the carry has one entry for each of them.
+    The first carry is zeros. A task with a carry has the same number of
+    examples in every batch, and the carry has an entry for each of them.
 
     Args:
       config: of the run.
 
     Returns:
-      A tree of `jax.ShapeDtypeStruct` [examples, ...], examples of padding not
-      counted; empty for a task whose steps are independent.
+      A tree of `jax.ShapeDtypeStruct` [examples, ...] without examples of
+      padding; empty for a task whose steps are independent.
     """
     return {}
 
@@ -178,19 +178,19 @@ class Task:
     noise: dropout.Noise | None = None,
     carry: Any = None,
   ) -> tuple[jax.Array, jax.Array, Any]:
-    """The loss of a batch or of a part of it.
+    """The loss of a batch, a shard or a microbatch.
 
     Args:
       model: of the run.
       batch: arrays [examples, ...].
       noise: keys of this pass, for training; None means deterministic.
-      carry: what the previous step has handed on, as `carry_shapes` but with
-        the examples of this batch; None or empty for a task without. No
-        gradient flows into the step that made it.
+      carry: of the previous step, [examples, ...] for the examples of `batch`;
+        None or empty for a task without carry. No gradient flows into the
+        previous step.
 
     Returns:
-      (sum of losses, sum of weights, the carry for the next step, of the same
-      shapes and dtypes).
+      (sum of losses, sum of weights, carry for the next step, which has the
+      shapes and dtypes of the given one).
     """
     raise NotImplementedError(f'{type(self).__name__} has no loss')
 
