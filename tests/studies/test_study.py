@@ -73,6 +73,19 @@ def test_stand_in_data_have_no_published_figures(finished):
   assert all(not row.row.published for row in result.rows)
 
 
+def test_rows_of_present_data_keep_their_figures(finished, tmp_path):
+  folder, _, _ = finished
+  published = dict(published={'accuracy': 0.9}, goal={'accuracy': 0.95})
+  table = [dataclasses.replace(tiny.TABLE[k], **published) for k in (0, 2)]
+  found = results_of(folder, 'row-0', 0)
+  runs_by_row = {'row-0': [found], 'row-2': [{**found, 'is_stand_in': False}]}
+  result = runs.Study(tiny.make(table), str(tmp_path))._result(runs_by_row, {})
+  stand_in, present = (row.row for row in result.rows)
+  assert not stand_in.published and not stand_in.goal
+  assert present.published and present.goal
+  assert result.notice.startswith('STAND-IN DATA: ')
+
+
 def test_a_row_starts_from_the_run_of_its_seed(finished):
   folder, _, result = finished
   for seed in (0, 1):

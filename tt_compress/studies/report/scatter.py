@@ -13,11 +13,9 @@ Place = tuple[float, float]
 _MARK = dict(linestyle='', markersize=7, markeredgewidth=1.3)
 _OPEN = dict(_MARK, color=palette.GRAY, markerfacecolor='white')
 _KINDS = {
-  'reproduced': dict(
-    _MARK, marker='o', color=palette.BLUE, label='measured, published rows'
-  ),
+  'reproduced': dict(_MARK, marker='o', color=palette.BLUE, label='measured'),
   'own': dict(
-    _MARK, marker='^', color=palette.ORANGE, label='measured, rows of our own'
+    _MARK, marker='^', color=palette.ORANGE, label='measured, not published'
   ),
   'published': dict(_OPEN, marker='o', label='published'),
   'counted': dict(
@@ -43,19 +41,21 @@ class Point:
 
   Attributes:
     label: the method.
+    is_published: whether the row has any published figure.
     figures: published ones, in the order in which they are joined.
     measured: the means, or None.
     spread: standard deviation of y.
   """
 
   label: str
+  is_published: bool
   figures: tuple[tuple[str, Place], ...]
   measured: Place | None
   spread: float
 
   @property
   def kind(self) -> str:
-    return 'reproduced' if self.figures else 'own'
+    return 'reproduced' if self.is_published else 'own'
 
   @property
   def color(self) -> str:
@@ -106,6 +106,7 @@ def _point(row, result, figure):
   is_measured = None not in measured
   return Point(
     row.row.method,
+    bool(printed),
     tuple(figures),
     measured if is_measured else None,
     row.std(y) if is_measured else 0,
