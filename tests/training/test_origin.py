@@ -199,6 +199,17 @@ def test_a_model_that_saw_other_inputs(trained, tmp_path):
     other.train()
 
 
+def test_a_model_of_another_kind_of_vocabulary(tmp_path):
+  (tmp_path / 'checkpoints').mkdir()
+  config = configuration.defaults('test', configuration.parse(''))
+  config.init_from = str(tmp_path)
+  workdir.claim(config, str(tmp_path))
+  origin.load_config(config)
+  config.data.vocabulary = 'words'
+  with pytest.raises(ValueError, match='with data.vocabulary=sentencepiece'):
+    origin.load_config(config)
+
+
 def test_the_folder_remembers_where_it_began(trained, tmp_path):
   begin(trained, tmp_path, num_steps=0).train()
   with pytest.raises(ValueError, match='another configuration: init_from'):

@@ -57,6 +57,8 @@ class Translation(base.Task):
     'evaluation.nltk_bleu',
     'evaluation.num_samples',
   )
+  # Ids mean what they meant in the run that this one starts from.
+  inputs = ('data.vocabulary', 'data.joint_vocabulary')
   reads_lines = True
   defaults = staticmethod(translation_settings.defaults)
   shrink = staticmethod(translation_settings.shrink)
