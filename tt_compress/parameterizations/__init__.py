@@ -1,4 +1,4 @@
-"""The registry of parameterizations, and `make`, the door to it."""
+"""The registry of parameterizations, and `make`, which builds specs by name."""
 
 import dataclasses
 import difflib
@@ -43,26 +43,27 @@ _SIZES = ('compression_ratio', 'max_params')
 
 
 def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
-  """Makes the spec of a matrix [rows, cols] from names and plain values.
+  """Builds the spec of a matrix [rows, cols] from a name and plain values.
 
   Args:
     name: an entry of REGISTRY.
     rows: number of rows.
     cols: number of columns.
-    **options: fields of the entry. Lists become tuples; `base`, a mapping with
-      its own `name`, is made first. In place of a rank, `compression_ratio`
-      (dense parameters / ours) or `max_params` finds the largest that fits.
-      With prefer='speed' and a rank beside them, a tensor train gets the modes
-      that are fastest at this size; 'size' is the default.
+    **options: fields of the entry. Lists become tuples. `base`, a mapping with
+      a `name` of its own, becomes the spec that a wrapper changes. Without a
+      rank, `compression_ratio` (dense / compressed parameters) or `max_params`
+      chooses the largest rank that fits. With a rank, a size and
+      prefer='speed', a tensor train gets the modes with the fastest products;
+      the default is 'size'.
 
   Raises:
-    ValueError: an unknown name or option, a value of the wrong type, or
-      options that contradict each other or do not fit the matrix.
+    ValueError: an unknown name or option, a value of the wrong type, or options
+      that contradict each other or do not suit the matrix.
   """
   if name not in REGISTRY:
     raise ValueError(
       f'unknown parameterization {name!r}{_guess(name, REGISTRY)}; '
-      f'there are {", ".join(REGISTRY)}'
+      f'choose one of {", ".join(REGISTRY)}'
     )
   cls = REGISTRY[name]
   options = {key: _plain(value) for key, value in options.items()}
@@ -88,7 +89,7 @@ def _check_complete(name, cls, options, sizes):
     and field.name not in given
   ]
   if missing:
-    # A size can take the place of a rank only.
+    # A size determines a rank and no other option.
     is_rank = missing == [cls.rank_option]
     instead = f', or one of {", ".join(_SIZES)}' if is_rank else ''
     raise ValueError(f'{name} needs {", ".join(missing)}{instead}')
@@ -106,8 +107,8 @@ def _fastest(name, cls, options, sizes, prefer):
   able = [entry for entry, kind in REGISTRY.items() if hasattr(kind, 'fastest')]
   if prefer != 'speed' or name not in able:
     raise ValueError(
-      f"{name}: prefer={prefer!r}; it is 'size', or for {', '.join(able)} "
-      "'speed'"
+      f"{name}: prefer={prefer!r} is not available; use 'size', or 'speed' for "
+      f'{", ".join(able)}'
     )
   if not sizes or cls.rank_option not in options:
     raise ValueError(
@@ -165,12 +166,12 @@ def _check(name, cls, options):
       )
     raise ValueError(
       f'{name}: {key}={value!r} is {type(value).__name__}, '
-      f'expected {_told(fields[key])}'
+      f'expected {_type_name(fields[key])}'
     )
 
 
 def _plain(value: Any) -> Any:
-  """Lists become tuples, config mappings dicts, numpy scalars numbers."""
+  """The value with tuples, dicts and numbers of Python alone."""
   if isinstance(value, list | tuple):
     return tuple(_plain(entry) for entry in value)
   if isinstance(value, Mapping) or hasattr(value, 'keys'):
@@ -181,12 +182,12 @@ def _plain(value: Any) -> Any:
 
 
 def _suits(value, hint):
-  """Whether a value is of an annotated type; an int is a float, no bool is."""
+  """Whether a value has an annotated type; an int may stand for a float."""
   origin, arguments = typing.get_origin(hint), typing.get_args(hint)
   if origin in (types.UnionType, typing.Union):
     return any(_suits(value, argument) for argument in arguments)
   if origin is typing.Literal:
-    return True  # The spec itself refuses other values.
+    return True  # The spec itself checks the value.
   if origin is tuple:
     return isinstance(value, tuple) and all(
       _suits(entry, arguments[0]) for entry in value
@@ -198,7 +199,7 @@ def _suits(value, hint):
   return hint is Any or isinstance(value, hint)
 
 
-def _told(hint):
+def _type_name(hint):
   return hint.__name__ if isinstance(hint, type) else str(hint)
 
 

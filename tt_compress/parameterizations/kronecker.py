@@ -18,22 +18,22 @@ class Kronecker(train_backed.TrainBacked):
 
   factors = {'left': A [rank, n_1, m_1], 'right': B [rank, n_2, m_2]}; row i has
   the digits (i_1, i_2) = divmod(i, n_2), columns likewise, so W[i, j] = sum_k
-  A_k[i_1, j_1] B_k[i_2, j_2]. Where n_1 n_2 > rows or m_1 m_2 > cols, the
-  matrix is the upper left part.
+  A_k[i_1, j_1] B_k[i_2, j_2]. If n_1 n_2 > rows or m_1 m_2 > cols, W is the
+  upper left part.
 
   Attributes:
     rank: number of products.
-    row_split: (n_1, n_2); chosen if left out.
-    col_split: (m_1, m_2); chosen if left out.
-    split: how splits left out are chosen: 'best', with hardly more than the
-      fewest parameters and without padding where possible, `splits.best`; or
-      'ceil_sqrt', the square factors that the published counts have.
-    contraction: how products with x and lookups are computed: 'auto', the
-      fastest predicted; 'cores', or 'two', factor by factor;
-      'full', through the matrix. The result is the same.
+    row_split: (n_1, n_2); None to choose it.
+    col_split: (m_1, m_2); None to choose it.
+    split: how to choose splits: 'best', with few parameters and no padding if
+      possible, see `splits.best`; or 'ceil_sqrt', the square factors of the
+      published counts.
+    contraction: how products are computed: 'auto', by the contraction with the
+      least predicted time; 'cores' or 'two', factor by factor; 'full', with the
+      full matrix. The result is the same.
 
-  Complexity: a product with x is sum_k A_k^T X B_k of x as X [n_1, n_2]: a
-    train of two cores, so `algebra.contractions` picks the cheapest way.
+  Complexity: x @ W = sum_k A_k^T X B_k for x as a matrix X [n_1, n_2]. This is
+    a train of two cores, contracted by the fastest way, `contractions`.
 
   Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 4.
   """
@@ -91,8 +91,8 @@ class Kronecker(train_backed.TrainBacked):
   def fit(self, matrix):
     """The nearest sum, by the SVD of the rearranged matrix.
 
-    Splits with padding leave entries free, so that it is repeated, and near
-    instead of nearest; `padding.fit`.
+    If splits have padding, its entries are free, so the SVD is repeated, and
+    the result is near but not nearest; see `padding.fit`.
 
     Reference: Van Loan and Pitsianis, "Approximation with Kronecker products".
     """
@@ -105,7 +105,7 @@ class Kronecker(train_backed.TrainBacked):
     }
 
   def _choose(self):
-    """Fills in the splits that were left out."""
+    """Chooses the splits that are None."""
     chosen = (
       splits.ceil_sqrt(self.rows, self.cols)
       if self.split == 'ceil_sqrt'

@@ -16,16 +16,16 @@ from tt_compress.parameterizations import base, checks
 class LowRank(base.Parameterization):
   """W = U V^T, or U M V^T with a middle matrix M.
 
-  factors = {'left': U [rows, rank], 'right': V [cols, rank]} and, with a
-  middle, 'middle': M [rank, rank]. As an embedding it is a small embedding with
-  a projection, as in ALBERT.
+  factors = {'left': U [rows, rank], 'right': V [cols, rank]} and, with a middle
+  matrix, 'middle': M [rank, rank]. An embedding in this form is a small
+  embedding followed by a projection, as in ALBERT.
 
   Attributes:
     rank: the inner size, at most min(rows, cols).
-    middle: whether M is there: "Compressed Transformer" keeps the singular
-      values in a dense rank x rank matrix and counts it (slides-M2, slides-M3).
+    middle: whether M exists. "Compressed Transformer" keeps the singular values
+      in a dense rank x rank matrix and counts it (slides-M2, slides-M3).
 
-  Complexity: rank (rows + cols) multiplications a token.
+  Complexity: rank (rows + cols) multiplications per token.
 
   Reference: Lan et al., "ALBERT: A Lite BERT for Self-supervised Learning of
     Language Representations", section 3.1.
@@ -48,7 +48,7 @@ class LowRank(base.Parameterization):
     return self.rank * (self.rows + self.cols) + middle
 
   def init(self, key, *, std, dtype=jnp.float32):
-    """Normal factors of one variance v: rank v^2 = std^2, or rank^2 v^3."""
+    """Normal factors of equal variance v: std^2 = rank v^2, or rank^2 v^3."""
     std = checks.deviation(std)
     shapes = {'left': (self.rows, self.rank), 'right': (self.cols, self.rank)}
     variance = (std**2 / self.rank) ** (1 / 2)
@@ -98,8 +98,8 @@ class LowRank(base.Parameterization):
   def fit(self, matrix):
     """The nearest matrix of the rank (truncated SVD).
 
-    Both factors get the roots of the singular values; with a middle it gets
-    them, and the factors are orthogonal.
+    Both factors are scaled by the square roots of the singular values. With a
+    middle matrix the factors are orthogonal and it holds the singular values.
 
     Reference: Eckart and Young, "The approximation of one matrix by another of
       lower rank".
@@ -107,7 +107,7 @@ class LowRank(base.Parameterization):
     matrix = self._check_matrix(matrix)
     with threads.suited_to(matrix.size):
       left, right = svd.truncated_svd(matrix, self.rank)
-    # U S V^T arrives as U and S V^T.
+    # The SVD returns U and S V^T.
     values = np.linalg.norm(right, axis=1)
     right = (right / np.where(values > 0, values, 1)[:, None]).T
     if self.middle:

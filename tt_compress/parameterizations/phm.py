@@ -19,17 +19,18 @@ class PHM(train_backed.TrainBacked):
 
   factors = {'algebra': A [n, n, n], 'weights': S [n, rows / n, cols / n]}: the
   multiplication table of a number system with n units, which is learned, and n
-  weights.
+  weights of this system.
 
   Attributes:
-    n: number of units; it divides rows and cols.
-    formula: 'paper', or 'released', what the released code computes instead:
-      block row k of W is (row sums of A_k)^T (x) S_k, which sees only S_k.
+    n: number of units, a divisor of rows and cols.
+    formula: 'paper', or 'released' for the product of the released code, in
+      which block row k of W is (row sums of A_k)^T (x) S_k and depends on no
+      other S.
 
   Reference: Zhang et al., "Beyond Fully-Connected Layers with Quaternions:
-    Parameterization of Hypercomplex Multiplications with 1/n Parameters";
-    compared with in "Improving Space Efficiency of Deep Neural Networks",
-    chapter 4, with n^3 + rows cols / n parameters.
+    Parameterization of Hypercomplex Multiplications with 1/n Parameters". A
+    baseline in "Improving Space Efficiency of Deep Neural Networks", chapter 4,
+    with n^3 + rows cols / n parameters.
   """
 
   rank_option: ClassVar[str | None] = 'n'
@@ -68,12 +69,12 @@ class PHM(train_backed.TrainBacked):
       raise ValueError(
         f'PHM of {least.rows} x {least.cols} has at least {least.num_params} '
         f'parameters, at n={least.n}, more than the {max_params} allowed; n '
-        'must divide rows and cols, so other sizes or less compression may do'
+        'must divide rows and cols, so use other sizes or less compression'
       )
     return fitting[0]
 
   def init(self, key, *, std, dtype=jnp.float32):
-    """Normal factors of one variance: n times its square is std^2."""
+    """Normal factors of equal variance v: std^2 = n v^2."""
     scale = (checks.deviation(std) ** 2 / self.n) ** 0.25
     algebra, weights = jax.random.split(key)
     shape = self.n, self.rows // self.n, self.cols // self.n
@@ -98,9 +99,9 @@ class PHM(train_backed.TrainBacked):
   def fit(self, matrix):
     """The nearest matrix of the formula, by singular value decomposition.
 
-    Of the rearranged matrix for the paper's formula (Van Loan and Pitsianis,
-    "Approximation with Kronecker products"), of each block row for the
-    released one.
+    For the formula of the paper that of the rearranged matrix (Van Loan and
+    Pitsianis, "Approximation with Kronecker products"), for the released one
+    that of each block row.
     """
     matrix = self._check_matrix(matrix)
     fit = self._fit_released if self.formula == 'released' else self._fit_sum
@@ -120,7 +121,7 @@ class PHM(train_backed.TrainBacked):
       cp_als.kronecker_sum(block_row, (1, rows // n), (n, cols // n), 1)
       for block_row in matrix.reshape(n, rows // n, cols)
     ]
-    # One row sum of n equal entries.
+    # Each row sum is spread over n equal entries.
     sums = np.stack([left[0, 0] for left, _ in pairs])
     algebra = np.repeat(sums[..., None] / n, n, axis=-1)
     return algebra, np.concatenate([right for _, right in pairs])

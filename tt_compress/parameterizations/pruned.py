@@ -1,4 +1,4 @@
-"""A matrix whose smallest factors are set to zero while it is trained."""
+"""A matrix whose smallest weights become zero during training."""
 
 import dataclasses
 import math
@@ -12,37 +12,35 @@ from tt_compress.parameterizations import checks, wrapped
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pruned(wrapped.Wrapped):
-  """The matrix of a base whose every weight is w mask, mask being 0 or 1.
+  """The matrix of a base with each weight multiplied by a mask of 0 and 1.
 
-  factors = {'base': those of the base, 'mask': {weight: bool of its shape}};
-  masks are buffers, all true at the start. `project` clears them by a schedule
-  and sets what they hide to zero:
+  factors = {'base': factors of the base, 'mask': {weight: bool of its shape}}.
+  Masks are buffers, all true at the start. `project` clears entries by a
+  schedule and sets the masked weights to zero:
 
-    'cubic': where (step - begin) is a multiple of `every`, and at `end`, the
-      smallest |w| are pruned until their fraction is
+    'cubic': at steps where step - begin is a multiple of `every`, and at `end`,
+      it prunes the smallest |w| until their fraction is
       s(t) = sparsity (1 - (1 - (t - begin) / (end - begin))^3), which is 0
-      before `begin` and `sparsity` after `end`. They are the smallest of all
-      arrays together: `init` and `fit` give the arrays of a factorization
-      similar sizes, and at one fraction the error of fitted matrices was found
-      to be lower than with the fraction taken of every array by itself.
-    'threshold': at the first step, and where the step is a multiple of `every`,
-      |w| <= min(threshold + increment floor(step / every), max_threshold) are
-      pruned.
+      before `begin` and `sparsity` after `end`. All arrays are compared
+      together: `init` and `fit` give the arrays of a factorization similar
+      magnitudes, and the error of fitted matrices was found to be lower than
+      with the same fraction in each array.
+    'threshold': at the first step and at multiples of `every`, it prunes
+      |w| <= min(threshold + increment floor(step / every), max_threshold).
 
-  What is pruned stays zero. In "Compressed Transformer" no mask is kept, so
-  that weights grow back between two prunings, and the threshold rises only
-  while the accuracy on training data is above 0.95; `max_threshold` takes the
-  place of that.
+  Pruned weights stay zero. "Compressed Transformer" keeps no mask, so that
+  weights grow back between prunings, and raises the threshold only while the
+  accuracy on training data is above 0.95; here `max_threshold` limits it.
 
   Attributes:
     schedule: 'cubic' or 'threshold'.
-    sparsity: the fraction of weights that are zero in the end, of 'cubic'.
-    begin: the step of 'cubic' at which pruning begins.
-    end: the step of 'cubic' from which on the sparsity is kept.
-    threshold: the threshold at the start.
-    increment: by which the threshold rises.
-    max_threshold: where the threshold stops rising.
-    every: steps between two prunings.
+    sparsity: for 'cubic', the final fraction of zeros.
+    begin: for 'cubic', the step at which pruning begins.
+    end: for 'cubic', the step from which on the sparsity is constant.
+    threshold: the initial threshold.
+    increment: the amount by which the threshold rises.
+    max_threshold: the final threshold.
+    every: number of steps between prunings.
 
   Reference: Zhu and Gupta, "To prune, or not to prune: exploring the efficacy
     of pruning for model compression", section 3; "Compressed Transformer", row
@@ -85,19 +83,19 @@ class Pruned(wrapped.Wrapped):
     return max(own, super().settled_at)
 
   def sparsity_at(self, step: int | jax.Array) -> jax.Array:
-    """The fraction of pruned weights that 'cubic' asks for at a step."""
+    """The fraction of pruned weights at a step of the schedule 'cubic'."""
     passed = jnp.asarray(step - self.begin, jnp.float32)
     left = 1 - jnp.clip(passed / (self.end - self.begin), 0, 1)
     return self.sparsity * (1 - left**3)
 
   def threshold_at(self, step: int | jax.Array) -> jax.Array:
-    """The threshold of 'threshold' at a step."""
+    """The threshold at a step of the schedule 'threshold'."""
     rises = jnp.asarray(step // self.every, jnp.float32)
     found = self.threshold + self.increment * rises
     return jnp.minimum(found, self.max_threshold)
 
   def project(self, factors, step):
-    """Clears masks where the schedule says so; pruned weights become zero."""
+    """Clears masks by the schedule and sets pruned weights to zero."""
     factors = super().project(factors, step)
     keep = lambda factors, step: factors['mask']
     # Sorting costs more than an update of the weights.
@@ -123,7 +121,7 @@ class Pruned(wrapped.Wrapped):
     return (step <= 1) | (step % self.every == 0)
 
   def _prune(self, factors, step):
-    # What is pruned counts as zero though the optimizer may have moved it.
+    # Pruned weights count as zero, even if the optimizer has changed them.
     weights = wrapped.select(self.base, self._effective(factors))
     sizes = jax.tree.map(lambda w: jnp.abs(w.astype(jnp.float32)), weights)
     if self.schedule == 'cubic':
@@ -134,7 +132,7 @@ class Pruned(wrapped.Wrapped):
     return jax.tree.map(jnp.logical_and, factors['mask'], keep)
 
   def _largest(self, sizes, sparsity):
-    """Masks of all but a fraction, of equal entries all."""
+    """Masks that clear the smallest fraction, but no tie with a kept entry."""
     flat = [size.ravel() for size in jax.tree.leaves(sizes)]
     flat = jnp.sort(jnp.concatenate(flat))
     count = jnp.round(sparsity * flat.size).astype(jnp.int32)
@@ -149,8 +147,8 @@ class Pruned(wrapped.Wrapped):
       )
     if self.sparsity is None or self.end is None:
       raise ValueError(
-        "schedule='cubic' needs sparsity, the fraction of zeros in the end, "
-        f'and end, the step of the end; got sparsity={self.sparsity}, '
+        "schedule='cubic' needs sparsity, the final fraction of zeros, and "
+        f'end, the step at which it is reached; got sparsity={self.sparsity}, '
         f'end={self.end}'
       )
     if not 0 <= self.sparsity < 1:
@@ -170,8 +168,8 @@ class Pruned(wrapped.Wrapped):
       )
     if self.max_threshold is None:
       raise ValueError(
-        "schedule='threshold' needs max_threshold: a threshold that never "
-        'stops rising prunes everything'
+        "schedule='threshold' needs max_threshold: without it the threshold "
+        'would rise until all weights are pruned'
       )
     for name in ('threshold', 'increment'):
       value = getattr(self, name)

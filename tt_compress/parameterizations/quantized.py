@@ -1,4 +1,4 @@
-"""A matrix whose factors are rounded to a few bits."""
+"""A matrix whose weights are rounded to a few bits."""
 
 import dataclasses
 import functools
@@ -15,17 +15,17 @@ from tt_compress.parameterizations import base, checks, wrapped
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quantized(wrapped.Wrapped):
-  """The matrix of a base whose every weight is s round(w / s).
+  """The matrix of a base with each weight w rounded to s round(w / s).
 
   s = max |w| / (2^(bits - 1) - 1), so that codes round(w / s) are symmetric
-  around 0. factors = {'base': those of the base}: they stay real and are
-  trained, with the gradient of the rounded ones (straight-through: s is a
-  constant and the derivative of round is 1).
+  around 0. factors = {'base': factors of the base}. They are not rounded
+  themselves and are trained with the gradient of the rounded weights
+  (straight-through: s is a constant and the derivative of round is 1).
 
   Attributes:
-    bits: of a weight, from 2 to 8.
-    per: 'array' for one scale s an array, or 'column' for one for every entry
-      of its last axis; vectors have one.
+    bits: bits per weight, from 2 to 8.
+    per: 'array' for one scale s per array, or 'column' for one per entry of its
+      last axis; a vector has one scale.
 
   Reference: Bengio et al., "Estimating or propagating gradients through
     stochastic neurons for conditional computation", on straight-through.
@@ -41,22 +41,22 @@ class Quantized(wrapped.Wrapped):
       raise ValueError(f'bits must be from 2 to 8, got {self.bits}')
 
   def pack(self, factors: base.Factors) -> dict[str, Any]:
-    """The effective factors as a file holds them.
+    """The rounded factors in the form that a file stores.
 
     Returns:
-      The factors of the base with {'codes': uint8 [ceil(size * bits / 8)],
-      'scales': float32 [1] or [columns]} in place of every weight; codes are a
-      string of unsigned numbers of `bits` bits, the first one first.
+      The factors of the base with each weight replaced by {'codes': uint8
+      [ceil(size * bits / 8)], 'scales': float32 [1] or [columns]}. Codes are a
+      bit string of unsigned numbers of `bits` bits each, in order.
     """
     return wrapped.change(self._encode, self.base, factors['base'])
 
   def unpack(
     self, packed: Mapping[str, Any], *, dtype=jnp.float32
   ) -> base.Factors:
-    """Factors of the base: to the last bit what `full` computes with.
+    """Factors of the base, bit by bit equal to those that `full` uses.
 
     Args:
-      packed: what `pack` returned.
+      packed: the result of `pack`.
       dtype: of the factors that were packed.
     """
     shapes = wrapped.shapes(self.base)
@@ -103,12 +103,12 @@ def _num_scales(shape, per):
 
 
 def _codes(array, bits, per):
-  """Whole numbers and scales, both float32; an array is their product."""
+  """Integers and scales, both float32, whose product is the rounded array."""
   array = array.astype(jnp.float32)
   by_column = per == 'column' and array.ndim > 1
   axes = tuple(range(array.ndim - 1)) if by_column else None
   largest = 2 ** (bits - 1) - 1
-  # Not a division, which compiled and not compiled differs in the last bit.
+  # A division would differ in the last bit between compiled and eager code.
   unit = np.float32(1 / largest)
   scales = jnp.max(jnp.abs(array), axis=axes, keepdims=True) * unit
   codes = jnp.round(array / jnp.where(scales > 0, scales, 1))

@@ -1,4 +1,4 @@
-"""The ground of parameterizations that see a matrix as a tensor of modes."""
+"""The ground of parameterizations of a matrix as a tensor of modes."""
 
 import dataclasses
 import math
@@ -17,24 +17,24 @@ class Reshaped(base.Parameterization):
   """W [rows, cols] as the upper left part of a tensor of row and column modes.
 
   i = (i_1, ..., i_N) and j = (j_1, ..., j_N), row-major, the last digit
-  fastest. Where the products of the modes exceed rows and cols, what is beyond
-  them is never read.
+  fastest. If the products of the modes exceed rows and cols, the entries beyond
+  them are never read.
 
   Attributes:
-    row_modes: (I_1, ..., I_N) with product >= rows; balanced if left out.
-    col_modes: (J_1, ..., J_N) with product >= cols; balanced if left out.
-    num_modes: N, for modes left out; 3 by default.
-    mode_method: how modes left out are chosen: 'padded', balanced with little
-      padding; 'exact', without any; or 't3nsor', as in the paper, rows as the
-      library t3nsor suggests them and columns exact. See `algebra.modes`.
+    row_modes: (I_1, ..., I_N) with product >= rows; None to choose them.
+    col_modes: (J_1, ..., J_N) with product >= cols; None to choose them.
+    num_modes: N, if modes are chosen; 3 by default.
+    mode_method: how modes are chosen: 'padded', balanced with little padding;
+      'exact', balanced without padding; or 't3nsor', as in the paper: rows as
+      the library t3nsor suggests them, columns exact. See `algebra.modes`.
 
-  A spec keeps its modes: `dataclasses.replace` with other sizes needs
-  row_modes=None, col_modes=None to have them chosen anew.
+  A spec keeps the modes that it has chosen: `dataclasses.replace` with other
+  sizes needs row_modes=None and col_modes=None.
   """
 
   row_modes: tuple[int, ...] | None = None
   col_modes: tuple[int, ...] | None = None
-  # Not in the repr: the modes tell it.
+  # Not in the repr, because the modes show it.
   num_modes: int | None = dataclasses.field(default=None, repr=False)
   mode_method: Literal['padded', 'exact', 't3nsor'] = dataclasses.field(
     default='padded', repr=False
@@ -57,7 +57,7 @@ class Reshaped(base.Parameterization):
     return modes.choose(size, self.num_modes, method)
 
   def _find_num_modes(self):
-    """N, on which num_modes and the modes that are given must agree."""
+    """N, on which num_modes and the given modes must agree."""
     given = {
       name: len(value)
       for name in ('row_modes', 'col_modes')
@@ -66,15 +66,15 @@ class Reshaped(base.Parameterization):
     if self.num_modes is not None:
       given['num_modes'] = checks.positive_int('num_modes', self.num_modes)
     if len(set(given.values())) > 1:
-      told = ', '.join(f'{name} has {n}' for name, n in given.items())
+      lengths = ', '.join(f'{name} has {n}' for name, n in given.items())
       raise ValueError(
-        f'the number of modes differs: {told}; give row_modes and col_modes '
+        f'the number of modes differs: {lengths}; give row_modes and col_modes '
         'of the same length'
       )
     return next(iter(given.values()), _NUM_MODES)
 
   def _largest_unfolding_rank(self) -> int:
-    """The largest rank that some split of the modes into two can have."""
+    """The largest rank of all unfoldings of the modes into two parts."""
     sizes = [m * n for m, n in zip(self.row_modes, self.col_modes, strict=True)]
     return max(
       (
@@ -96,15 +96,15 @@ class Reshaped(base.Parameterization):
 def _check_modes(name, given, size):
   if not isinstance(given, tuple | list) or not given:
     raise ValueError(
-      f'{name}={given!r} must be integers, at least one; leave it out to have '
-      f'them chosen, e.g. {modes.padded(size, _NUM_MODES)}'
+      f'{name}={given!r} must be integers, at least one; leave it out to use '
+      f'{modes.padded(size, _NUM_MODES)}'
     )
   given = tuple(checks.positive_int(f'every entry of {name}', m) for m in given)
   if math.prod(given) < size:
     axis = name.removesuffix('_modes') + 's'
     raise ValueError(
       f'{axis}={size} does not fit in modes {given} = {math.prod(given)}; the '
-      f'product must be >= {axis}; leave out {name} to have them chosen, e.g. '
+      f'product must be >= {axis}; leave out {name} to use '
       f'{modes.padded(size, len(given))}'
     )
   return given

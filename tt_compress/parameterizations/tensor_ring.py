@@ -14,17 +14,17 @@ from tt_compress.parameterizations import checks, reshaped
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TensorRing(reshaped.Reshaped):
-  """W[i, j] = trace(G_1[i_1, j_1] ... G_N[i_N, j_N]), a closed train.
+  """W[i, j] = trace(G_1[i_1, j_1] ... G_N[i_N, j_N]), a train with closed ends.
 
   factors = {'core_0': [R_0, I_1, J_1, R_1], ..., 'core_{N-1}': [R_{N-1}, I_N,
-  J_N, R_0]}; i = (i_1, ..., i_N) and j are row-major. Where the products of the
-  modes exceed rows and cols, the matrix is the upper left part.
+  J_N, R_0]}; i = (i_1, ..., i_N) and j are row-major. If the products of the
+  modes exceed rows and cols, W is the upper left part.
 
   Attributes:
-    tr_rank: one int for all ranks, or (R_0, ..., R_{N-1}), which the spec
-      keeps.
+    tr_rank: one int for all ranks, or (R_0, ..., R_{N-1}); the spec keeps the
+      tuple.
 
-  Complexity: that of a train of two cores and rank R_0 R_k; `algebra.rings`.
+  Complexity: as for a train of two cores and rank R_0 R_k, see `algebra.rings`.
 
   Reference: "Tensorized Embedding Layers for Efficient Model Compression",
     appendix on Tensor Ring; counts of its Table 5.
@@ -61,8 +61,8 @@ class TensorRing(reshaped.Reshaped):
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal cores of variance v with v^N R_0 ... R_{N-1} = std^2.
 
-    The trace sums over N indices. Released code counts R_0 twice, which makes
-    the variance R times too small.
+    The trace sums over N indices. The released code counts R_0 twice, so its
+    variance is R times too small.
     """
     variance = checks.deviation(std) ** 2 / math.prod(self.tr_rank)
     scale = variance ** (0.5 / self.num_modes)
@@ -100,8 +100,9 @@ class TensorRing(reshaped.Reshaped):
   def fit(self, matrix):
     """Cores by TR-SVD and alternating least squares, the best of restarts.
 
-    Rings are not closed and have local minima, so even a matrix that is a ring
-    of these ranks is found near, not exactly; `ring_als.tensor_ring`.
+    The set of rings is not closed, and the error has local minima. So even for
+    a matrix that is a ring of these ranks the result is near, not exact; see
+    `ring_als.tensor_ring`.
     """
     cores = ring_als.tensor_ring(
       self._check_matrix(matrix), self.row_modes, self.col_modes, self.tr_rank

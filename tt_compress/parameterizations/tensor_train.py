@@ -12,7 +12,7 @@ from tt_compress.algebra import contractions, modes, trains
 from tt_compress.algebra.fit import tt_svd
 from tt_compress.parameterizations import base, checks, reshaped, train_backed
 
-# Rows of x that modes are chosen for.
+# The number of tokens that modes are chosen for.
 _SPEED_TOKENS = 256
 
 
@@ -21,23 +21,23 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
   """W[i, j] = G_1[i_1, j_1] ... G_N[i_N, j_N], a product of small matrices.
 
   factors = {'core_0': [1, I_1, J_1, R_1], ..., 'core_{N-1}': [R_{N-1}, I_N,
-  J_N, 1]}; i = (i_1, ..., i_N) and j are row-major. Where the products of the
-  modes exceed rows and cols, the matrix is the upper left part.
+  J_N, 1]}; i = (i_1, ..., i_N) and j are row-major. If the products of the
+  modes exceed rows and cols, W is the upper left part.
 
   Attributes:
     tt_rank: one int for all inner ranks, or (R_1, ..., R_{N-1}), or (1, R_1,
-      ..., R_{N-1}, 1), which the spec keeps. Single ranks may exceed what their
-      unfolding can use, as in published configurations; not all may.
-    index_order: 'row_major', or 'column_major' where the first digit of a row
-      is the fastest: with ids sorted by frequency, frequent words then share
+      ..., R_{N-1}, 1); the spec keeps the last form. Some ranks may exceed the
+      largest rank of their unfolding, as in published configurations, but not
+      the largest of all unfoldings.
+    index_order: 'row_major', or 'column_major' to make the first digit of a row
+      the fastest: with ids sorted by frequency, frequent words then share
       slices of the last core instead of the first. Columns are row-major.
-    contraction: how products with x and lookups are computed: 'auto', the
-      fastest predicted; 'cores', core by core; 'two', with cores merged to two;
-      'full', through the matrix. The result is the same.
+    contraction: how products are computed: 'auto', by the contraction with the
+      least predicted time; 'cores', core by core; 'two', with cores merged into
+      two; 'full', with the full matrix. The result is the same.
 
-  Complexity: `take` sum_k J_1 ... J_k R_{k-1} R_k multiplications an id;
-    `apply` and `attend` the cheapest of all groupings of cores,
-    `algebra.contractions`.
+  Complexity: `take` sum_k J_1 ... J_k R_{k-1} R_k multiplications per id;
+    `apply` and `attend` the fastest grouping of cores, see `contractions`.
 
   Reference: "Tensorized Embedding Layers for Efficient Model Compression",
     section 3.
@@ -67,21 +67,21 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
   def fastest(
     cls, max_params: int, *, rows: int, cols: int, tt_rank: int, **options
   ) -> 'TensorTrain':
-    """The train of two cores whose products are predicted to be fastest.
+    """The train of two cores with the least predicted time of its products.
 
-    A wide first column mode and a wide last row mode make few, large products,
-    for more parameters than balanced modes have at this rank. Modes with which
-    no matrix would have full rank are left out: the fastest of all is a matrix
-    of rank tt_rank, which `low_rank` is for.
+    A wide first column mode and a wide last row mode need few, large products,
+    but more parameters than balanced modes of the same rank. Modes for which no
+    matrix has full rank are excluded: the fastest of them is a matrix of rank
+    tt_rank, the parameterization `low_rank`.
 
     Args:
       max_params: most parameters permitted.
       rows, cols: of the matrix.
       tt_rank: of the train.
-      **options: others of the spec, but no modes.
+      **options: other options of the spec, except modes.
 
     Raises:
-      ValueError: modes are given, or there are none with so few parameters.
+      ValueError: modes are given, or all modes need more parameters.
     """
     given = {'row_modes', 'col_modes', 'num_modes'} & options.keys()
     if given:
@@ -161,12 +161,12 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     return super()._look_up(factors, ids)
 
   def prepared(self, factors, tokens, dtype, *, transposed=False):
-    """A train with the cores merged that a call would merge."""
+    """A train with those cores merged that each call would merge."""
     cores = self._train(factors)
     shapes = trains.shapes(trains.transpose(cores) if transposed else cores)
     chosen = contractions.for_apply(shapes, tokens, dtype, self.contraction)
-    # The digits of merged cores are row-major; and all merged are the matrix,
-    # which may be too large to keep.
+    # Merged cores have row-major digits. The full matrix may be too large to
+    # keep.
     if self.index_order == 'column_major' or chosen.is_full:
       return self, factors
     merged = trains.group(cores, chosen.groups)
@@ -181,14 +181,14 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
         num_modes=len(merged),
       )
     except checks.RankError:
-      # Single ranks may exceed what their unfolding can use, not all that are.
+      # After merging, all ranks may exceed the largest rank of an unfolding.
       return self, factors
     return spec, _name(merged)
 
   def row_blocks(self, factors, count):
     if self.index_order == 'row_major':
       return super().row_blocks(factors, count)
-    # Read from its end the train has the rows of ids in their order.
+    # Read from its right end, the train has rows in the order of ids.
     cores = [core.swapaxes(0, 3) for core in reversed(self._train(factors))]
     make_block, slices = trains.blocks_of_rows(cores, count)
     sizes = self.col_modes[::-1]
@@ -218,16 +218,18 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
   ) -> tuple['TensorTrain', base.Factors]:
     """The spec and factors of a train within an error of a matrix.
 
-    Its ranks are what the error needs: for a matrix that is no train, or a
-    small error, they may take more numbers than the matrix has.
+    Its ranks are as high as the error requires. For a small error or a matrix
+    far from a train, it may have more parameters than the matrix.
 
     Args:
       matrix: [rows, cols].
       relative_error: bound on ||W - matrix|| / ||matrix||, Frobenius norms.
-      **options: those of the spec, without rows, cols and tt_rank.
+      **options: options of the spec, without rows, cols and tt_rank.
     """
     if np.ndim(matrix) != 2:
-      raise ValueError(f'matrix of shape {np.shape(matrix)} has not two axes')
+      raise ValueError(
+        f'matrix has shape {np.shape(matrix)}; it needs two axes'
+      )
     rows, cols = np.shape(matrix)
     guess = cls(rows=rows, cols=cols, tt_rank=1, **options)
     cores = tt_svd.tensor_train(
@@ -246,12 +248,12 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     tt_rank: int | tuple[int, ...] | None = None,
     relative_error: float | None = None,
   ) -> tuple['TensorTrain', base.Factors]:
-    """A train of lower ranks near this one, without forming the matrix.
+    """A nearby train of lower ranks, computed without the full matrix.
 
     Args:
-      factors: of this spec, trained for example.
+      factors: of this spec.
       tt_rank: the new ranks; or
-      relative_error: bound on the distance from W, over the norm of W.
+      relative_error: bound on the distance from W, relative to the norm of W.
 
     Returns:
       The new spec and its factors.
@@ -260,7 +262,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     if tt_rank is not None:
       tt_rank = _expand_rank(tt_rank, self.num_modes)
     elif relative_error is not None:
-      # The train has padding, whose norm W does not have.
+      # The bound is relative to the train, whose padding adds to its norm.
       whole = np.linalg.norm(tt_svd.orthogonalize(cores, 0)[0])
       relative_error *= self._norm(cores) / (whole or 1)
     return self._with_cores(
@@ -268,7 +270,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     )
 
   def _norm(self, cores):
-    """||W||, from one block of rows after the other."""
+    """||W||, computed in blocks of rows."""
     first, *others = (jnp.asarray(core, jnp.float32) for core in cores)
     _, num_blocks, *_ = first.shape
     ids = np.arange(math.prod(self.row_modes))
@@ -286,7 +288,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
 
   @property
   def _row_order(self):
-    """The id of every row of the train, or None where they are the same."""
+    """The id of each row of the train; None if rows are in the order of ids."""
     if self.index_order == 'row_major':
       return None
     ids = np.arange(math.prod(self.row_modes))
@@ -305,7 +307,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
 
 
 def _reverse_digits(x, sizes):
-  """Last axis with digits of these sizes to the axis of reversed digits."""
+  """Permutes the last axis, with digits of these sizes, by reversing digits."""
   *batch, size = x.shape
   start, stop = len(batch), len(batch) + len(sizes)
   order = (*range(start), *reversed(range(start, stop)))

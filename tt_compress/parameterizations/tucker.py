@@ -16,18 +16,19 @@ from tt_compress.parameterizations import checks, reshaped
 class Tucker(reshaped.Reshaped):
   """W = (U_1 (x) ... (x) U_N) C (V_1 (x) ... (x) V_N)^T.
 
-  The matrix is a tensor of the modes I_1, ..., I_N, J_1, ..., J_N, in and out
-  grouped, with one factor a mode and a core of all ranks: factors = {'core':
+  The matrix is a tensor of the modes I_1, ..., I_N, J_1, ..., J_N, row modes
+  first, with one factor per mode and a core of all ranks: factors = {'core':
   [q_1, ..., q_N, p_1, ..., p_N], 'row_0': U_1 [I_1, q_1], ..., 'col_0': V_1
-  [J_1, p_1], ...}. Where the products of the modes exceed rows and cols, the
-  matrix is the upper left part.
+  [J_1, p_1], ...}. If the products of the modes exceed rows and cols, W is the
+  upper left part.
 
   Attributes:
-    tucker_rank: one int for all 2 N ranks, each cut to its mode, or (q_1, ...,
-      q_N, p_1, ..., p_N), which the spec keeps.
+    tucker_rank: one int for all 2 N ranks, each at most its mode, or (q_1, ...,
+      q_N, p_1, ..., p_N); the spec keeps the tuple.
 
-  Complexity: `apply` and `attend` multiply x with the row (or column) factors
-    mode by mode, with the core as a matrix, and with the others mode by mode.
+  Complexity: `apply` multiplies x with the row factors mode by mode, with the
+    core as a matrix, and with the column factors mode by mode; `attend` in the
+    opposite order.
 
   Reference: "Compressed Transformer", rows slides-N6 and slides-X1.
   """
@@ -46,7 +47,7 @@ class Tucker(reshaped.Reshaped):
     return math.prod(self.tucker_rank) + sum(m * r for m, r in sizes)
 
   def init(self, key, *, std, dtype=jnp.float32):
-    """Normal arrays of one variance v: v^(2N + 1) * prod(ranks) = std^2."""
+    """Normal arrays of equal variance v: std^2 = v^(2N + 1) prod(ranks)."""
     variance = checks.deviation(std) ** 2 / math.prod(self.tucker_rank)
     scale = variance ** (0.5 / (2 * self.num_modes + 1))
     shapes = [
@@ -126,7 +127,7 @@ class Tucker(reshaped.Reshaped):
     product = rows @ self._core(factors)
     return (product @ trains.full(self._col_train(factors)))[:, : self.cols]
 
-  # A Kronecker product of matrices is a train of rank 1.
+  # Kronecker products of matrices are trains of rank 1.
 
   def _row_train(self, factors):
     """U_1 (x) ... (x) U_N, [prod I, prod q]."""

@@ -1,4 +1,4 @@
-"""A matrix with learned noise on its factors, and none where noise wins."""
+"""A matrix with learned noise on its weights, zero where noise dominates."""
 
 import dataclasses
 import math
@@ -16,30 +16,30 @@ _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
 class VariationalDropout(wrapped.Wrapped):
   """The matrix of a base with weights w = theta + sigma eps, eps ~ N(0, 1).
 
-  factors = {'base': theta, those of the base, 'log_sigma': {weight: of its
-  shape}, 'beta': a buffer, the factor before the penalty}. With a = sigma^2 /
-  theta^2 and log a kept in [-clip, clip], the penalty is beta times the sum
+  factors = {'base': theta, factors of the base, 'log_sigma': {weight: array of
+  its shape}, 'beta': a buffer, the weight of the penalty}. With a = sigma^2 /
+  theta^2 and log a clipped to [-clip, clip], the penalty is beta times the sum
   over all entries of the divergence from the log-uniform prior
 
     KL(a) = k1 - k1 sigmoid(k2 + k3 log a) + 0.5 log(1 + 1 / a),
 
-  with the constant k1, so that it falls to 0 as a grows. Without a key, and in
-  `full`, w = theta where log a < threshold, and 0 elsewhere. With a key, over a
-  base that is the matrix itself ('dense'), outputs get the noise that weights
-  drawn for every example anew would give them (local reparametrization), and
-  rows of `take` one each; over another base a call draws all weights once.
+  where the constant k1 makes it fall to 0 as a grows. Without a key, and in
+  `full`, w = theta where log a < threshold, and 0 elsewhere. With a key, if the
+  base is the matrix itself ('dense'), outputs get the noise of weights drawn
+  anew for each example (local reparametrization), and each row of `take` has
+  noise of its own; with another base, a call draws all weights once.
 
   `project` sets beta = min(1, beta_start + beta_step floor(step / every)).
 
   Attributes:
-    every: steps after which beta rises; those of an epoch in the reference.
-    log_sigma: at the start.
+    every: number of steps between rises of beta; an epoch in the reference.
+    log_sigma: the initial log sigma.
     threshold: log a from which on a weight is zero; 3 is a dropout rate of
       0.95.
     clip: the bound of |log a|, 10 in "Compressed Transformer" and 8 in the code
       of Molchanov et al.
-    beta_start: beta at the start.
-    beta_step: by which beta rises.
+    beta_start: the initial beta.
+    beta_step: the amount by which beta rises.
 
   Reference: Molchanov, Ashukha and Vetrov, "Variational dropout sparsifies deep
     neural networks", section 4; "Compressed Transformer", row slides-M4.
@@ -66,8 +66,8 @@ class VariationalDropout(wrapped.Wrapped):
       raise ValueError(f'log_sigma must be finite, got {self.log_sigma}')
     if not -self.clip < self.threshold < self.clip < math.inf:
       raise ValueError(
-        f'threshold={self.threshold} and clip={self.clip}: log alpha is kept '
-        'in [-clip, clip], so a threshold must lie between -clip and clip'
+        f'threshold={self.threshold} and clip={self.clip}: log alpha is '
+        'clipped to [-clip, clip], so threshold must lie between them'
       )
     if not 0 <= self.beta_start <= 1:
       raise ValueError(f'beta_start must be in [0, 1], got {self.beta_start}')
@@ -95,12 +95,12 @@ class VariationalDropout(wrapped.Wrapped):
     return max(own, super().settled_at)
 
   def log_alpha(self, factors: base.Factors) -> dict:
-    """log sigma^2 / theta^2 in [-clip, clip], float32, of every weight."""
+    """log sigma^2 / theta^2 in [-clip, clip], float32, for each weight."""
     theta = wrapped.select(self.base, factors['base'])
     return jax.tree.map(self._log_alpha, theta, factors['log_sigma'])
 
   def beta_at(self, step: int | jax.Array) -> jax.Array:
-    """The factor before the penalty after a number of steps."""
+    """The weight of the penalty after a number of steps."""
     rises = jnp.asarray(step // self.every, jnp.float32)
     return jnp.minimum(self.beta_start + self.beta_step * rises, 1)
 
@@ -160,14 +160,14 @@ class VariationalDropout(wrapped.Wrapped):
     return wrapped.sparse(stored, array)
 
   def _log_alpha(self, theta, log_sigma):
-    # Not log theta^2, which is 0 for float32 below 1e-23.
+    # theta^2 underflows in float32 for |theta| below 1e-23.
     log_theta = jnp.log(jnp.abs(theta.astype(jnp.float32)) + 1e-16)
     log_alpha = 2 * (log_sigma.astype(jnp.float32) - log_theta)
     return jnp.clip(log_alpha, -self.clip, self.clip)
 
   @property
   def _is_matrix(self):
-    """Whether the one factor of the base is W."""
+    """Whether the only factor of the base is W."""
     shapes = wrapped.shapes(self.base)
     return set(shapes) == {'matrix'} and shapes['matrix'].shape == (
       self.rows,
@@ -179,7 +179,7 @@ class VariationalDropout(wrapped.Wrapped):
     return factors['base']['matrix'], jnp.exp(log_sigma)
 
   def _draw(self, factors, key):
-    """Factors of the base with noise on every weight, and a key for it."""
+    """Factors of the base with noise on each weight, and a key for the base."""
     key, *keys = jax.random.split(key, 1 + len(wrapped.weights(self.base)))
     keys = iter(keys)
 
@@ -194,9 +194,9 @@ class VariationalDropout(wrapped.Wrapped):
 
 
 def divergence(log_alpha: jax.Array) -> jax.Array:
-  """KL(a), the divergence of w from the log-uniform prior, approximately.
+  """An approximation of KL(a), the divergence from the log-uniform prior.
 
-  k1 - k1 sigmoid(k2 + k3 log a) + 0.5 log(1 + 1 / a), of every entry.
+  k1 - k1 sigmoid(k2 + k3 log a) + 0.5 log(1 + 1 / a), for each entry.
 
   Reference: Molchanov, Ashukha and Vetrov, "Variational dropout sparsifies deep
     neural networks", section 4.2.
@@ -213,6 +213,6 @@ def _noisy_product(x, theta, sigma, key):
 
 
 def _normal(key, like):
-  """Normal numbers of a shape, by one key or one for each of its first axis."""
+  """Normal numbers like an array, by one key or one key per first index."""
   draw = lambda key, like: jax.random.normal(key, like.shape, like.dtype)
   return jax.vmap(draw)(key, like) if key.ndim else draw(key, like)

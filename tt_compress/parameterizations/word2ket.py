@@ -1,4 +1,4 @@
-"""A matrix whose every row is a sum of trees of Kronecker products."""
+"""A matrix whose rows are sums of trees of Kronecker products."""
 
 import dataclasses
 import functools
@@ -18,27 +18,27 @@ class Word2Ket(base.Parameterization):
 
   A tree multiplies its leaves v [q], q = ceil(cols^(1/n)), by a balanced binary
   tree of Kronecker products. With a norm each of its inner nodes, the root
-  included, is a layer norm of the product of its halves: over that vector
-  alone, for every word and every k by itself, with 1e-6 added to variances.
-  Layer norms leave a tree the root mean square 1, so s = std / sqrt(rank) is
-  set by `init` and not trained; without a norm there is no s. See
+  included, is a layer norm of the product of its halves, over the entries of
+  that vector, separately for each word and each k, with 1e-6 added to
+  variances. After a layer norm a tree has root mean square 1, so `init` sets
+  s = std / sqrt(rank), which is not trained; without a norm there is no s. See
   `algebra/trees.py`.
 
-  factors = {'leaves': [rows, rank, n, q]}, with a norm 'scale': s, which is a
-  buffer, and with norm='affine' 'norms': {node: {'scale', 'bias'}}, where nodes
-  are named as in `trees.name`; the root has `cols` of each, a node over m
-  leaves q^m.
+  factors = {'leaves': [rows, rank, n, q]}; with a norm also 'scale': s, a
+  buffer; with norm='affine' also 'norms': {node: {'scale', 'bias'}}, with nodes
+  named as in `trees.name`, of size `cols` for the root and q^m for a node over
+  m leaves.
 
   Attributes:
-    order: n, the number of leaves, at least 2; where it is no power of two,
-      left halves have more leaves.
-    rank: the number of trees in a row, at most q^(n-1), which is enough for
-      every row.
+    order: n, the number of leaves, at least 2. If it is no power of two, left
+      halves have more leaves.
+    rank: the number of trees per row, at most q^(n-1), which suffices for any
+      row.
     norm: 'none', 'plain' for layer norms without parameters, or 'affine' for a
       scale and a bias per node, shared by all words and k.
 
   Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 3.
-    Its counts of parameters are those of 'none' and 'plain'.
+    Its parameter counts are those of 'none' and 'plain'.
   """
 
   rank_option: ClassVar[str | None] = 'rank'
@@ -53,8 +53,8 @@ class Word2Ket(base.Parameterization):
     self._set('rank', checks.positive_int('rank', self.rank))
     if self.order < 2:
       raise ValueError(
-        'order must be at least 2, got 1: a row of one leaf is a row of a '
-        "dense matrix; use the parameterization 'dense'"
+        'order must be at least 2, got 1: one leaf per row is a dense matrix; '
+        "use the parameterization 'dense'"
       )
     checks.rank(
       'rank',
@@ -88,8 +88,8 @@ class Word2Ket(base.Parameterization):
   def init(self, key, *, std, dtype=jnp.float32):
     """Normal leaves: standard, or of variance (std^2 / rank)^(1 / n).
 
-    Without a norm Var W = rank v^n for leaves of variance v. With one, entries
-    of a tree have mean 0 and variance 1 by the symmetry of the digits.
+    Without a norm Var W = rank v^n for leaves of variance v. With a norm,
+    entries of a tree have mean 0 and variance 1, by symmetry of the digits.
     """
     shape = self.rows, self.rank, self.order, self.leaf_dim
     leaves = jax.random.normal(key, shape, dtype)
@@ -131,13 +131,13 @@ class Word2Ket(base.Parameterization):
   ) -> jax.Array:
     """<W[a], W[b]>, from inner products and sums of leaves alone.
 
-    With norm='affine' the rows themselves are made: scales of nodes are no
+    With norm='affine' the rows are computed, because scales of nodes are not
     Kronecker products.
 
     Args:
       factors: of this spec.
       ids_a: integers [...], as for `take`.
-      ids_b: integers [...], of a shape that broadcasts with that of ids_a.
+      ids_b: integers [...], of a shape that broadcasts with ids_a.
 
     Returns:
       [...] in the dtype of the factors.
@@ -155,12 +155,12 @@ class Word2Ket(base.Parameterization):
     return jnp.square(factors['scale']) * products
 
   def fit(self, matrix):
-    """A matrix near the given one, word by word; see `tree_fit`.
+    """Leaves of nearby rows, word by word; see `tree_fit`.
 
-    Without a norm rows are decomposed: for two leaves and cols = q^2 into the
-    nearest there are. With a norm they are only approached: every tree has the
-    root mean square s, so that where rank = 1 rows of different norms cannot be
-    represented, and where cols = q^n neither can their means.
+    Without a norm each row is decomposed, optimally for two leaves and cols =
+    q^2. With a norm each tree has root mean square s, so rows are only
+    approximated: for rank = 1 all rows have equal norms, and for cols = q^n
+    their means are zero.
     """
     matrix = self._check_matrix(matrix)
     leaves = tree_fit.without_norms(matrix, self.order, self.rank)
@@ -176,6 +176,6 @@ class Word2Ket(base.Parameterization):
     return factors['scale'] * rows
 
   def _by_blocks(self, factors):
-    """(function, slices): blocks whose rows are made in little memory."""
+    """(function, slices): blocks of W that need little memory."""
     row_size = trees.row_size(factors['leaves'].shape, self.cols)
     return self.row_blocks(factors, blocks.num_blocks(self.rows, row_size))

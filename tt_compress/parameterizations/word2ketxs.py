@@ -13,7 +13,7 @@ from tt_compress.algebra import blocks, lookups, modes, trains, trees
 from tt_compress.algebra.fit import cp_als
 from tt_compress.parameterizations import checks, train_backed
 
-# Of the optimizer that fits products with norms.
+# Settings of the optimizer that fits products with norms.
 _STEPS = 300
 _LEARNING_RATE = 0.05
 
@@ -23,22 +23,22 @@ class Word2KetXS(train_backed.TrainBacked):
   """W = sum_{k=1}^rank F_1k (x) F_2k (x) ... (x) F_nk.
 
   factors = {'factor_0': F_1 [rank, t, q], ..., 'factor_{n-1}'}, all n = `order`
-  of them t x q with t = ceil(rows^(1/n)) and q = ceil(cols^(1/n)), exact
-  integer roots. Row i has the digits of i in base t, the most significant one
-  for the first factor: it is a word2ket vector whose leaves are rows of the
+  of shape t x q with t = ceil(rows^(1/n)) and q = ceil(cols^(1/n)), exact
+  integer roots. With the digits i_1 ... i_n of i in base t, the most
+  significant first, row i is a word2ket vector whose leaves are rows of the
   factors, W[i] = sum_k F_1k[i_1] (x) ... (x) F_nk[i_n], cut to cols entries.
 
   Attributes:
     order: number of factors n, at least 2.
     rank: number of products.
-    norm: 'none', as published, or as in word2ket a layer norm at every node of
+    norm: 'none', as published, or, as in word2ket, a layer norm at each node of
       a balanced tree of the products: 'plain', without parameters, or 'affine',
-      with a scale and a bias for every node. W is then no sum of Kronecker
-      products any more, but `factors` has 'scale', a buffer, and 'norms'.
+      with a scale and a bias per node. W is then not a sum of Kronecker
+      products, and `factors` has 'scale', a buffer, and 'norms' for 'affine'.
 
-  Complexity: `take` about rank cols multiplications an id. `apply` and `attend`
-    without norm are those of a train of two cores: x as a matrix between two
-    products of n / 2 factors; with norm they make W a block of rows at a time.
+  Complexity: `take` about rank cols multiplications per id. Without a norm
+    `apply` and `attend` contract a train of two cores, each the product of half
+    of the factors; with a norm they compute W in blocks of rows.
 
   Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 3.
   """
@@ -55,8 +55,8 @@ class Word2KetXS(train_backed.TrainBacked):
     self._set('order', checks.positive_int('order', self.order))
     if self.order < 2:
       raise ValueError(
-        f'order must be at least 2, got {self.order}; one factor is the matrix '
-        'itself, dense'
+        f'order must be at least 2, got {self.order}; one factor is a dense '
+        "matrix; use the parameterization 'dense'"
       )
     t, q = self.factor_shape
     checks.rank(
@@ -67,8 +67,8 @@ class Word2KetXS(train_backed.TrainBacked):
     )
     if self.norm != 'none' and self.cols == 1:
       raise ValueError(
-        f'norm={self.norm!r} of vectors with one entry, cols=1, makes them '
-        "zero; use norm='none'"
+        f'cols=1 and norm={self.norm!r}: a layer norm of one entry is zero; '
+        "use norm='none'"
       )
 
   @property
@@ -151,13 +151,13 @@ class Word2KetXS(train_backed.TrainBacked):
     return {'factor_0': 1 if side == 'rows' else 2}
 
   def fit(self, matrix):
-    """The nearest sum of Kronecker products that is found.
+    """A nearby sum of Kronecker products.
 
-    For order 2 by the SVD of the rearranged matrix, the nearest there is where
-    rows = t^2 and cols = q^2 and near otherwise, `padding.fit`; for higher
-    orders by alternating least squares, the best of several starts. With
-    a norm by gradient steps from there: every product has the root mean square
-    of the output scale, so rows of very different norms are not reached.
+    For order 2 by the SVD of the rearranged matrix: the nearest sum if rows =
+    t^2 and cols = q^2, else a near one, see `padding.fit`. For higher orders by
+    alternating least squares, the best of several starts. With a norm followed
+    by gradient steps: every product has the root mean square of the output
+    scale, so rows of very different norms are approximated badly.
     """
     matrix = self._check_matrix(matrix)
     t, q = self.factor_shape
@@ -175,7 +175,7 @@ class Word2KetXS(train_backed.TrainBacked):
     start.update(
       {name: _with_unit_size(factor) for name, factor in factors.items()}
     )
-    # Of one size, so that steps suit every matrix.
+    # Scaled, so that one learning rate suits all matrices.
     target = jnp.asarray(matrix / size, jnp.float32)
     # Optax promotes dtypes.
     with jax.numpy_dtype_promotion('standard'):
@@ -209,7 +209,7 @@ class Word2KetXS(train_backed.TrainBacked):
     return factors['scale'] * rows
 
   def _blocks(self, factors):
-    """(function, slices): blocks whose rows are made in little memory."""
+    """(function, slices): blocks of W that need little memory."""
     count = blocks.num_blocks(self.rows, self.rank * self.cols)
     return self.row_blocks(factors, count)
 
@@ -221,7 +221,7 @@ def _with_unit_size(factor):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _descend(spec, factors, target):
-  """The best factors on the way of Adam, the output scale included."""
+  """The best factors of all steps of Adam, the output scale included."""
   optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, _STEPS))
 
   def error(factors):

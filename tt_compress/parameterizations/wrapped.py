@@ -1,4 +1,4 @@
-"""The ground of parameterizations that change the numbers of another one."""
+"""The ground of parameterizations that change the weights of another one."""
 
 import dataclasses
 import functools
@@ -14,14 +14,14 @@ from tt_compress.parameterizations import base
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """What a file holds of one array.
+  """How a file stores one array.
 
   Attributes:
-    size: entries of the array.
-    kept: entries that are stored.
-    width: bits of each.
-    scales: numbers of 32 bits that come with them.
-    is_sparse: whether the places of the entries are stored, too.
+    size: number of entries of the array.
+    kept: number of entries that are stored.
+    width: bits per stored entry.
+    scales: number of scales of 32 bits that are stored, too.
+    is_sparse: whether the indices of the entries are stored, too.
   """
 
   size: int
@@ -36,7 +36,7 @@ class Stored:
 
   @property
   def bits(self) -> int:
-    """With places as a mask of a bit an entry, or as indices if shorter."""
+    """All bits; indices take one bit per entry of a mask, or less as a list."""
     index = (self.size - 1).bit_length()
     places = min(self.size, self.kept * index) if self.is_sparse else 0
     return self.kept * self.width + 32 * self.scales + places
@@ -44,17 +44,18 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wrapped(base.Parameterization):
-  """The matrix of another spec, whose factors are changed before their use.
+  """The matrix of another spec, the base, with changed weights.
 
-  factors = {'base': those of the base} and the subclass's own. A subclass
-  defines `_effective`, what the base gets to see, `_start`, its own arrays at
-  the start, and `_store`. It changes the weights of the base alone: trained
-  arrays, and of a base that is wrapped itself those of the innermost one.
-  Penalties, projections, buffers and noise of the base are kept.
+  factors = {'base': factors of the base} and the arrays of the subclass. A
+  subclass defines `_effective`, the factors that the base computes with,
+  `_start`, the initial arrays, and `_store`. It changes only the weights of the
+  base: its trained arrays, or, if the base is wrapped itself, those of the
+  innermost base. The base keeps its penalty, projection, buffers and noise.
 
   Attributes:
     base: the other spec, of the same rows and cols.
-    like_weights: names of own dicts with an array like every weight.
+    like_weights: names of dicts of the subclass with one array per weight, of
+      the shape of the weight.
   """
 
   like_weights: ClassVar[tuple[str, ...]] = ()
@@ -95,7 +96,7 @@ class Wrapped(base.Parameterization):
     return self._start(self.base.init(key, std=std, dtype=dtype))
 
   def fit(self, matrix):
-    """The fit of the base, with own arrays as at initialization."""
+    """The fit of the base, with the arrays of the subclass as at the start."""
     return self._start(self.base.fit(matrix))
 
   def full(self, factors):
@@ -117,7 +118,7 @@ class Wrapped(base.Parameterization):
     return self.base.row_blocks(self._effective(factors), count)
 
   def partitions(self, side):
-    """Those of the base, and the same of own arrays like its weights."""
+    """The partitions of the base, also for arrays of the shape of a weight."""
     of_base = self.base.partitions(side)
     names = of_base.keys() & set(weights(self.base))
     own = {
@@ -141,7 +142,7 @@ class Wrapped(base.Parameterization):
   def stored_size(self, factors):
     """(numbers, bits) of the effective factors; see `Stored`.
 
-    Where factors are shapes without values, no entry is taken to be zero.
+    If factors are shapes without values, all entries count as nonzero.
     """
     arrays = self._stored(factors).values()
     return sum(a.numbers for a in arrays), sum(a.bits for a in arrays)
@@ -151,11 +152,11 @@ class Wrapped(base.Parameterization):
     raise NotImplementedError(f'{type(self).__name__} has no _effective')
 
   def _start(self, factors: base.Factors) -> base.Factors:
-    """Factors of this spec around new ones of the base."""
+    """Initial factors of this spec from those of the base."""
     return {'base': factors}
 
   def _store(self, stored: Stored, array: jax.Array) -> Stored:
-    """How a weight of the base is stored, given how the base would."""
+    """How a weight is stored, given how the base would store it."""
     raise NotImplementedError(f'{type(self).__name__} has no _store')
 
   def _stored(self, factors):
@@ -181,7 +182,7 @@ def shapes(spec: base.Parameterization) -> base.Factors:
 
 @functools.lru_cache(maxsize=4096)
 def weights(spec: base.Parameterization) -> tuple[str, ...]:
-  """Paths of the arrays of a spec that a wrapper changes."""
+  """Paths of the arrays of a spec that wrappers change."""
   if isinstance(spec, Wrapped):
     return tuple(f'base/{name}' for name in weights(spec.base))
   leaves, _ = jax.tree_util.tree_flatten_with_path(shapes(spec))
@@ -195,7 +196,7 @@ def at(tree: Mapping, name: str) -> Any:
 
 
 def select(spec: base.Parameterization, factors: base.Factors) -> dict:
-  """The weights alone, in nested dicts as they are among the factors."""
+  """The weights alone, in nested dicts as in the factors."""
   selected = {}
   for name in weights(spec):
     *folders, last = name.split('/')
@@ -212,13 +213,13 @@ def change(
   factors: base.Factors,
   *others: Mapping,
 ) -> base.Factors:
-  """Factors with function(weight, *entries of others there) as weights.
+  """Factors with each weight replaced by function(weight, *others).
 
   Args:
-    function: of a weight and of an entry of each of the others.
-    spec: whose weights they are.
+    function: of a weight and the entries of `others` at its path.
+    spec: the spec of the factors.
     factors: of the spec.
-    *others: nested dicts such as `select` returns.
+    *others: nested dicts with the structure of the result of `select`.
   """
   names = frozenset(weights(spec))
 
@@ -232,7 +233,7 @@ def change(
 
 
 def sparse(stored: Stored, array: jax.Array | jax.ShapeDtypeStruct) -> Stored:
-  """Zeros are left out and the places of the others stored."""
+  """Stores the nonzero entries and their indices."""
   kept = stored.kept
   if not isinstance(array, jax.ShapeDtypeStruct):
     kept = min(kept, int(np.count_nonzero(array)))
