@@ -184,6 +184,21 @@ def test_a_folder_without_a_run_or_a_checkpoint(trained, tmp_path):
     start(tmp_path / 'run')
 
 
+def test_a_vocabulary_that_has_changed_since_the_run_was_trained(
+  trained, tmp_path, monkeypatch
+):
+  made = begin(trained, tmp_path / 'run')
+
+  def refuse(facts):
+    assert facts == workdir.read_data(trained.workdir) != {}
+    raise ValueError('vocabulary.model is another')
+
+  monkeypatch.setattr(made.task, 'verify', refuse)
+  with pytest.raises(ValueError, match='cannot start from .* is another'):
+    made.train()
+  assert not (tmp_path / 'run' / 'config.json').exists()
+
+
 def test_a_run_of_another_task(trained, tmp_path):
   arguments = configuration.parse('')
   config = configuration.defaults('test', arguments)

@@ -31,7 +31,8 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     the trained run, its test scores if it has finished, and the rows of `fit`.
 
   Raises:
-    ValueError: see `load_config` and `fit`.
+    ValueError: the trained run lacks a checkpoint, or has another vocabulary
+      than when it was trained; see `load_config` and `fit`, too.
   """
   path = config.init_from
   if os.path.realpath(path) == os.path.realpath(folder):
@@ -40,11 +41,12 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     )
   source = load_config(config)
   blueprint = build.blueprint(source)
-  try:
-    trained = restore.from_folder(source, blueprint, path)
-  except FileNotFoundError as error:
-    raise ValueError(f'cannot start from init_from={path}: {error}') from None
   task.adopt(path)
+  try:
+    task.verify(workdir.read_data(path) or {})
+    trained = restore.from_folder(source, blueprint, path)
+  except (FileNotFoundError, ValueError) as error:
+    raise ValueError(f'cannot start from init_from={path}: {error}') from None
   variables, rows = fit(config, blueprint.graphdef, trained)
   results = workdir.read_results(path)
   if results is None:
