@@ -37,13 +37,13 @@ def load(
     num_train: number of distinct training pairs.
     num_validation: number of distinct validation pairs.
     num_test: number of distinct test pairs.
-    seed: decides the sentences, not what is held out.
+    seed: of the sentences; held-out combinations do not depend on it.
 
   Returns:
     A `Corpus` of German source and English target sentences.
 
   Raises:
-    ValueError: an unknown split, or a size that is not positive or beyond what
+    ValueError: an unknown split, or a size that is not positive or more than
       the grammar yields.
   """
   sizes = dict(train=num_train, validation=num_validation, test=num_test)

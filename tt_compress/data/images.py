@@ -74,7 +74,7 @@ def from_idx(split: str, *, path: str, num_validation: int = 5000) -> Images:
   # Before the cut, which might hide a difference.
   whole = Images(images, labels, f'{folder} {part}')
   name = f'{os.path.basename(os.path.normpath(folder))} {part}'
-  whole = dataclasses.replace(whole, name=name)  # results travel, paths do not
+  whole = dataclasses.replace(whole, name=name)  # results must not hold paths
   return whole if split == 'test' else _held_out(whole, split, num_validation)
 
 
@@ -94,7 +94,7 @@ def mnist(
   if tfds.is_prepared('mnist'):
     return from_tfds(split, name='mnist', num_validation=num_validation)
   logging.warning(
-    'MNIST is not at hand: the digits of scikit-learn replace it. Set '
+    'MNIST was not found: the digits of scikit-learn replace it. Set '
     'data.path to a folder of its four idx files, or TT_COMPRESS_DATA to the '
     'folder above mnist/'
   )
@@ -110,11 +110,11 @@ def from_tfds(
 ) -> Images:
   """Any data set of TensorFlow Datasets with features 'image' and 'label'."""
   part = 'test' if split == 'test' else 'train'
-  rows = tfds.examples(name, part, ('image', 'label'), data_dir=data_dir)
+  found = tfds.examples(name, part, ('image', 'label'), data_dir=data_dir)
   images, labels = [], []
-  for row in rows:
-    images.append(row['image'])
-    labels.append(int(row['label']))
+  for example in found:
+    images.append(example['image'])
+    labels.append(int(example['label']))
   shapes = {np.shape(image) for image in images}
   if len(shapes) > 1:
     raise ValueError(

@@ -95,8 +95,8 @@ def _separated(path: str, separator: str) -> Iterator[tuple[str, str]]:
     label, found, text = line.partition(separator)
     if not found:
       raise ValueError(
-        f'{path}:{number}: no {separator!r} between a label and a text; name '
-        'what separates them with the option separator'
+        f'{path}:{number}: no {separator!r} between a label and a text; set '
+        'the option separator'
       )
     yield label, text
 

@@ -51,13 +51,13 @@ def load(
   """
   part = (splits or {}).get(split, split)
   languages = (source_language, target_language)
-  rows = examples(name, part, languages, data_dir=data_dir, kind='language')
+  found = examples(name, part, languages, data_dir=data_dir, kind='language')
   pairs = (
     [
-      _decode(row[key], f'{name} {part} example {i}, {key}')
+      _decode(example[key], f'{name} {part} example {i}, {key}')
       for key in languages
     ]
-    for i, row in enumerate(rows)
+    for i, example in enumerate(found)
   )
   return corpus.from_pairs(pairs, f'{name} {part}')
 

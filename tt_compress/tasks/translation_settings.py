@@ -16,7 +16,7 @@ def defaults() -> dict:
       options={},  # of that source
       # Padded lengths of batches, both sides, with the end token.
       bucket_lengths=(16, 32, 64, 129),
-      # Padded target tokens in a batch: rows = batch_tokens / length.
+      # Padded target tokens in a batch, which has batch_tokens // length pairs.
       batch_tokens=4096,
       # Limits of training pairs, in tokens; pairs beyond them are left out,
       # counted and logged.
@@ -68,12 +68,12 @@ def batch_shapes(
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """See `base.Task.batch_shapes`; of the longest sentences."""
   length = max(config.data.bucket_lengths)
-  rows = batching.filled(
+  number = batching.filled(
     batching.pairs_per_batch(length, config.data.batch_tokens),
     batch_multiple,
   )
-  tokens = jax.ShapeDtypeStruct((rows, length), jnp.int32)
-  positions = jax.ShapeDtypeStruct((rows,), jnp.int32)
+  tokens = jax.ShapeDtypeStruct((number, length), jnp.int32)
+  positions = jax.ShapeDtypeStruct((number,), jnp.int32)
   return {'inputs': tokens, 'targets': tokens, 'positions': positions}
 
 
