@@ -1,44 +1,45 @@
-"""Sums of products near tensors and matrices (canonical polyadic)."""
+"""Canonical polyadic decompositions: sums of products near a tensor."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from tt_compress.algebra.fit import host_arrays, padding, svd
 
-# Numbers in the largest temporary array.
+# Elements of the largest temporary array.
 _BLOCK = 2**24
-# Entries that all sweeps of a Kronecker sum from one start may visit.
+# Entries that all sweeps of a Kronecker sum from one start may visit together.
 _WORK = 10**9
-# Sweeps end where none lowers its error by this fraction of the norm.
+# Sweeps end when no error falls by more than this fraction.
 _STALL = 1e-9
-# Keeps factors where the others do not determine them, as a fraction of the
-# mean eigenvalue.
+# A ridge, relative to the mean eigenvalue, keeps factors at their values if the
+# other factors do not determine them.
 _RIDGE = 1e-10
 
 
 def canonical(
-  tensors: np.ndarray,
+  tensors: Float[np.ndarray, 'batch ...'],
   rank: int,
   *,
   restarts: int = 4,
   sweeps: int = 300,
   seed: int = 0,
-) -> list[np.ndarray]:
+) -> list[Float[np.ndarray, 'batch rank _']]:
   """T_b ~= sum_r v_1[b, r] (x) ... (x) v_n[b, r] for each tensor of a batch.
 
-  For order 1 and 2 the nearest (truncated SVD). Above, alternating least
-  squares from the singular vectors of the unfoldings and from random starts,
-  the best kept for each tensor; the problem is not convex, and a nearest sum
-  need not exist.
+  For order 1 and 2 this is the nearest sum (truncated SVD). For higher orders
+  it is the best result, per tensor, of alternating least squares from the
+  singular vectors of the unfoldings and from random starts. The problem is not
+  convex, and a nearest sum need not exist.
 
   Args:
     tensors: [batch, d_1, ..., d_n].
-    rank: how many products; zeros where the tensors cannot use them.
-    restarts: random starts.
-    sweeps: most updates of each factor from one start.
-    seed: of the random starts.
+    rank: number of products; those that a tensor cannot use are zero.
+    restarts: number of random starts.
+    sweeps: the most updates of each factor from one start.
+    seed: seed of the random starts.
 
   Returns:
     n arrays [batch, rank, d_k], float64; the n vectors of a product have equal
@@ -48,7 +49,7 @@ def canonical(
     3.4.
   """
   tensors = np.asarray(tensors, np.float64)
-  # Temporary arrays have rank numbers for every entry of a tensor's unfolding.
+  # Temporary arrays have `rank` elements per entry of the unfolding.
   step = max(1, _BLOCK // (rank * max(1, math.prod(tensors.shape[1:]))))
   rng = np.random.default_rng(seed)
   blocks = [
@@ -59,7 +60,7 @@ def canonical(
 
 
 def kronecker_sum(
-  matrix: np.ndarray,
+  matrix: Float[np.ndarray, 'rows cols'],
   row_modes: Sequence[int],
   col_modes: Sequence[int],
   rank: int,
@@ -67,21 +68,21 @@ def kronecker_sum(
   restarts: int = 4,
   sweeps: int = 300,
   seed: int = 0,
-) -> list[np.ndarray]:
+) -> list[Float[np.ndarray, 'rank _ _']]:
   """W ~= sum_r F_1r (x) ... (x) F_nr, a sum of Kronecker products.
 
-  Rearranged to a tensor of modes I_k J_k, the sum is a canonical one: for two
-  factors the nearest is found (SVD), for more see `canonical`. For padding see
-  `padding.fit`. Large matrices get fewer sweeps.
+  Rearranging W to a tensor of modes I_k J_k makes the sum canonical: for two
+  factors the result is the nearest sum (SVD), for more see `canonical`, for
+  padding see `padding.fit`. Large matrices get fewer sweeps.
 
   Args:
     matrix: [rows, cols] with rows <= prod(row_modes), cols <= prod(col_modes).
     row_modes: (I_1, ..., I_n); i = (i_1, ..., i_n) is row-major.
     col_modes: (J_1, ..., J_n).
-    rank: how many products; zeros where the matrix cannot use them.
-    restarts: random starts.
-    sweeps: most updates of each factor from one start.
-    seed: of the random starts.
+    rank: number of products; those that the matrix cannot use are zero.
+    restarts: number of random starts.
+    sweeps: the most updates of each factor from one start.
+    seed: seed of the random starts.
 
   Returns:
     n arrays [rank, I_k, J_k], float64; the n factors of a product have equal
@@ -140,7 +141,7 @@ def _canonical(tensors, rank, restarts, sweeps, rng):
 
 
 def _by_svd(tensors, rank):
-  """Two factors: U and V^T, each with the root of S."""
+  """Two factors: U and V^T, each times the square root of S."""
   batch, rows, cols = tensors.shape
   left = np.zeros((batch, rank, rows))
   right = np.zeros((batch, rank, cols))
@@ -152,7 +153,7 @@ def _by_svd(tensors, rank):
 
 
 def _leading(tensors, rank, rng):
-  """Leading left singular vectors of the unfoldings, random beyond them."""
+  """Leading left singular vectors of the unfoldings, then random vectors."""
   result = []
   for k, mode in enumerate(tensors.shape[1:]):
     unfolding = _unfold(tensors, k)
@@ -165,12 +166,12 @@ def _leading(tensors, rank, rng):
 
 
 def _improve(tensors, factors, sweeps):
-  """Factors after sweeps of least squares; |T - sum|^2 for every tensor."""
+  """Factors after sweeps of least squares, and |T - sum|^2 per tensor."""
   factors = list(factors)
   squares = np.sum(
     np.square(tensors), axis=tuple(range(1, tensors.ndim)), dtype=np.float64
   )
-  # Least squares only approach the factors of zero.
+  # Least squares would only approach zero.
   factors[0] = np.where(squares[:, None, None] > 0, factors[0], 0)
   factors = _balance(factors)
   last = np.full(len(tensors), np.inf)
@@ -186,7 +187,7 @@ def _improve(tensors, factors, sweeps):
 
 
 def _update(tensors, factors, k):
-  """The best factor k for the others, and |T|^2 - |T - sum|^2.
+  """The best factor k given the others, and |T|^2 - |T - sum|^2.
 
   The sum is linear in a factor: unfolding [d_k, others] = factor^T @ products.
   """
@@ -219,7 +220,7 @@ def _products(factors):
 
 
 def _balance(factors):
-  """Every vector of a product gets the geometric mean of their norms."""
+  """Scales the vectors of each product to the geometric mean of their norms."""
   norms = np.stack([np.linalg.norm(f, axis=2) for f in factors])
   used = norms.all(axis=0)
   logs = np.log(np.where(used, norms, 1))

@@ -4,37 +4,39 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from tt_compress.algebra.fit import host_arrays, padding, svd
 
-# Entries that all sweeps may visit.
+# Entries that all sweeps may visit together.
 _WORK = 10**9
-# Sweeps end where they no longer lower the error by this fraction.
+# Sweeps end when the error falls by less than this fraction.
 _STALL = 1e-9
 
 
 def tucker(
-  matrix: np.ndarray,
+  matrix: Float[np.ndarray, 'rows cols'],
   row_modes: Sequence[int],
   col_modes: Sequence[int],
   tucker_rank: Sequence[int],
   *,
   sweeps: int = 100,
-) -> tuple[np.ndarray, list[np.ndarray]]:
+) -> tuple[Float[np.ndarray, '...'], list[Float[np.ndarray, '_ _']]]:
   """A core and factors near a matrix: W = reshape(C x_1 U_1 ... x_2D U_2D).
 
-  The matrix is a tensor (I_1 ... I_D, J_1 ... J_D) of order 2D. Leading left
-  singular vectors of the unfoldings are the start (HOSVD), within sqrt(2D) of
-  the nearest; sweeps improve one factor after another (HOOI) and never raise
-  the error. For padding see `padding.fit`. Large matrices get fewer sweeps.
+  The matrix is a tensor (I_1 ... I_D, J_1 ... J_D) of order 2D. The start, the
+  leading left singular vectors of the unfoldings (HOSVD), has at most sqrt(2D)
+  times the least error. Sweeps improve one factor after another (HOOI) and
+  never raise the error. For padding see `padding.fit`. Large matrices get fewer
+  sweeps.
 
   Args:
     matrix: [rows, cols] with rows <= prod(row_modes), cols <= prod(col_modes).
     row_modes: (I_1, ..., I_D).
     col_modes: (J_1, ..., J_D).
-    tucker_rank: 2D ranks, each at most its mode; filled with zeros above what
-      the unfolding of the core can have.
-    sweeps: most updates of each factor.
+    tucker_rank: 2D ranks, each at most its mode. Arrays are filled with zeros
+      where a rank exceeds the largest rank of the unfolding.
+    sweeps: the most updates of each factor.
 
   Returns:
     core [*tucker_rank] and 2D factors [mode, rank], float64, all of equal root
@@ -48,8 +50,8 @@ def tucker(
 
   def decompose(padded, start):
     tensor = padded.reshape(modes)
-    # Not from the factors before: it stays a function of the padding, whose
-    # fixed point is extrapolated.
+    # `padding.fit` extrapolates to a fixed point, so each step is a function of
+    # the padding alone and does not start from earlier factors.
     count = sweeps if start is None else 1
     factors = [_basis(tensor, k, rank) for k, rank in enumerate(tucker_rank)]
     return _improve(tensor, factors, tucker_rank, count)
@@ -94,8 +96,8 @@ def _basis(tensor, axis, rank):
 
 
 def _project(tensor, factors, skip=None):
-  """The tensor in the bases of the factors, that of one axis left out."""
-  # What shrinks most goes first.
+  """The tensor in the bases of the factors, except for one axis."""
+  # The product that shrinks the tensor most comes first.
   shrinking = lambda k: factors[k].shape[1] / factors[k].shape[0]
   for k in sorted(range(len(factors)), key=shrinking):
     if k != skip:

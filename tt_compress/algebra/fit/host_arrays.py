@@ -1,4 +1,4 @@
-"""Host arrays: the order of their axes, their shape and their scale."""
+"""Axes, shapes and scales of NumPy arrays on the host."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ import numpy as np
 def interleave(
   matrix: np.ndarray, row_modes: Sequence[int], col_modes: Sequence[int]
 ) -> np.ndarray:
-  """[prod I, prod J] to (I_1, J_1, I_2, J_2, ..., I_N, J_N)."""
+  """Reshapes [prod I, prod J] to [I_1, J_1, I_2, J_2, ..., I_N, J_N]."""
   num_modes = len(row_modes)
   order = [axis for k in range(num_modes) for axis in (k, num_modes + k)]
   return matrix.reshape(*row_modes, *col_modes).transpose(order)
 
 
 def equalize(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-  """Scales arrays to equal root mean squares, leaving their product alone.
+  """Scales arrays to equal root mean squares without changing their product.
 
-  So one learning rate suits them all. Where one of them is zero, nothing is
-  done.
+  One learning rate then suits all of them. If an array is zero, all arrays stay
+  as they are.
   """
   sizes = np.array([np.sqrt(np.mean(np.square(array))) for array in arrays])
   if not sizes.all():
@@ -30,7 +30,7 @@ def equalize(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def fill(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-  """The array with zeros behind it along every axis, to reach a shape."""
+  """The array with zeros at the end of each axis, up to a shape."""
   widths = [
     (0, want - have) for want, have in zip(shape, array.shape, strict=True)
   ]

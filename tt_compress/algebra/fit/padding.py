@@ -1,35 +1,38 @@
-"""Decompositions of a matrix whose modes multiply to more than its size."""
+"""Decompositions of a matrix whose modes exceed its size."""
 
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from tt_compress.algebra.fit import threads
 
-# Above this many entries arrays are float32, as the parameters will be.
+# Arrays of more entries are float32, as parameters are.
 _LARGE = 2**24
-# Entries that all sweeps together may visit, and the most and least sweeps.
+# Entries that all sweeps may visit together; the most and fewest sweeps.
 _WORK = 10**7
 _MOST = 1000
 _LEAST = 2
 _STARTS = 30
 _EXACT = 1e-8
-# A start is given up when the error fell by less than this factor ...
+# A start ends when its error falls by less than this factor ...
 _STALL = 0.98
-# ... in this many sweeps.
+# ... within this many sweeps.
 _PATIENCE = 30
-# Differences that the acceleration remembers.
+# Differences that the acceleration uses.
 _MEMORY = 20
 
 
 def pad(
-  matrix: np.ndarray, row_modes: Sequence[int], col_modes: Sequence[int]
-) -> np.ndarray:
-  """The matrix in the upper left of zeros [prod(row_modes), prod(col_modes)].
+  matrix: Float[np.ndarray, 'rows cols'],
+  row_modes: Sequence[int],
+  col_modes: Sequence[int],
+) -> Float[np.ndarray, 'padded_rows padded_cols']:
+  """The matrix with zeros around it: [prod(row_modes), prod(col_modes)].
 
-  Float64, or float32 where that would be large.
+  The dtype is float64, or float32 for large matrices.
   """
   shape = math.prod(row_modes), math.prod(col_modes)
   result = np.zeros(shape, dtype_for(math.prod(shape)))
@@ -38,12 +41,12 @@ def pad(
 
 
 def dtype_for(size: int) -> type:
-  """Float64, or float32 for arrays too large to keep in that."""
+  """Float64, or float32 for arrays that would be too large in float64."""
   return np.float64 if size <= _LARGE else np.float32
 
 
 def fit(
-  matrix: np.ndarray,
+  matrix: Float[np.ndarray, 'rows cols'],
   row_modes: Sequence[int],
   col_modes: Sequence[int],
   decompose: Callable[[np.ndarray, Any], Any],
@@ -51,29 +54,28 @@ def fit(
   *,
   seed: int = 0,
 ) -> Any:
-  """Factors near a matrix, wherever they take the padding.
+  """Factors near a matrix, with arbitrary values in the padding.
 
-  Zeros in the padding would raise the ranks. The padding is unknown instead:
-  it is filled with the last approximation and the whole decomposed again
-  (expectation-maximization), extrapolating from earlier fillings (Anderson
-  acceleration). What is kept has the lowest error on the matrix itself, so it
-  is never worse than padding with zeros, which is the first sweep. A start that
-  no longer improves gives way to a random filling, until the sweeps are used
-  up: 1000 for matrices of up to 10^4 entries, 10 for 10^6, at least 2.
+  Zeros in the padding would raise the ranks, so the padding counts as unknown.
+  Each sweep fills it with the last approximation and decomposes the padded
+  matrix again (expectation-maximization), extrapolating from earlier fillings
+  (Anderson acceleration). The result has the lowest error on the matrix itself,
+  so it is never worse than padding with zeros, the first sweep. When a start no
+  longer improves, a random filling replaces it, until all sweeps are used: 1000
+  for matrices of up to 10^4 entries, 10 for 10^6, at least 2.
 
-  A matrix that has an exact decomposition is usually found to 1e-8. The problem
-  is not convex: where the factors have about as many numbers as the matrix, or
-  where most of the padded matrix is padding, the error may stay at 1e-3 or
-  above.
+  If a matrix has an exact decomposition, the error is usually below 1e-8. The
+  problem is not convex: if the factors have about as many parameters as the
+  matrix, or if most of the padded matrix is padding, the error may stay at 1e-3
+  or above.
 
   Args:
     matrix: [rows, cols].
-    row_modes: with product I >= rows.
-    col_modes: with product J >= cols.
-    decompose: takes a padded matrix [I, J] and factors to start from, or None,
-      and returns factors.
-    full: takes factors and returns [I, J].
-    seed: of the random fillings.
+    row_modes: modes with product I >= rows.
+    col_modes: modes with product J >= cols.
+    decompose: (padded matrix [I, J], initial factors or None) -> factors.
+    full: factors -> [I, J].
+    seed: seed of the random fillings.
 
   Reference: Srebro and Jaakkola, "Weighted low-rank approximations", section
     3; Walker and Ni, "Anderson acceleration for fixed-point iterations".
@@ -97,7 +99,7 @@ def _search(matrix, padded, row_modes, col_modes, decompose, full, seed):
 
 
 def _fillings(matrix, padded, row_modes, col_modes, seed):
-  """Yields paddings to start from, each as a vector."""
+  """Yields initial paddings, each as a vector."""
   yield np.zeros(padded.size - matrix.size, padded.dtype)
   wide = _continue(matrix, math.prod(col_modes[1:]), padded.shape[1])
   tall = _continue(wide.T, math.prod(row_modes[1:]), padded.shape[0]).T
@@ -109,10 +111,10 @@ def _fillings(matrix, padded, row_modes, col_modes, seed):
 
 
 def _continue(matrix, block, size):
-  """Ends the last block of columns as combination of the blocks before it.
+  """Completes the last block of columns by a combination of earlier blocks.
 
-  That is exact for a Tucker decomposition whose rank the blocks before reach.
-  Beyond the last block are zeros.
+  This is exact for a Tucker decomposition whose rank the earlier blocks reach.
+  After the last block come zeros.
   """
   rows, cols = matrix.shape
   count, width = divmod(cols, block)
@@ -129,12 +131,12 @@ def _continue(matrix, block, size):
 
 
 def _outside(full, rows, cols):
-  """What surrounds [rows, cols] in the full matrix, as a vector."""
+  """The padding around [rows, cols] in the full matrix, as a vector."""
   return np.concatenate([full[:rows, cols:].ravel(), full[rows:].ravel()])
 
 
 class _Search:
-  """The best factors so far and their relative error on the matrix."""
+  """The best factors so far, and their relative error on the matrix."""
 
   def __init__(self, matrix, padded, decompose, full):
     self._matrix = matrix
@@ -145,7 +147,7 @@ class _Search:
     self.error, self.factors = np.inf, None
 
   def run(self, filling, sweeps):
-    """Sweeps from one filling; returns how many were made."""
+    """Sweeps from one filling; returns the number of sweeps."""
     errors, history, factors = [], [], None
     for sweep in range(sweeps):
       self._set_padding(filling)
@@ -170,7 +172,7 @@ class _Search:
     below[...] = filling[right.size :].reshape(below.shape)
 
   def _measure(self, full):
-    # By blocks of rows: a difference of all of it would be another copy.
+    # In blocks of rows, because the full difference would be another copy.
     rows, cols = self._matrix.shape
     step = max(1, _LARGE // cols)
     squares = 0.0
@@ -191,13 +193,13 @@ def _extrapolate(history):
   """The combination of fillings whose residual is least.
 
   Args:
-    history: pairs of a filling x and what a sweep made of it, g(x).
+    history: pairs of a filling x and the filling g(x) after a sweep.
   """
   steps = np.stack([after - before for before, after in history])
   results = np.stack([after for _, after in history])
   differences = np.diff(steps, axis=0)
-  # Normal equations: a decomposition of the long differences would cost more
-  # than the sweep, and the weights need no more digits.
+  # By normal equations: a decomposition of the long differences would cost more
+  # than the sweep, and the weights need no higher precision.
   weights = np.linalg.lstsq(
     differences @ differences.T, differences @ steps[-1], rcond=1e-14
   )[0]

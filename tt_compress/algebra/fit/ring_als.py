@@ -4,23 +4,24 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from tt_compress.algebra.fit import host_arrays, padding, svd
 
-# Entries that all sweeps from one start may visit.
+# Entries that all sweeps from one start may visit together.
 _WORK = 10**9
-# Sweeps end where they no longer lower the error by this fraction: from every
-# start, and for the best of them.
+# Sweeps end when the error falls by less than this fraction: _COARSE from each
+# start, _FINE from the best result.
 _COARSE = 1e-4
 _FINE = 1e-6
 _EXACT = 1e-9
-# Keeps a core where the others do not determine it, as a fraction of the mean
-# eigenvalue.
+# A ridge, relative to the mean eigenvalue, keeps a core at its values if the
+# other cores do not determine it.
 _RIDGE = 1e-12
 
 
 def tensor_ring(
-  matrix: np.ndarray,
+  matrix: Float[np.ndarray, 'rows cols'],
   row_modes: Sequence[int],
   col_modes: Sequence[int],
   tr_rank: Sequence[int],
@@ -28,13 +29,13 @@ def tensor_ring(
   restarts: int = 8,
   sweeps: int = 500,
   seed: int = 0,
-) -> list[np.ndarray]:
+) -> list[Float[np.ndarray, '_ _ _ _']]:
   """Cores of a ring near a matrix: W[i, j] = trace(G_1[i_1, j_1] ... G_N[..]).
 
-  Sequential truncated SVD around the ring (TR-SVD) and random cores are
-  starts; alternating least squares never raise their errors, and the best is
-  kept. The problem is not convex: a ring that equals the matrix is found at
-  small ranks and often missed where products of two ranks near the modes
+  Alternating least squares start from a sequential truncated SVD around the
+  ring (TR-SVD) and from random cores, and never raise the error. The best
+  result is returned. The problem is not convex: an exact ring is found at small
+  ranks, and often missed if products of two ranks are close to the modes
   I_k J_k. For padding see `padding.fit`. Large matrices get fewer sweeps and
   only the first start.
 
@@ -43,14 +44,14 @@ def tensor_ring(
     row_modes: (I_1, ..., I_N); i = (i_1, ..., i_N) is row-major.
     col_modes: (J_1, ..., J_N).
     tr_rank: (R_0, ..., R_{N-1}).
-    restarts: random starts.
-    sweeps: most updates of each core from one start.
-    seed: of the random starts.
+    restarts: number of random starts.
+    sweeps: the most updates of each core from one start.
+    seed: seed of the random starts.
 
   Returns:
     N cores [R_k, I_k, J_k, R_{(k+1) mod N}], float64.
 
-  Complexity: rows cols R^2 operations for each of the N updates of a sweep.
+  Complexity: rows cols R^2 operations per update, N updates per sweep.
 
   Reference: Zhao et al., "Tensor Ring Decomposition", sections 3.1 and 3.3.
   """
@@ -86,7 +87,7 @@ def _split_modes(cores, row_modes, col_modes):
 
 
 def _tr_svd(tensor, tr_rank):
-  """Cores [R_k, M_k, R_{k+1}]: a split in two bonds, then a train."""
+  """Cores [R_k, M_k, R_{k+1}]: an SVD with two bonds, then a train."""
   modes, num_modes = tensor.shape, tensor.ndim
   if num_modes == 1:
     core = np.eye(tr_rank[0])[:, None] * tensor[:, None] / tr_rank[0]
@@ -96,7 +97,7 @@ def _tr_svd(tensor, tr_rank):
   left = host_arrays.fill(left, (modes[0], first * second))
   right = host_arrays.fill(right, (first * second, right.shape[1]))
   cores = [left.reshape(modes[0], first, second).swapaxes(0, 1)]
-  # [R_0, R_1, rest] to [R_1, rest, R_0]: a train that ends in the first bond.
+  # [R_0, R_1, rest] to [R_1, rest, R_0], a train that ends in the first bond.
   rest = right.reshape(first, second, -1).transpose(1, 2, 0)
   for k in range(1, num_modes - 1):
     bond, after = len(rest), tr_rank[k + 1]
@@ -114,7 +115,7 @@ def _random(modes, tr_rank, rng):
 
 
 def _improve(tensor, cores, sweeps, stall):
-  """Cores after sweeps of least squares, and their error relative to W."""
+  """Cores after sweeps of least squares, and their relative error."""
   cores = list(cores)
   square = float(np.sum(np.square(tensor), dtype=np.float64))
   if not square:
@@ -131,7 +132,7 @@ def _improve(tensor, cores, sweeps, stall):
 
 
 def _update(tensor, cores, k):
-  """The best core k for the others, and |W|^2 - |W - ring|^2.
+  """The best core k given the others, and |W|^2 - |W - ring|^2.
 
   The ring is linear in a core: unfolding [M_k, others] = core @ environment.
   """
@@ -150,7 +151,7 @@ def _update(tensor, cores, k):
 
 
 def _environment(cores, k):
-  """All cores but k, from its right bond to its left: [R_k R_{k+1}, others]."""
+  """The product of all cores but k: [R_k R_{k+1}, others]."""
   result = np.eye(cores[k].shape[2])[:, None]
   for l in range(1, len(cores)):
     core = cores[(k + l) % len(cores)]

@@ -1,4 +1,4 @@
-"""Trees of Kronecker products near given vectors; see `trees`."""
+"""Fits trees of Kronecker products to given vectors; see `trees`."""
 
 import functools
 import math
@@ -7,31 +7,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jaxtyping import Float
 
 from tt_compress.algebra import blocks, modes, trees
 from tt_compress.algebra.fit import cp_als, threads
 
-# Random starts of a decomposition, and its sweeps.
+# Random starts and sweeps of a decomposition.
 _RESTARTS = 3
 _SWEEPS = 100
-# Sweeps over trees that are cut: fewer where they would visit more entries.
+# Sweeps over cut trees: most, fewest, and the entries they may visit together.
 _MOST_SWEEPS, _LEAST_SWEEPS, _SWEEP_WORK = 300, 20, 10**7
-# Numbers in a temporary array of theirs.
+# Elements of a temporary array of these sweeps.
 _BLOCK = 2**24
-# Keeps numbers that the first entries do not determine, relative to others.
+# A relative ridge keeps leaves at their values if they are not determined.
 _RIDGE = 1e-6
-# Steps of a round of the optimizer, likewise.
+# Rounds of the optimizer; most and fewest steps per round, and their work.
 _ROUNDS = 3
 _MOST_STEPS, _LEAST_STEPS, _STEP_WORK = 200, 20, 10**9
 _LEARNING_RATE = 0.1
 
 
-def without_norms(matrix: np.ndarray, order: int, rank: int) -> np.ndarray:
+def without_norms(
+  matrix: Float[np.ndarray, 'rows size'], order: int, rank: int
+) -> Float[np.ndarray, 'rows {rank} {order} q']:
   """Leaves of sums of trees without norms near the rows of a matrix.
 
-  A row of q^order entries is a tensor, its decomposition canonical: for two
-  leaves the nearest one. A shorter row is padded with zeros, decomposed and
-  then improved by alternating least squares over its own entries, to which the
+  A row of q^order entries is a tensor with a canonical decomposition, the
+  nearest one for two leaves. A shorter row is padded with zeros, decomposed,
+  and then improved by alternating least squares over its own entries, where the
   padding is free.
 
   Args:
@@ -50,7 +53,7 @@ def without_norms(matrix: np.ndarray, order: int, rank: int) -> np.ndarray:
 def _without_norms(matrix, order, rank):
   rows, size = matrix.shape
   q = modes.root(size, order)
-  # Of one size, so that what is small for one row is small for all.
+  # Rows of one scale, so that thresholds suit all of them.
   sizes = np.sqrt(np.mean(np.square(matrix), 1, keepdims=True))
   padded = np.pad(
     matrix / np.where(sizes > 0, sizes, 1), _widths(q**order - size)
@@ -74,17 +77,20 @@ def _without_norms(matrix, order, rank):
 
 
 def normalized(
-  matrix: np.ndarray, leaves: np.ndarray, *, affine: bool = False
+  matrix: Float[np.ndarray, 'rows size'],
+  leaves: Float[np.ndarray, 'rows rank order q'],
+  *,
+  affine: bool = False,
 ) -> dict:
   """Sums of normalized trees times one scale near the rows of a matrix.
 
-  Rounds of least squares for the scale, and for the affine parameters of the
-  root, with gradient steps (Adam) for the leaves, of which every row keeps its
-  best. The affine parameters of other nodes stay ones and zeros.
+  Alternates least squares for the scale and the affine parameters of the root
+  with gradient steps (Adam) for the leaves; each row keeps its best leaves. The
+  affine parameters of other nodes stay ones and zeros.
 
   Args:
     matrix: [rows, size].
-    leaves: to start from, [rows, rank, order, q].
+    leaves: initial leaves [rows, rank, order, q].
     affine: whether nodes have affine parameters.
 
   Returns:
@@ -109,7 +115,7 @@ def _widths(padding):
 
 
 def _complete(leaves, padded, size, sweeps):
-  """Alternating least squares over the first entries; never gets worse."""
+  """Alternating least squares over the first entries, never raising errors."""
   rows, rank, order, q = leaves.shape
   known = np.arange(q**order) < size
   tensors = padded.reshape(rows, *(q,) * order)
@@ -128,7 +134,7 @@ def _complete(leaves, padded, size, sweeps):
 def _solve(leaf, others, target, mask):
   """The leaf [rows, rank, q] that fits target [rows, q, rest] where mask is 1.
 
-  Least squares, with a ridge around the leaf as it is.
+  Least squares with a ridge around the current leaf.
   """
   products = functools.reduce(
     lambda a, b: (a[..., :, None] * b[..., None, :]).reshape(*a.shape[:2], -1),
@@ -144,7 +150,7 @@ def _solve(leaf, others, target, mask):
 
 
 def _equalize(leaves):
-  """One norm for the leaves of a tree, leaving their product alone."""
+  """Scales the leaves of each tree to one norm, without changing the tree."""
   sizes = np.linalg.norm(leaves, axis=-1, keepdims=True)
   mean = np.prod(sizes ** (1 / leaves.shape[2]), 2, keepdims=True)
   return leaves * (mean / np.where(sizes > 0, sizes, 1))
@@ -175,7 +181,7 @@ def _ratio(a, b):
 
 
 def _improve(leaves, scales, target):
-  """The best leaves of every row on the way of the optimizer."""
+  """The best leaves per row of all steps of the optimizer."""
   rows, size = target.shape
   count = blocks.num_blocks(rows, trees.row_size(leaves.shape, size))
   steps = max(_LEAST_STEPS, _STEP_WORK // target.size)
@@ -188,7 +194,7 @@ def _improve(leaves, scales, target):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _descend(steps, scales, leaves, targets):
-  """`_improve` for blocks of rows [blocks, rows, ...], one after another."""
+  """`_improve` for blocks of rows [blocks, rows, ...], one after the other."""
   optimizer = optax.adam(optax.cosine_decay_schedule(_LEARNING_RATE, steps))
 
   def error(leaves, target):

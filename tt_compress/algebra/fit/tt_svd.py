@@ -1,41 +1,45 @@
-"""Tensor trains near a matrix (TT-SVD), and of lower ranks near a train."""
+"""Tensor trains near a matrix (TT-SVD), or near a train of higher ranks."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 from tt_compress.algebra.fit import host_arrays, padding, svd
 
+Core = Float[np.ndarray, '_ _ _ _']
+
 
 def tensor_train(
-  matrix: np.ndarray,
+  matrix: Float[np.ndarray, 'rows cols'],
   row_modes: Sequence[int],
   col_modes: Sequence[int],
   tt_rank: Sequence[int] | None = None,
   *,
   relative_error: float | None = None,
   row_order: np.ndarray | None = None,
-) -> list[np.ndarray]:
+) -> list[Core]:
   """Cores of a train near a matrix, by sequential truncated SVD (TT-SVD).
 
   The matrix is padded to [prod I, prod J], reshaped to (I_1 ... I_N,
-  J_1 ... J_N), ordered (I_1, J_1, I_2, J_2, ...) and split from the left. Exact
-  where the ranks reach those of the unfoldings, else, without padding, within
-  sqrt(N - 1) of the nearest train. For what holds with padding see
-  `padding.fit`. Cores are scaled to equal root mean squares, so that one
-  learning rate suits them all, and filled with zeros where a rank exceeds what
-  its unfolding can have.
+  J_1 ... J_N), transposed to (I_1, J_1, I_2, J_2, ...) and decomposed from the
+  left. The result is exact if the ranks reach those of the unfoldings. If not,
+  its error without padding is at most sqrt(N - 1) times the least; for padding
+  see `padding.fit`. Cores are scaled to equal root mean squares, so that one
+  learning rate suits all, and filled with zeros where a rank exceeds the
+  largest rank of its unfolding.
 
   Args:
     matrix: [rows, cols] with rows <= prod(row_modes), cols <= prod(col_modes).
     row_modes: (I_1, ..., I_N).
     col_modes: (J_1, ..., J_N).
     tt_rank: (1, R_1, ..., R_{N-1}, 1).
-    relative_error: instead, a bound on |W - train| / |W|; each of the N - 1
-      splits may lose 1 / sqrt(N - 1) of it, and the padding is zero.
-    row_order: for ids that are not row-major, the id of every row of the train:
-      a permutation of prod(row_modes) numbers.
+    relative_error: instead of ranks, a bound on |W - train| / |W|. Each of the
+      N - 1 decompositions may contribute 1 / sqrt(N - 1) of it; the padding is
+      zero.
+    row_order: the id of each row of the train, a permutation of
+      prod(row_modes) numbers; None if ids are row-major.
 
   Returns:
     N cores [R_{k-1}, I_k, J_k, R_k], float64.
@@ -70,12 +74,12 @@ def _permute(matrix, order):
   return matrix if order is None else matrix[order]
 
 
-def orthogonalize(cores: Sequence[np.ndarray], center: int) -> list[np.ndarray]:
-  """The same matrix with all of its norm in one core.
+def orthogonalize(cores: Sequence[Core], center: int) -> list[Core]:
+  """A train of the same matrix, with orthogonal cores around a center.
 
-  Cores before the center have orthonormal columns as [R_{k-1} I_k J_k, R_k],
-  those after it orthonormal rows as [R_{k-1}, I_k J_k R_k]. Ranks above what
-  a core can use are cut.
+  As matrices, cores before the center [R_{k-1} I_k J_k, R_k] have orthonormal
+  columns, cores after it [R_{k-1}, I_k J_k R_k] orthonormal rows. Ranks that
+  exceed the size of a core are reduced.
 
   Args:
     cores: N cores [R_{k-1}, I_k, J_k, R_k].
@@ -98,23 +102,24 @@ def orthogonalize(cores: Sequence[np.ndarray], center: int) -> list[np.ndarray]:
 
 
 def round_train(
-  cores: Sequence[np.ndarray],
+  cores: Sequence[Core],
   tt_rank: Sequence[int] | None = None,
   *,
   relative_error: float | None = None,
-) -> list[np.ndarray]:
-  """A train of lower ranks near a train, without forming the matrix.
+) -> list[Core]:
+  """A train of lower ranks near a train, without the full matrix.
 
-  As near as TT-SVD of the matrix, padding included, would find it.
+  The result is as near as that of TT-SVD of the padded matrix.
 
   Args:
     cores: N cores [R_{k-1}, I_k, J_k, R_k].
     tt_rank: (1, R'_1, ..., R'_{N-1}, 1).
-    relative_error: instead, a bound on the change relative to the norm.
+    relative_error: instead of ranks, a bound on the change relative to the
+      norm.
 
   Returns:
-    N cores of the new ranks, float64, of equal root mean squares; filled with
-    zeros where a rank exceeds what the train can use.
+    N cores of the new ranks, float64, of equal root mean squares, filled with
+    zeros where a rank exceeds the largest that the train can use.
 
   Raises:
     ValueError: both or none of tt_rank and relative_error are given.

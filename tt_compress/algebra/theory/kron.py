@@ -1,18 +1,18 @@
 """Stacks of sums of Kronecker products that multiply to a given matrix.
 
-A factor is a pair of arrays [terms, m, m] and stands for the n x n matrix
+A factor is a pair of arrays [terms, m, m] and represents the n x n matrix
 
 F = sum_k A_k (x) B_k,   n = m^2;
 
-a stack F_1, ..., F_L stands for F_1 F_2 ... F_L. An index in [0, n) is written
-as two digits in base m, the first the slower: A acts on the first digit, B on
-the second. An r-variant matrix differs from I only in the rows and columns of
-at most r indices, its coordinates. Everything is host numpy in float64, and
-stacks are never empty: that of the identity is I (x) I alone.
+a stack F_1, ..., F_L represents F_1 F_2 ... F_L. An index in [0, n) has two
+digits in base m, the first the slower: A acts on the first digit, B on the
+second. An r-variant matrix differs from I only in the rows and columns of at
+most r indices, its coordinates. All arrays are NumPy arrays in float64. Stacks
+are never empty: the stack of the identity is I (x) I.
 
 Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 4,
-  Theorem 2, Corollary 3, Theorem 4. The proofs as printed need corrections,
-  named in `variant_stack` and `general_stack`.
+  Theorem 2, Corollary 3, Theorem 4. The printed proofs need corrections, which
+  `variant_stack` and `general_stack` describe.
 """
 
 import collections
@@ -21,26 +21,29 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 
 Factor = tuple[np.ndarray, np.ndarray]  # A, B, each [terms, m, m]
 Stack = list[Factor]
 
-# Entries of an orthogonal matrix below this are zeros that rounding disturbed.
+# Smaller entries of an orthogonal matrix are zeros with rounding errors.
 _NEGLIGIBLE = 1e-14
-# Singular values below this, as a fraction of the largest, are rounding too.
+# So are singular values that are smaller relative to the largest.
 _RANK_TOLERANCE = 1e-10
-# Orthogonal matrices in float32 pass, up to a size of thousands.
+# Orthogonal float32 matrices of a size of thousands have smaller defects.
 _DEFECT = 1e-5
 
 
-def kron_sum(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def kron_sum(
+  left: Float[np.ndarray, 'terms p p'], right: Float[np.ndarray, 'terms q q']
+) -> Float[np.ndarray, 'size size']:
   """sum_k A_k (x) B_k of A [terms, p, p] and B [terms, q, q]: [p q, p q]."""
   size = left.shape[-1] * right.shape[-1]
   return np.einsum('kab,kcd->acbd', left, right).reshape(size, size)
 
 
-def multiply(stack: Stack) -> np.ndarray:
-  """The matrix [n, n] that a stack stands for, F_1 F_2 ... F_L."""
+def multiply(stack: Stack) -> Float[np.ndarray, 'n n']:
+  """The matrix [n, n] of a stack, F_1 F_2 ... F_L."""
   return functools.reduce(np.matmul, (kron_sum(*factor) for factor in stack))
 
 
@@ -52,7 +55,7 @@ def rank(matrix: np.ndarray, split: int) -> np.ndarray:
 
   Args:
     matrix: [..., p q, p q].
-    split: p, the size of A; q is that of B.
+    split: p, the size of A; B has size q.
 
   Returns:
     integers [...]
@@ -78,23 +81,23 @@ def rank(matrix: np.ndarray, split: int) -> np.ndarray:
 def orthogonal_stack(matrix: np.ndarray, rank: int = 2) -> Stack:
   """Orthogonal factors of Kronecker rank <= r that multiply to a matrix.
 
-  Theorem 2 (r = 2) and Theorem 4 (2 <= r <= m). Reflections that clear up to
-  r - 1 entries of a column at once turn U into a diagonal of signs,
+  Theorem 2 (r = 2) and Theorem 4 (2 <= r <= m). Reflections, each of which
+  clears up to r - 1 entries of a column, turn U into a diagonal of signs,
 
   G_K ... G_1 U = D,   hence   U = G_1 ... G_K D,
 
-  where each G_k and each -1 in D is an r-variant matrix, and `variant_stack`
-  does the rest. Entries that are zero already cost nothing.
+  where each G_k and each -1 in D is an r-variant matrix with a stack from
+  `variant_stack`. Entries that are zero already need no reflection.
 
-  Their number is at most K = 1 + sum_{k=1}^{n-1} ceil(k / (r - 1)), and n^2 / r
-  exceeds that sum; so L <= 3 n^2 / 2 for r = 2, and L <= 5 n^2 / r.
+  There are at most K = 1 + sum_{k=1}^{n-1} ceil(k / (r - 1)) such matrices, and
+  n^2 / r exceeds the sum; so L <= 3 n^2 / 2 for r = 2, and L <= 5 n^2 / r.
 
   Args:
     matrix: orthogonal, [n, n], n = m^2.
-    rank: r, the most Kronecker products in a factor.
+    rank: r, the most Kronecker products per factor.
 
   Returns:
-    L factors, orthogonal to float64 even where the matrix is less so.
+    L factors, orthogonal in float64 even if the matrix is less accurate.
 
   Raises:
     ValueError: n is not a square, the matrix is not orthogonal, or r does not
@@ -107,13 +110,13 @@ def orthogonal_stack(matrix: np.ndarray, rank: int = 2) -> Stack:
 
 
 def short_stack(matrix: np.ndarray) -> Stack:
-  """As Theorem 2, in O(n^(3/2)) factors instead of O(n^2).
+  """As Theorem 2, with O(n^(3/2)) factors instead of O(n^2).
 
-  All coordinates of a reflection may share their first or their second digit:
-  it is then one sum of two products, however many entries it clears. Each
-  column takes one reflection for each later first digit, which leaves one
-  entry of that row, one to collect these, and one for what shares its own
-  first digit:
+  If all coordinates of a reflection share their first or their second digit, it
+  is one sum of two products, for any number of entries that it clears. Each
+  column needs one reflection per later first digit, which leaves one entry per
+  first digit, one to clear these entries, and one for the entries with the
+  column's own first digit:
 
   L <= m (m - 1) (m + 4) / 2 + 1.
 
@@ -141,11 +144,11 @@ def general_stack(matrix: np.ndarray, rank: int = 2) -> Stack:
 
   Args:
     matrix: [n, n], n = m^2, singular or not.
-    rank: r, the most Kronecker products in a factor.
+    rank: r, the most Kronecker products per factor.
 
   Returns:
-    at most n factors, one for each singular value d_j != 1, between two stacks
-    as of `orthogonal_stack`.
+    At most n factors, one per singular value d_j != 1, between two stacks like
+    those of `orthogonal_stack`.
 
   Raises:
     ValueError: n is not a square, or r does not lie in [2, m].
@@ -168,14 +171,15 @@ def variant_stack(
 
   M = E_a (x) G + (I - E_a) (x) I,
 
-  where G holds the block in the rows and columns of the second digits, and so
-  do, with A and B exchanged, coordinates that share the second. Otherwise,
-  where all digits of one kind differ, three factors: V swaps first digits
-  depending on the second until they agree, V M V. Where neither kind differs
-  throughout, five: V_1 first makes second digits differ by swaps that depend
-  on the first digit, and V_1 V_2 M V_2 V_1. Swaps undo themselves. V_1 and V_2
-  have one term for each first digit among the coordinates, the term of a digit
-  that needs no swap serving all that is left alone; so their rank is <= r.
+  where G holds the block in the rows and columns of the second digits.
+  Coordinates that share the second digit take one factor with A and B
+  exchanged. Otherwise, if all digits of one kind differ, there are three
+  factors V M V: V swaps first digits, depending on the second, until they
+  agree. If neither kind of digits differs throughout, there are five factors
+  V_1 V_2 M V_2 V_1: V_1 first makes second digits differ by swaps that depend
+  on the first digit. Swaps are their own inverses. V_1 and V_2 have one term
+  per first digit of the coordinates, and the term of a digit that needs no swap
+  also covers all other digits; so their rank is <= r.
 
   Two coordinates never need V_1. For Theorem 2, the published middle factor
   adds I - 1_nu, for another digit nu than the pi of its first term: it must be
@@ -184,7 +188,7 @@ def variant_stack(
   all, which is what V_1 repairs.
 
   Args:
-    block: [r, r], what the matrix is on its coordinates.
+    block: [r, r], the matrix restricted to its coordinates.
     coordinates: r different indices in [0, m^2).
     side: m >= r.
 
@@ -234,7 +238,7 @@ def _local(block, first, second, side):
 
 
 def _set_apart(first, second, side):
-  """V_1, and the second digits, now all different, that it leads to."""
+  """V_1, and the second digits after it, which all differ."""
   used, moved, cases = set(), second.copy(), []
   for digit, _ in collections.Counter(first.tolist()).most_common():
     where = np.flatnonzero(first == digit)
@@ -248,7 +252,7 @@ def _set_apart(first, second, side):
 
 
 def _bring_together(first, second, side):
-  """V_2 for second digits that all differ, and the first digit it leads to."""
+  """V_2 for second digits that all differ, and the first digit after it."""
   (target, _), *others = collections.Counter(first.tolist()).most_common()
   cases = [
     (second[first == digit], _swaps([digit], [target], side))
@@ -261,7 +265,7 @@ def _bring_together(first, second, side):
 def _conditional(cases, side):
   """sum_c E_c (x) P_c: a matrix P_c on one digit for digits c of the other.
 
-  Digits that no case names share one term, with the identity.
+  All other digits share one term with the identity.
   """
   selected = np.zeros((len(cases) + 1, side))
   for case, (digits, _) in enumerate(cases):
@@ -279,7 +283,7 @@ def _swaps(ones, others, side):
 
 
 def _eliminate(matrix, groups, rank):
-  """Factors of an orthogonal matrix, none for what is the identity."""
+  """Factors of an orthogonal matrix, none for the identity."""
   rest, side, stack = matrix.copy(), math.isqrt(len(matrix)), []
   for column in range(len(rest)):
     for kept, *cleared in groups(column, side, rank):
@@ -296,7 +300,7 @@ def _eliminate(matrix, groups, rank):
 
 
 def _in_order(column, side, rank):
-  """Groups of coordinates, the first of which keeps what the others lose."""
+  """Groups of coordinates; the first one gets the norm of the others."""
   for start in range(column + 1, side**2, rank - 1):
     yield [column, *range(start, min(start + rank - 1, side**2))]
 
