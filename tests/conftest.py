@@ -72,17 +72,19 @@ def pytest_collection_modifyitems(items):
   each family of each sampled test, a part of the cases is in the fast tier.
   """
   taken = offset()
-  counts = collections.Counter()
+  cases = collections.defaultdict(list)
   for item in items:
     group = item.nodeid.split('::')[0]
     if item.get_closest_marker('sampled'):
+      cases[group, item.originalname, family(item)].append(item)
       group = f'{group}::{family(item)}'
-      case = (item.originalname, family(item))
-      if counts[case] % PARTS != taken:
-        item.add_marker(pytest.mark.full)
-      counts[case] += 1
     if not item.get_closest_marker('xdist_group'):
       item.add_marker(pytest.mark.xdist_group(group))
+  for sampled in cases.values():
+    parts = min(PARTS, len(sampled))
+    for number, item in enumerate(sampled):
+      if number % parts != taken % parts:
+        item.add_marker(pytest.mark.full)
 
 
 @pytest.fixture

@@ -90,6 +90,7 @@ def close(ours, theirs):
   )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('blocks', [None, 'all', 'rows'])
 @pytest.mark.parametrize('name', SPECS)
 def test_every_matrix_in_every_way(few, name, blocks):
@@ -98,6 +99,7 @@ def test_every_matrix_in_every_way(few, name, blocks):
   close(found, differentiate(by_definition, table))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('blocks', [None, 'all', 'rows'])
 @pytest.mark.parametrize('base', [dict(name='dense'), TRAIN])
 def test_noise_of_the_matrix_is_that_of_all_logits(few, base, blocks):

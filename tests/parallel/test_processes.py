@@ -131,7 +131,13 @@ def test_the_first_process_writes_once(trained, trained_alone):
   assert output.count('accuracy = ') == 1
 
 
-@pytest.mark.parametrize('mesh', [dict(data=8), dict(data=4, model=2)])
+@pytest.mark.parametrize(
+  'mesh',
+  [
+    pytest.param(dict(data=8), marks=pytest.mark.full),
+    dict(data=4, model=2),
+  ],
+)
 def test_one_process_and_other_meshes_restore_the_same_bits(trained, mesh):
   folder, _ = trained
   config = workdir.load_config(str(folder))

@@ -201,12 +201,19 @@ def test_variance(spec):
     contract.check_variance(spec)
 
 
-@pytest.mark.parametrize(
-  'check',
-  [contract.check_ids, contract.check_vmap, contract.check_sharded],
-)
-@pytest.mark.parametrize('spec', REPRESENTATIVES)
+COMPILED = (contract.check_ids, contract.check_vmap, contract.check_sharded)
+
+
+@pytest.mark.parametrize('check', COMPILED)
+@pytest.mark.parametrize('spec', parameters(lambda n: representatives(n)[:1]))
 def test_compiled(spec, check):
+  check(spec)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize('check', COMPILED)
+@pytest.mark.parametrize('spec', parameters(lambda n: representatives(n)[1:]))
+def test_compiled_plain(spec, check):
   check(spec)
 
 
@@ -259,6 +266,7 @@ def test_what_lies_between_the_cores_is_bounded(name, options, method):
     assert size < 2**30
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('method', ['take', 'apply', 'attend'])
 @pytest.mark.parametrize('name', LARGE)
 def test_the_matrix_is_never_made(name, method):

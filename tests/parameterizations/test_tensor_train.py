@@ -244,6 +244,7 @@ def test_the_full_matrix_is_not_kept_for_the_backward_pass():
   assert kept(slow) >= kept(spec.apply) + spec.rows * spec.cols
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('contraction', ['auto', 'cores', 'two', 'full'])
 @pytest.mark.parametrize('name', ['tensor_train', 'kronecker'])
 def test_a_contraction_that_is_asked_for_gives_the_same(name, contraction):

@@ -139,6 +139,7 @@ def test_the_rank_is_solved_for_up_to_the_largest():
     make(rank=10)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('cols', [27, 20])
 @pytest.mark.parametrize('norm', NORMS)
 def test_inner_products_are_those_of_the_rows(key, norm, cols):
@@ -212,7 +213,9 @@ def test_padding_is_free():
   assert error(spec, matrix) < 1e-3
 
 
-@pytest.mark.parametrize('norm', ['plain', 'affine'])
+@pytest.mark.parametrize(
+  'norm', ['affine', pytest.param('plain', marks=pytest.mark.full)]
+)
 def test_fit_of_normalized_trees(key, norm):
   """Near where there are such leaves, and better than no fit elsewhere."""
   for rank, tolerance in ((1, 0.01), (3, 0.1)):

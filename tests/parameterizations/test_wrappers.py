@@ -40,6 +40,7 @@ def test_every_entry_is_wrapped_by_every_wrapper():
   )
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('spec', CASES)
 def test_contract(spec):
   for check in contract.QUICK:
@@ -54,11 +55,13 @@ def has_scales(spec):
   return isinstance(spec, wrapped.Wrapped) and has_scales(spec.base)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('spec', CASES)
 def test_math(spec):
   contract.check_math(wrappers.disturbed(spec))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize('names', NAMES, ids='-'.join)
 def test_fit(names):
   tolerance = sum(FIT_TOLERANCE[name] for name in names[:-1])

@@ -50,7 +50,11 @@ def num_bytes(tree):
 
 
 @pytest.mark.parametrize(
-  'rules, accumulation, rows', [((), 1, 24), ((('.*', TRAIN),), 4, 32)]
+  'rules, accumulation, rows',
+  [
+    pytest.param((), 1, 24, marks=pytest.mark.full),
+    ((('.*', TRAIN),), 4, 32),
+  ],
 )
 def test_eight_devices_exchange_their_gradients(rules, accumulation, rows):
   config = make_config(*rules, accumulation=accumulation)

@@ -17,6 +17,8 @@ from tt_compress.training import layout, step
 
 ROWS, COLS = test_partitions.ROWS, test_partitions.COLS
 BATCH = 32
+# The others are in the full tier.
+TYPICAL = ('tensor_train', 'word2ket', 'variational_dropout of every example')
 
 
 class Network(nnx.Module):
@@ -69,7 +71,13 @@ def gradients(spec, data, model):
   return program(*arguments), program.as_text(), modules.num_params(parts)
 
 
-@pytest.mark.parametrize('name', test_partitions.SPECS)
+@pytest.mark.parametrize(
+  'name',
+  [
+    name if name in TYPICAL else pytest.param(name, marks=pytest.mark.full)
+    for name in test_partitions.SPECS
+  ],
+)
 def test_gradients_on_meshes(name):
   spec = parameterizations.make(
     rows=ROWS, cols=COLS, **test_partitions.SPECS[name]
