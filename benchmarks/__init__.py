@@ -1,1 +1,1 @@
-"""Measurements, each a module to run, that leave their numbers in results/."""
+"""Programs that measure and write their numbers into results/."""

@@ -1,10 +1,10 @@
-"""Speed and memory of compressed layers and models beside dense ones.
+"""Speed and memory of compressed layers and models relative to dense ones.
 
   python -m benchmarks --suite=layers
   python -m benchmarks --suite=model --only='1[+]1 layers' --rounds=5
 
-Times are ratios to dense in the same process, in interleaved rounds. Writes
-JSON after every case and prints a table.
+Times are relative to dense in the same process, in interleaved rounds. The
+program writes JSON after every case and prints a table at the end.
 """
 
 import json
@@ -19,16 +19,21 @@ _SUITE = flags.DEFINE_enum(
   'suite', 'layers', list(suites.SUITES), 'What to measure.'
 )
 _ONLY = flags.DEFINE_string(
-  'only', '', 'Regular expression of the cases to measure, by their names.'
+  'only', '', 'Regular expression of names of cases; measures these alone.'
 )
 _ROUNDS = flags.DEFINE_integer(
-  'rounds', None, 'Times of every function; a few by default.', lower_bound=1
+  'rounds',
+  None,
+  'Rounds of measurement; the default depends on the suite.',
+  lower_bound=1,
 )
 _TINY = flags.DEFINE_bool(
-  'tiny', False, 'Small cases, which show that everything works.'
+  'tiny', False, 'Measure small cases, which show that a suite works.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'output', None, 'JSON to write; results/bench_SUITE.json unless tiny.'
+  'output',
+  None,
+  'JSON file to write; default results/bench_SUITE.json, or none if tiny.',
 )
 
 
@@ -59,7 +64,7 @@ def main(argv):
 
 def _write(path, report):
   path.parent.mkdir(parents=True, exist_ok=True)
-  report['machine']['load_average'] = records.load()  # of the end
+  report['machine']['load_average'] = records.load()  # at the end
   path.write_text(json.dumps(report, indent=1) + '\n')
 
 

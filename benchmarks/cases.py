@@ -1,12 +1,12 @@
-"""What `benchmarks.fit` fits: entries of the registry, sizes and options."""
+"""The cases of `benchmarks.fit`: parameterizations, sizes and options."""
 
 _EVEN, _PADDED = (64, 27), (61, 25)
 _MODES = dict(row_modes=(4, 4, 4), col_modes=(3, 3, 3))
 _SPLITS = dict(row_split=(8, 8), col_split=(9, 3))
 _BASE = dict(name='tensor_train', tt_rank=4, **_MODES)
-# (entry, size, options). Rings, products of more than two factors, norms and
-# whatever is padded are searched for; the others are decompositions. What wraps
-# a base fits that, and changes it then.
+# (name, size, options). Fits of rings, of products of more than two factors,
+# with norms and with padding iterate; the others are decompositions. Wrappers
+# fit their base, then prune or quantize it.
 RECOVERY = (
   ('dense', _EVEN, {}),
   ('low_rank', _EVEN, dict(rank=8)),
@@ -78,7 +78,7 @@ RECOVERY = (
     )
   ),
 )
-# What is fitted to a trained matrix, at the ratios that follow.
+# (name, options) of the fits to a trained matrix, at RATIOS.
 ENTRIES = (
   ('low_rank', {}),
   ('tensor_train', {}),

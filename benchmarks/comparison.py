@@ -1,4 +1,4 @@
-"""Trains and Tucker tensors as TensorLy finds them, beside ours."""
+"""Fits of trains and Tucker factors by TensorLy, to compare with ours."""
 
 import time
 from typing import Any
@@ -11,20 +11,21 @@ from benchmarks import records
 from tt_compress.algebra.fit import host_arrays
 from tt_compress.parameterizations import base
 
-# Of their error, what ours may have more: their factors stay in float64.
+# Relative excess of our error that counts as equal: our factors are float32,
+# those of TensorLy float64.
 SLACK = 1e-6
 
 
 def compare(
   name: str, spec: base.Parameterization, matrix: np.ndarray, error: float
 ) -> dict[str, Any]:
-  """TensorLy's error with the modes and ranks of a spec, in float64.
+  """The error of TensorLy with the modes and ranks of a spec, in float64.
 
   Args:
     name: a key of METHODS.
-    spec: of that entry, without padding.
+    spec: of that parameterization, without padding.
     matrix: [rows, cols].
-    error: the relative error of ours.
+    error: relative error of our fit.
   """
   start = time.perf_counter()
   found, tensor = METHODS[name](spec, np.asarray(matrix, np.float64))
@@ -39,7 +40,7 @@ def compare(
 
 
 def _train(spec, matrix):
-  """TT-SVD of the tensor with one axis of I_k J_k for every core."""
+  """TT-SVD of the tensor with one axis of size I_k J_k per core."""
   sizes = zip(spec.row_modes, spec.col_modes, strict=True)
   tensor = host_arrays.interleave(matrix, spec.row_modes, spec.col_modes)
   tensor = tensor.reshape([m * n for m, n in sizes])
@@ -48,7 +49,7 @@ def _train(spec, matrix):
 
 
 def _tucker(spec, matrix):
-  """HOOI from HOSVD."""
+  """HOOI that starts from HOSVD."""
   tensor = matrix.reshape(*spec.row_modes, *spec.col_modes)
   found = decomposition.tucker(
     tensorly.tensor(tensor),

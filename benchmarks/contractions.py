@@ -1,7 +1,8 @@
-"""Every way to contract a train, timed beside the one that is predicted best.
+"""Times every contraction of a train and compares the best with the predicted.
 
-Reports whether the choice of `algebra.contractions` is the fastest measured way
-or within 20 % of it, over a grid of shapes, ranks and numbers of tokens.
+Reports whether the choice of `algebra.contractions` is the fastest measured
+contraction or within 20 % of it, over a grid of shapes, ranks and numbers of
+tokens.
 """
 
 import statistics
@@ -25,7 +26,7 @@ _SHAPES = {
 _RANKS = (2, 8, 24, 64)
 _TOKENS = (1, 32, 256, 2048)
 _WITHIN = 1.2
-# What is predicted to take this many times the best is not tried.
+# Contractions that are predicted to take this many times the best are skipped.
 _HOPELESS = 4
 
 CASES = tuple(
@@ -45,16 +46,16 @@ ROUNDS = 3
 def measure(
   cases: Sequence[layer_cases.Case] = CASES, **options
 ) -> list[dict[str, Any]]:
-  """Times of all plausible ways for each case.
+  """Times all plausible contractions of each case.
 
   Args:
     cases: products with tensor trains.
     **options: of `timing.interleaved`.
 
   Returns:
-    A record for each case, forward and with gradients: 'chosen', 'best',
-    'loss' (time of the chosen way over that of the best) and 'ways', {name:
-    [predicted, measured milliseconds]}.
+    A record for each case, forward and with gradients: names of the 'chosen'
+    and the 'best' contraction, 'loss' (time of the chosen one relative to the
+    best) and 'ways', {name: [predicted, measured milliseconds]}.
   """
   return [
     _measure(case, kind, options)
@@ -64,18 +65,18 @@ def measure(
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-  """How often the choice was good, and where it was not."""
+  """The share of good choices, and a table of the others."""
   columns = ('case', 'kind', 'chosen', 'best', 'loss')
   missed = [record for record in found if record['loss'] > _WITHIN]
   share = 1 - len(missed) / len(found)
   losses = [record['loss'] for record in found]
-  told = (
+  summary = (
     f'{share:.1%} of {len(found)} choices are within {_WITHIN - 1:.0%} of the '
-    f'best measured way; mean loss {statistics.mean(losses) - 1:.1%}, worst '
+    f'best measured time; mean loss {statistics.mean(losses) - 1:.1%}, worst '
     f'{max(losses) - 1:.0%}. The others:\n\n'
   )
   rows = [[record[name] for name in columns] for record in missed]
-  return told + records.table(columns, rows)
+  return summary + records.table(columns, rows)
 
 
 def _measure(case, kind, options):
@@ -106,7 +107,7 @@ def _measure(case, kind, options):
 
 
 def _plausible(spec, tokens, kind, chosen):
-  """{name: contraction} of those that may be best, and of the chosen one."""
+  """{name: contraction} of the chosen one and of all that may be the best."""
   gradients = kind == 'gradient'
   found = contractions.candidates(spec.core_shapes, tokens, gradients=gradients)
   least = min(each.cost.seconds for each in found)

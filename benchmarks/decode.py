@@ -1,4 +1,4 @@
-"""Beam search of Transformers beside dense ones: sentences a second."""
+"""Beam search of Transformers relative to dense ones: sentences per second."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,23 +13,23 @@ _GOALS = {'batch 1': 1.6, 'batch 32': 1.1}
 CASES = networks.cases(_GOALS, vocab_size=8192)
 TINY = networks.cases({'batch 2': 1.1}, layers=(1,), tiny=True)[:1]
 ROUNDS = 7
-STEPS = 32  # words of every translation
+STEPS = 32  # tokens in every translation
 _NEVER = -1e9
 
 
 def measure(
   cases: Sequence[networks.Case] = CASES, **options
 ) -> list[dict[str, Any]]:
-  """Translations a second over those of the dense twin.
+  """Translations per second relative to the dense twin.
 
   Args:
     cases: what to time; their goals are for kinds named 'batch N'.
     **options: of `timing.interleaved`.
 
   Returns:
-    A record for each case and batch: 'case', 'kind', 'ratio' and the rest of
-    `timing.ratios`, 'speedup' and 'speedup_of_minima' (one over the ratios),
-    its 'goal', and 'sentences' and 'dense_sentences', both a second.
+    A record for each case and batch: 'case', 'kind', the values of
+    `timing.ratios`, 'speedup' and 'speedup_of_minima' (inverse ratios), 'goal'
+    of the speedup, and 'sentences' and 'dense_sentences' per second.
   """
   return [
     _measure(case, kind, goal, options)
@@ -71,7 +71,7 @@ def _measure(case, kind, goal, options):
 
 
 def translation(config, batch: int) -> tuple[Callable[[], Any], Any]:
-  """A call that translates so many sentences to STEPS words, and its arrays."""
+  """A call that translates `batch` sentences into STEPS tokens; its arrays."""
   config = networks.changed(config, logits_bias=True)
   config.evaluation.update(batch_size=batch, max_ratio=0.0, max_extra=STEPS)
   graphdef = build.blueprint(config).graphdef
@@ -79,7 +79,7 @@ def translation(config, batch: int) -> tuple[Callable[[], Any], Any]:
   variables = build.initialize(
     config, sharding.replicated(sharding.make_mesh())
   )
-  # Untrained models end when chance wills it; these never do.
+  # An untrained model would end its translations at random.
   bias = variables['params']['logits_bias']
   bias = bias.at[corpus.EOS_ID].set(_NEVER)
   variables['params']['logits_bias'] = bias

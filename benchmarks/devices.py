@@ -1,6 +1,6 @@
 """Memory and traffic of training steps on many devices, from shapes alone.
 
-The host plays the devices; those of a topology of TPUs want libtpu.
+The host simulates the devices; a topology of TPUs needs libtpu.
 
   python -m benchmarks --suite=devices --only=host
   python -m benchmarks --suite=devices --only=v5e \
@@ -25,15 +25,17 @@ _TRAIN = dict(name='tensor_train', tt_rank=16)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A run on devices.
+  """A configuration on devices.
 
   Attributes:
     run: a name for a table.
     config: of the run; its dense twin is compiled, too.
     devices: see `device_plan.check`.
-    model: how many of them share a layer.
-    goal: of bytes over the data / (4 x parameters of a device); None: no goal.
-    most: bytes of a step that ours may exchange over the data.
+    model: number of devices that share a layer.
+    goal: upper limit of bytes over the axis 'data' / (4 x parameters of a
+      device); None sets none.
+    most: upper limit of bytes per step that the compressed model exchanges over
+      the axis 'data'.
   """
 
   run: str
@@ -97,16 +99,16 @@ ROUNDS = 1
 
 
 def measure(cases: Sequence[Case] = CASES, **options) -> list[dict[str, Any]]:
-  """What steps and those of their dense twins take on devices.
+  """Memory and traffic of training steps and those of the dense twins.
 
   Args:
     cases: to compile.
-    **options: those of other suites, which time; nothing depends on them.
+    **options: of the suites that measure times; ignored.
 
   Returns:
     Two records for each case, the dense one first: 'case', 'run', 'kind',
-    'devices', 'goal', what `compiled.measure` returns, and 'ratio', the bytes
-    exchanged over the data / (4 x parameters of a device).
+    'devices', 'goal', 'most', the result of `compiled.measure`, and 'ratio',
+    bytes over the axis 'data' / (4 x parameters of a device).
   """
   return [record for case in cases for record in _measure(case)]
 
@@ -158,11 +160,11 @@ def _row(record):
 
 
 def _goal(record):
-  """The goals of a record, and whether it reaches them."""
-  told = []
+  """The goals of a record, each met or missed."""
+  found = []
   for name, value in (('goal', 'ratio'), ('most', 'data_bytes')):
     if record[name] is not None:
       is_met = record[value] <= record[name]
       limit = f'{record[name]:,g}' if name == 'goal' else f'{record[name]:,.0f}'
-      told.append(f'<= {limit}: {"met" if is_met else "missed"}')
-  return '; '.join(told) or None
+      found.append(f'<= {limit}: {"met" if is_met else "missed"}')
+  return '; '.join(found) or None

@@ -1,7 +1,7 @@
-"""What Python and dispatch cost: seconds until a call returns.
+"""The overhead of Python and dispatch: seconds until a call returns.
 
-Programs so small that the many arrays of a compressed model may cost more than
-what is computed with them.
+The programs are so small that the many arrays of a compressed model may take
+longer to pass than the computation itself.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from benchmarks import (
 from tt_compress import timing
 
 ROUNDS = 15
-_CALLS = 20  # of a round
+_CALLS = 20  # per round
 _LINEAR = layer_cases.linear(1, {}, **layer_cases.train(2, layer_cases.LINEAR))
 [_MODEL] = networks.cases({}, layers=(1,), tiny=True)[:1]
 
@@ -36,7 +36,7 @@ class Case:
 
   Attributes:
     text: for a table.
-    pair: returns {'ours' or 'dense': (call, number of arrays it is given)}.
+    pair: returns {'ours' or 'dense': (call, number of its arrays)}.
   """
 
   text: str
@@ -87,15 +87,15 @@ TINY = CASES
 def measure(
   cases: Sequence[Case] = CASES, rounds: int = ROUNDS
 ) -> list[dict[str, Any]]:
-  """Times until calls return over those of the dense twin.
+  """Times until calls return, relative to the dense twin.
 
   Args:
-    cases: what to call.
-    rounds: medians of some calls, for each.
+    cases: calls to time.
+    rounds: number of rounds; each takes the median of some calls.
 
   Returns:
-    A record for each case: 'case', 'ratio' and the rest of `timing.ratios`,
-    'arrays' and 'dense_arrays', numbers of those that are given.
+    A record for each case: 'case', 'kind', the values of `timing.ratios`, and
+    the numbers of arguments, 'arrays' and 'dense_arrays'.
   """
   return [_measure(case, rounds) for case in cases]
 
@@ -120,7 +120,7 @@ def _measure(case, rounds):
 
 
 def _seconds_to_return(function):
-  """The median of some calls, each begun when the one before is done."""
+  """The median of some calls; each starts after the previous one has ended."""
   found = []
   for _ in range(_CALLS):
     start = time.perf_counter()

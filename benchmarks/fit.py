@@ -1,11 +1,11 @@
-"""How near `fit` comes to a matrix, how long it takes and what it needs.
+"""Errors, times and memory of `fit`.
 
   python -m benchmarks.fit --mnist=FOLDER --large
 
-Three parts: `recovery` fits matrices that are drawn from the parameterization
-itself, `trained` fits trained ones at several sizes and beside TensorLy, and
-`large` fits one with a row for every word of WikiText-103. Writes JSON and
-prints a table of each part.
+Three parts: `recovery` fits matrices that the parameterization itself has
+generated, `trained` fits trained matrices at several sizes and compares some of
+them with TensorLy, and `large` fits a matrix with a row for every word of
+WikiText-103. Each part writes JSON and prints a table.
 """
 
 import json
@@ -23,15 +23,19 @@ from benchmarks import cases, comparison, matrices, records
 from tt_compress import parameterizations
 from tt_compress.parameterizations import base
 
-_OUTPUT = flags.DEFINE_string('output', 'results/fit.json', 'JSON to write.')
-_SEEDS = flags.DEFINE_integer('seeds', 5, 'Draws of each recovery case.')
-_MNIST = flags.DEFINE_string('mnist', None, 'Folder with the idx files.')
+_OUTPUT = flags.DEFINE_string(
+  'output', 'results/fit.json', 'JSON file to write.'
+)
+_SEEDS = flags.DEFINE_integer('seeds', 5, 'Matrices of each recovery case.')
+_MNIST = flags.DEFINE_string(
+  'mnist', None, 'Folder with the idx files of MNIST.'
+)
 _LARGE = flags.DEFINE_bool(
-  'large', False, 'Also fit 267,735 x 512; needs 5 GB.'
+  'large', False, 'Also fit a matrix 267,735 x 512, which takes 5 GB.'
 )
 
 _STD = 0.5
-# A relative error that float32 factors may have where a fit is exact.
+# Relative errors up to this one are rounding of float32 factors.
 _EXACT = 1e-4
 
 
@@ -39,16 +43,16 @@ def recovery(
   examples: Sequence[tuple[str, tuple[int, int], Mapping]] = cases.RECOVERY,
   seeds: Sequence[int] = range(5),
 ) -> list[dict[str, Any]]:
-  """Fits matrices drawn from a spec with the same spec.
+  """Fits specs to random matrices of the same specs.
 
   Args:
-    examples: entry of the registry, (rows, cols), options.
-    seeds: one matrix, of standard deviation 1/2, for each.
+    examples: name in the registry, (rows, cols), options.
+    seeds: each gives one matrix of standard deviation 1/2.
 
   Returns:
     A record for each example with the relative errors and the seconds of all
-    seeds, the first of which may hold a compilation. An error is that of the
-    best of the starts that `fit` makes by itself.
+    seeds. The first time may include compilation. `fit` may start several times
+    and returns the best result.
   """
   results = []
   for name, (rows, cols), options in examples:
@@ -82,16 +86,17 @@ def trained(
   ratios: Sequence[float],
   entries: Sequence[tuple[str, Mapping]] = cases.ENTRIES,
 ) -> list[dict[str, Any]]:
-  """Fits every entry to a matrix, at several sizes.
+  """Fits every parameterization to a matrix, at several sizes.
 
   Args:
     matrix: [rows, cols].
-    ratios: rows cols / most parameters; ranks are the largest that fit.
-    entries: entry of the registry, options.
+    ratios: compression ratios; each gives the largest rank that fits.
+    entries: name in the registry, options.
 
   Returns:
-    A record for each entry and ratio. What has no such size has a reason in
-    place of an error; trains and Tucker tensors have TensorLy's error, too.
+    A record for each entry and ratio. It has 'reason' instead of 'error' where
+    the parameterization cannot be so small, and for trains and Tucker factors
+    the error of TensorLy.
   """
   results = []
   for name, options in entries:
@@ -123,9 +128,9 @@ def large(
   cols: int = 512,
   options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """TT-SVD of a matrix too large to decompose at once: seconds and memory.
+  """Seconds and memory of the TT-SVD of a large matrix.
 
-  Peaks are those of the whole process, so this goes before other parts.
+  Peaks are those of the whole process, so run this part first.
   """
   spec = parameterizations.make(
     'tensor_train', rows, cols, **(options or cases.LARGE)
@@ -155,7 +160,7 @@ def large(
 
 
 def _fit(spec, matrix, full):
-  """The relative error of a fit, and its seconds."""
+  """The relative error of a fit and its seconds."""
   start = time.perf_counter()
   factors = jax.block_until_ready(spec.fit(matrix))
   seconds = time.perf_counter() - start
@@ -180,7 +185,7 @@ def _error_by_blocks(spec, factors, matrix, size=2**13):
 
 
 def _is_padded(spec: base.Parameterization) -> bool:
-  """Whether the factors stand for more than the matrix."""
+  """Whether the full matrix of the factors is larger than the matrix."""
   rows, cols = spec.rows, spec.cols
   if hasattr(spec, 'base'):
     return _is_padded(spec.base)
@@ -195,23 +200,23 @@ def _is_padded(spec: base.Parameterization) -> bool:
   return (rows, cols) != (spec.rows, spec.cols)
 
 
-def _told(entry, options):
-  given = ', '.join(
+def _described(entry, options):
+  listed = ', '.join(
     f'{key}={value["name"] if isinstance(value, Mapping) else value}'
     for key, value in options.items()
     if not key.endswith(('_modes', '_split'))
   )
-  return f'{entry} ({given})' if given else entry
+  return f'{entry} ({listed})' if listed else entry
 
 
 def recovery_table(results: Sequence[Mapping]) -> str:
-  """Markdown of what `recovery` returns."""
+  """The result of `recovery` as Markdown."""
   columns = ('entry', 'size', 'padded', 'recovered', 'errors', 'worst', 's')
   return records.table(
     columns,
     [
       (
-        _told(r['entry'], r['options']),
+        _described(r['entry'], r['options']),
         f'{r["rows"]} x {r["cols"]}',
         'yes' if r['padded'] else 'no',
         f'{r["recovered"]} of {len(r["seeds"])}',
@@ -225,13 +230,13 @@ def recovery_table(results: Sequence[Mapping]) -> str:
 
 
 def trained_table(results: Sequence[Mapping]) -> str:
-  """Markdown of what `trained` returns."""
+  """The result of `trained` as Markdown."""
   keys = ('num_params', 'error', 'seconds', 'tensorly_error', 'no_worse')
   return records.table(
     ('entry', 'ratio', *keys),
     [
       (
-        _told(r['entry'], r['options']),
+        _described(r['entry'], r['options']),
         r['asked_ratio'],
         *(r.get(key) for key in keys),
       )
@@ -250,11 +255,11 @@ def _command():
 
 
 def _run_trained():
-  made = {'embedding': matrices.bigram_embedding()}
+  found = {'embedding': matrices.bigram_embedding()}
   if _MNIST.value:
-    made['mnist'] = matrices.mnist_weights(_MNIST.value)
+    found['mnist'] = matrices.mnist_weights(_MNIST.value)
   results = {}
-  for name, (matrix, facts) in made.items():
+  for name, (matrix, facts) in found.items():
     fits = trained(matrix, cases.RATIOS[name])
     print(f'\n## trained: {facts["what"]}, {matrix.shape}\n')
     print(trained_table(fits), flush=True)
@@ -270,11 +275,11 @@ def main(argv: Sequence[str]) -> None:
     'git': records.commit(),
     'versions': records.versions(),
     'machine': records.machine(),
-    'note': 'Errors are Frobenius norms relative to the matrix, factors and '
-    f'products in float32; recovered is an error of at most {_EXACT:g}, '
-    f'no_worse than TensorLy allows {comparison.SLACK:g} more of its error. '
-    'Seconds are wall-clock on cores that other programs may share, see '
-    'load_average, and may hold compilations.',
+    'note': 'Errors are Frobenius norms relative to the norm of the matrix, '
+    'with factors and products in float32. A matrix is recovered if the error '
+    f'is at most {_EXACT:g}; no_worse allows {comparison.SLACK:g} of the error '
+    'of TensorLy on top of it. Seconds are wall-clock time, may include '
+    'compilation, and other programs may have used the cores (load_average).',
   }
   if _LARGE.value:
     results['large'] = large()

@@ -1,6 +1,6 @@
-"""Single matrices to measure beside dense ones: shapes, ranks, tokens, goals.
+"""Single matrices to measure relative to dense: shapes, ranks, tokens, goals.
 
-Without JAX, which the processes of other frameworks do not have.
+The module does not import JAX, so that other frameworks can use it.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ class Case:
   """A product with one matrix.
 
   Attributes:
-    work: 'take', 'apply' or 'logits', the cross-entropy of an output layer;
-      for the dense matrix beside it that of `attend`, all logits at once.
-    name: entry of the registry.
+    work: 'take', 'apply' or 'logits', the cross-entropy of an output layer. The
+      dense reference of 'logits' computes all logits at once.
+    name: of the parameterization in the registry.
     shape: (rows, cols) of the matrix.
-    options: of the entry.
-    tokens: ids or rows of x.
-    ids: of 'take', 'zipf' (exponent 1.15) or 'uniform'.
-    goals: {'forward', 'gradient' or 'step': time over that of dense}; a step
-      is the gradient and the update of Adam.
-    blocks: of 'logits', as `nn.cross_entropy.summed` takes them.
-    memory: of 'logits', goal of the temporaries over those of dense.
+    options: of the parameterization.
+    tokens: number of ids or rows of x.
+    ids: distribution for 'take': 'zipf' (exponent 1.15) or 'uniform'.
+    goals: {'forward', 'gradient' or 'step': time relative to dense}; a step is
+      the gradient and the update of Adam.
+    blocks: for 'logits', argument of `nn.cross_entropy.summed`.
+    memory: for 'logits', goal of the temporaries relative to dense.
   """
 
   work: str
@@ -57,7 +57,7 @@ class Case:
 
 
 def lookup(tokens, goals, name='tensor_train', ids='zipf', **options) -> Case:
-  """Rows of a table of 32,768 words."""
+  """Lookups in an embedding of 32,768 words."""
   return Case(
     work='take',
     name=name,
@@ -107,7 +107,7 @@ def train(rank, modes) -> dict[str, Any]:
 
 
 def ids(kind: str, rows: int, tokens: int) -> np.ndarray:
-  """Ids [tokens], uniform or by Zipf's law, p(i) ~ (i + 1)^-1.15."""
+  """Random ids [tokens]: uniform, or by Zipf's law, p(i) ~ (i + 1)^-1.15."""
   draw = np.random.default_rng(1)
   if kind == 'uniform':
     return draw.integers(0, rows, tokens, np.int32)

@@ -1,4 +1,4 @@
-"""Single matrices beside dense ones: products, gradients, steps of Adam."""
+"""Products, gradients and steps of Adam of single matrices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,16 +21,16 @@ ROUNDS = 15
 def measure(
   cases: Sequence[layer_cases.Case] = CASES, **options
 ) -> list[dict[str, Any]]:
-  """Times of every case over those of the dense matrix.
+  """Times of every case relative to the dense matrix.
 
   Args:
     cases: what to time.
     **options: of `timing.interleaved`.
 
   Returns:
-    A record for each case and kind of time: 'case', 'kind', 'ratio' and the
-    rest of `timing.ratios`, 'goal', 'num_params'; for logits also 'memory',
-    temporaries over those of dense.
+    A record for each case and kind of time: 'case', 'kind', the values of
+    `timing.ratios`, 'goal' and 'num_params'; for logits also 'memory', the
+    temporaries relative to dense, and 'memory_goal'.
   """
   return [record for case in cases for record in _measure(case, options)]
 
@@ -63,7 +63,7 @@ def _measure(case, options):
 
 
 def specs(case: layer_cases.Case) -> dict[str, base.Parameterization]:
-  """The matrix of a case, 'ours', and the 'dense' one."""
+  """The specs of a case: 'ours' and 'dense'."""
   rows, cols = case.shape
   return {
     'dense': parameterizations.make('dense', rows, cols),
@@ -76,7 +76,8 @@ def pair_of_programs(
 ) -> dict[str, programs.Program]:
   """The compiled 'forward', 'gradient' or 'step' of a case, 'ours' and 'dense'.
 
-  A 'gradient' is one of loss and gradients. The dense matrix holds all logits.
+  A 'gradient' computes loss and gradients. The dense loss computes all logits
+  at once.
   """
   loss = {'ours': _loss_in_blocks if case.work == 'logits' else _loss}
   return {
@@ -94,7 +95,7 @@ def _program(case, spec, kind, loss):
     forward = product(case, spec)
     function = lambda factors, x, _: forward(factors, x)
   else:
-    # Of x too, as inside of a network; ids have none.
+    # Inside a network, x has a gradient, too; ids have none.
     arguments = 0 if case.work == 'take' else (0, 1)
     function = jax.value_and_grad(loss, arguments)
   return programs.repeated(jax.jit(function), factors, *inputs)
@@ -116,14 +117,14 @@ def _step(loss, factors, inputs):
 def product(
   case: layer_cases.Case, spec: base.Parameterization
 ) -> Callable[..., jax.Array]:
-  """The method of a spec that a case is about."""
+  """The method of a spec that a case measures."""
   if case.work == 'take':
     return spec.take
   return spec.apply if case.work == 'apply' else spec.attend
 
 
 def _loss(case, spec):
-  """A scalar whose gradients reach all factors: sums weighed at random."""
+  """A randomly weighted sum, so that all factors have gradients."""
   forward = product(case, spec)
   if case.work == 'logits':
     return lambda factors, x, labels: jnp.mean(
@@ -135,7 +136,7 @@ def _loss(case, spec):
 
 
 def _loss_in_blocks(case, spec):
-  """The mean of the cross-entropy, without all logits at once."""
+  """The mean cross-entropy, in blocks of logits."""
 
   def loss(factors, x, labels):
     table = embed.Embed(spec.rows, spec.cols, spec=spec, rngs=nnx.Rngs(0))

@@ -1,8 +1,8 @@
 """The constants of `cost.Machine`, measured on this machine through JAX.
 
-Each as the cost model means it: what large products multiply in a second, how
-fast arrays are written and copied while they grow out of the cache, and what
-each of many tiny products takes that need one another.
+They follow the definitions of the cost model: multiplications per second of
+large products, bytes per second of writes and copies of arrays inside and
+outside the cache, and seconds of one tiny product in a chain.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ from tt_compress.training import build
 
 ROUNDS = 7
 _UNITS = {
-  'rate': 'multiplications a second',
-  'bandwidth': 'bytes a second',
-  'cache_bandwidth': 'bytes a second',
+  'rate': 'multiplications per second',
+  'bandwidth': 'bytes per second',
+  'cache_bandwidth': 'bytes per second',
   'cache': 'bytes',
   'start': 'seconds',
 }
@@ -33,13 +33,14 @@ _ITEMSIZE = 4
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """Programs of some sizes, and the constants that their times tell.
+  """Programs of several sizes, and the constants computed from their times.
 
   Attributes:
     text: for a table.
     make: size -> program.
-    sizes: of the programs; of the first, times of arrays are subtracted.
-    constants: {size: seconds} -> {name: value, or speeds for the record}.
+    sizes: of the programs. For arrays, the time of the first size counts as the
+      overhead of a call.
+    constants: {size: seconds} -> {name: value}, maybe with 'speeds' to record.
   """
 
   text: str
@@ -49,13 +50,13 @@ class Case:
 
 
 def product(size: int) -> programs.Program:
-  """Of two matrices [size, size] in the type that activations have."""
+  """The product of two matrices [size, size] in the dtype of activations."""
   x = jnp.ones((size, size), build.activation_dtype('auto'))
   return programs.repeated(jax.jit(jnp.matmul), x, x)
 
 
 def chain(length: int) -> programs.Program:
-  """So many tiny products, each of what the one before it made."""
+  """`length` tiny products, each of the result of the previous one."""
 
   def multiply(x, matrix):
     for _ in range(length):
@@ -67,13 +68,13 @@ def chain(length: int) -> programs.Program:
 
 
 def write(size: int) -> programs.Program:
-  """An array of so many bytes, made of a single number."""
+  """Fills an array of `size` bytes with a number."""
   fill = lambda value: jnp.full(size // _ITEMSIZE, value)
   return programs.repeated(jax.jit(fill), jnp.float32(1))
 
 
 def copy(size: int) -> programs.Program:
-  """An array of so many bytes, made of another one."""
+  """Reads an array of `size` bytes and writes another one."""
   x = jnp.ones(size // _ITEMSIZE, jnp.float32)
   return programs.repeated(jax.jit(lambda x: x + 1), x)
 
@@ -98,16 +99,16 @@ def _of_writes(times):
 
 
 def _of_copies(times):
-  # Every byte that is written has been read.
+  # A copy reads as many bytes as it writes.
   speeds = {size: 2 * speed for size, speed in _speeds(times).items()}
   inside = [speeds[size] for size in speeds if size <= _edge(speeds)]
   return {'cache_bandwidth': statistics.median(inside), 'speeds': speeds}
 
 
 def _speeds(times):
-  """{size: bytes a second}, without what a call takes whatever its size.
+  """{size: bytes per second}, without the overhead of a call.
 
-  Of small arrays there is little else to be measured: they are left out.
+  Small arrays, whose time is mostly overhead, are left out.
   """
   smallest, largest = min(times), max(times)
   base = times[smallest]
@@ -119,7 +120,7 @@ def _speeds(times):
 
 
 def _edge(speeds):
-  """The largest size that is nearer to the best speed than to the last."""
+  """The largest size whose speed is nearer to the best than to the last."""
   middle = math.sqrt(max(speeds.values()) * speeds[max(speeds)])
   return max(size for size, speed in speeds.items() if speed >= middle)
 
@@ -138,7 +139,7 @@ TINY = _cases(64, (2, 34), (2**8, 2**20, 2**22))
 
 
 def measure(cases: Sequence[Case] = CASES, **options) -> list[dict[str, Any]]:
-  """Constants of this machine beside those that are assumed.
+  """Measured and assumed constants of this machine.
 
   Args:
     cases: what to time.
@@ -146,21 +147,21 @@ def measure(cases: Sequence[Case] = CASES, **options) -> list[dict[str, Any]]:
 
   Returns:
     A record for each constant: 'case', 'kind' (its name), 'measured',
-    'assumed' and 'unit'; once for all sizes of arrays also 'speeds', {bytes:
-    bytes a second}.
+    'assumed' and 'unit'; those of the cache also have 'speeds', {size: bytes
+    per second}.
   """
   return [record for case in cases for record in _measure(case, options)]
 
 
 def table(found: Sequence[dict[str, Any]]) -> str:
-  """The records as Markdown, and how to use what was measured."""
+  """The records as Markdown, and how to use the measured constants."""
   columns = ('case', 'kind', 'measured', 'assumed', 'unit')
   measured = {record['kind']: record['measured'] for record in found}
   made = dataclasses.replace(context.current().machine, **measured)
   flags = (f'--config.machine.{name}={x}' for name, x in measured.items())
   return (
     f'{records.table_of(columns, found)}\n\n'
-    'In Python, for the code in a block:\n\n'
+    'In Python, for the code of a block:\n\n'
     f'  with context.use(machine=cost.{made}):\n\n'
     f'In a run:\n\n  {" ".join(flags)}'
   )
@@ -174,7 +175,7 @@ def _measure(case, options):
     {size: statistics.median(seconds) for size, seconds in times.items()}
   )
   speeds = found.pop('speeds', {})
-  told = {size: records.rounded(speed) for size, speed in speeds.items()}
+  rounded = {size: records.rounded(speed) for size, speed in speeds.items()}
   for name, value in found.items():
     yield {
       'case': case.text,
@@ -182,5 +183,5 @@ def _measure(case, options):
       'measured': value if name == 'cache' else records.rounded(value),
       'assumed': getattr(context.current().machine, name),
       'unit': _UNITS[name],
-      **({'speeds': told} if name in ('cache', 'cache_bandwidth') else {}),
+      **({'speeds': rounded} if name in ('cache', 'cache_bandwidth') else {}),
     }

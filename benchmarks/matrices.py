@@ -1,4 +1,4 @@
-"""Matrices to fit: trained in seconds, or too large to train here."""
+"""Matrices to fit: trained in seconds, or random ones too large to train."""
 
 import collections
 import gzip
@@ -21,8 +21,9 @@ _HIDDEN, _EPOCHS, _BATCH = 256, 5, 100
 def bigram_embedding(seed: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
   """The embedding [512, 64] of log p(b | a) ~ <E[a], F[b]>, and its facts.
 
-  Trained on the words of the embedded text that follow each other, all at
-  once, so that training is one compiled loop. Rows are in order of frequency.
+  It is trained on pairs of consecutive words of the embedded text. Each step
+  uses all pairs, so that training is one compiled loop. Rows are sorted by
+  frequency.
   """
   counts = _bigrams()
   embedding, nats = _train_bigrams(counts, jax.random.key(seed))
@@ -84,9 +85,9 @@ def mnist_weights(
   """The first weights [784, 256] of a 784-256-10 ReLU network, and its facts.
 
   Args:
-    folder: with the four files of MNIST, such as train-images-idx3-ubyte or
+    folder: has the four files of MNIST, such as train-images-idx3-ubyte or
       train-images-idx3-ubyte.gz.
-    seed: of the start and of the order of images.
+    seed: of the initial weights and of the order of images.
   """
   images, labels = read_mnist(folder, 'train')
   rng = np.random.default_rng(seed)
@@ -97,7 +98,7 @@ def mnist_weights(
   guesses = jnp.argmax(_logits(params, images), axis=-1)
   facts = {
     'what': 'first weights of a 784-256-10 ReLU network on MNIST',
-    'training': f'{_EPOCHS} epochs of Adam 0.001, {_BATCH} images a step',
+    'training': f'{_EPOCHS} epochs of Adam 0.001, {_BATCH} images per step',
     'seed': seed,
     'test_accuracy': round(float(np.mean(guesses == labels)), 4),
   }
@@ -120,12 +121,14 @@ def _read_idx(folder, name):
   zipped = path.with_name(f'{name}.gz')
   if not path.is_file() and not zipped.is_file():
     raise ValueError(
-      f'{path} is missing, and so is {zipped.name}; --mnist names a folder '
+      f'{path} is missing, and so is {zipped.name}; --mnist must be a folder '
       'with the four idx files'
     )
   data = path.read_bytes() if path.is_file() else gzip.open(zipped).read()
   if data[:3] != b'\0\0\x08':
-    raise ValueError(f'{path} starts with {data[:3]!r}: not bytes in idx form')
+    raise ValueError(
+      f'{path} starts with {data[:3]!r}, not with 0, 0, 8 as idx files of bytes'
+    )
   end = 4 + 4 * data[3]
   return np.frombuffer(data[end:], np.uint8).reshape(
     np.frombuffer(data[4:end], '>i4')
@@ -168,8 +171,8 @@ def random_spectrum(rows: int, cols: int, seed: int = 0) -> np.ndarray:
   """A float32 matrix [rows, cols] with singular values near u_k / k.
 
   u_k are uniform in (1/2, 3/2). The left singular vectors are normal columns,
-  orthogonal up to sqrt(cols / rows). Made by blocks of rows, since its memory
-  is to be told from that of a fit.
+  orthogonal up to sqrt(cols / rows). The matrix is filled in blocks of rows, so
+  that the peak of memory is that of the fit.
   """
   rng = np.random.default_rng(seed)
   values = rng.uniform(0.5, 1.5, cols) / np.arange(1, cols + 1)

@@ -1,4 +1,4 @@
-"""Memory of compiled programs beside dense ones: arguments and temporaries."""
+"""Memory of compiled programs relative to dense: arguments and temporaries."""
 
 import pathlib
 from collections.abc import Sequence
@@ -34,18 +34,18 @@ ROUNDS = 1
 def measure(
   cases: Sequence[networks.Case | layer_cases.Case] = CASES, **options
 ) -> list[dict[str, Any]]:
-  """Bytes of arguments and temporaries over those of the dense twin.
+  """Bytes of arguments and temporaries relative to the dense twin.
 
   Args:
-    cases: training steps of models, and matrices, of which it is loss and
-      gradients.
-    **options: those of other suites, which time; nothing depends on them.
+    cases: models, measured in a training step, and matrices, measured in a loss
+      with gradients.
+    **options: of the suites that measure times; ignored.
 
   Returns:
-    A record for each case: 'case', 'kind', 'ratio', 'goal', and 'arguments',
-    'temporaries' and 'outputs' in MiB, also of the 'dense_...'. In 'whole',
-    unlike in the ratio, outputs count: the gradients of a single matrix are
-    some, but temporaries of a step.
+    A record for each case: 'case', 'kind', 'ratio' of arguments and
+    temporaries, 'goal', 'whole' (the ratio with outputs), and 'arguments',
+    'temporaries' and 'outputs' in MiB, for dense with the prefix 'dense_'.
+    Gradients are outputs of a single matrix, but temporaries of a step.
   """
   return [_measure(case) for case in cases]
 

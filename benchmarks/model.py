@@ -1,4 +1,4 @@
-"""Training steps of Transformers beside those of dense ones."""
+"""Training steps of Transformers relative to dense ones."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ ROUNDS = 3
 def measure(
   cases: Sequence[networks.Case] = CASES, **options
 ) -> list[dict[str, Any]]:
-  """Times of a step of Adam over those of the dense twin.
+  """Times of a step of Adam relative to the dense twin.
 
   Args:
     cases: what to time.
     **options: of `timing.interleaved`.
 
   Returns:
-    A record for each case: 'case', 'kind', 'ratio' and the rest of
-    `timing.ratios`, 'goal'.
+    A record for each case: 'case', 'kind', the values of `timing.ratios` and
+    'goal'.
   """
   return [_measure(case, options) for case in cases]
 

@@ -1,4 +1,4 @@
-"""Transformers to measure beside dense ones, and the step that trains them."""
+"""Transformers to compare with their dense twins, and their training step."""
 
 import copy
 import dataclasses
@@ -17,7 +17,7 @@ from tt_compress.training import build, optimizers, step
 
 _NARROW, _WIDE = (2, 4, 8, 4, 2), (4, 4, 8, 4, 4)
 _FFN = dict(name='tensor_train', tt_rank=2, bias=False)
-# Row slides-N1: all feed-forward layers of a Transformer in trains.
+# As in row slides-N1: all feed-forward layers in tensor trains.
 FEED_FORWARD = (
   ('.*/ffn/up', dict(_FFN, row_modes=_NARROW, col_modes=_WIDE)),
   ('.*/ffn/down', dict(_FFN, row_modes=_WIDE, col_modes=_NARROW)),
@@ -28,12 +28,12 @@ _LENGTH = 64
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A compressed run; what it is compared with is its dense twin.
+  """A compressed configuration, to compare with its dense twin.
 
   Attributes:
     text: for a table.
     config: of the run.
-    goals: by kind of time.
+    goals: {kind of time: goal}.
   """
 
   text: str
@@ -48,15 +48,15 @@ class Case:
 def transformer(
   compress: Sequence, layers: int = 6, *, tiny: bool = False, **model
 ) -> ml_collections.ConfigDict:
-  """A run of the Transformer 512/2048 on batches of 4,096 target tokens.
+  """A configuration of a Transformer 512/2048, 4,096 target tokens per batch.
 
   Args:
-    compress: rules. Where one is for `logits`, they are not tied, as in
-      "Tensorized Embedding Layers for Efficient Model Compression"; those of
-      the dense twin always are.
-    layers: of the encoder and of the decoder.
-    tiny: whether to shrink everything.
-    **model: further settings of it.
+    compress: rules. If one names `logits`, logits are not tied to the
+      embedding, as in "Tensorized Embedding Layers for Efficient Model
+      Compression"; those of the dense twin are always tied.
+    layers: number in the encoder and in the decoder.
+    tiny: whether to shrink model and batches.
+    **model: further settings of the model.
   """
   arguments = configuration.parse('tiny' if tiny else '')
   config = configuration.defaults('benchmark', arguments)
@@ -75,11 +75,11 @@ def transformer(
 def cases(
   goals: Mapping[str, float], layers: Sequence[int] = (6,), **options
 ) -> tuple[Case, ...]:
-  """Trains in place of the feed-forward layers, and of the embeddings, too.
+  """Transformers with tensor trains in feed-forward layers, and in embeddings.
 
   Args:
-    goals: of each of them, by kind of time.
-    layers: of the encoder and of the decoder.
+    goals: {kind of time: goal}, the same for all.
+    layers: numbers in the encoder and in the decoder.
     **options: of `transformer`.
   """
   kinds = {
@@ -99,12 +99,12 @@ def cases(
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """The step of a run and what it starts from.
+  """The training step of a configuration, its first state and a batch.
 
   Attributes:
-    update: (state, batch) -> (state, metrics), compiled when called.
-    start: makes the first state.
-    batch: synthetic, every position a word.
+    update: (state, batch) -> (state, metrics), compiled at the first call.
+    start: returns the first state.
+    batch: synthetic, without padding.
   """
 
   update: jax.stages.Wrapped
@@ -113,7 +113,7 @@ class Training:
 
 
 def training(config: ml_collections.ConfigDict) -> Training:
-  """What `run.Run` would train by, with words by Zipf's law for data."""
+  """The training step of `run.Run`, with random ids by Zipf's law as data."""
   blueprint = build.blueprint(config)
   optimizer, _ = optimizers.of_run(config)
   mesh = sharding.make_mesh()
@@ -123,7 +123,7 @@ def training(config: ml_collections.ConfigDict) -> Training:
     optimizer,
     mesh,
     seed=config.seed,
-    num_examples=1.0,  # of penalties, which there are none of
+    num_examples=1.0,  # It scales penalties; these models have none.
   )
 
   def start():

@@ -1,8 +1,8 @@
-"""Many devices on paper: from what has been compiled and measured to 1,024.
+"""Extrapolates compiled and measured steps to 1,024 devices.
 
   python -m benchmarks.paper
 
-Reads what the suites `devices` and `scaling` have written and writes a page.
+Reads the results of the suites `devices` and `scaling` and writes a page.
 """
 
 import dataclasses
@@ -25,24 +25,26 @@ _INPUTS = flags.DEFINE_list(
     'results/bench_devices_tpu.json',
     'results/bench_scaling.json',
   ],
-  'JSON of the suites; what is not there is left out.',
+  'JSON files of the suites; a missing file is left out.',
 )
-_PAGE = flags.DEFINE_string('page', 'results/scaling.md', 'Page to write.')
+_PAGE = flags.DEFINE_string(
+  'page', 'results/scaling.md', 'Markdown file to write.'
+)
 COUNTS = (1, 8, 64, 256, 512, 1024)
-SHARE = 0.4  # of the peak that products reach
+SHARE = 0.4  # of the peak, reached by products
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-  """Devices in groups, connected fast within and slowly between them.
+  """Groups of devices with fast links inside and slow links between groups.
 
   Attributes:
     name: for a heading.
-    peak: operations a second of a device in bfloat16, two a multiplication.
-    group: devices that are connected fast.
-    inner: bytes a second that a device sends within its group.
-    outer: bytes a second that a device sends out of it.
-    sources: where the figures are from.
+    peak: bfloat16 operations per second of a device, two per multiplication.
+    group: number of devices in a group.
+    inner: bytes per second that a device sends within its group.
+    outer: bytes per second that a device sends to other groups.
+    sources: of the figures.
   """
 
   name: str
@@ -61,10 +63,10 @@ MACHINES = (
     inner=51.2e12 / 256,
     outer=2 * 100e9 / 8 / 8,
     sources=(
-      'https://docs.cloud.google.com/tpu/docs/v5e: 197 TFLOP/s a chip in '
-      'bfloat16 and 16 GB of memory; pods of 256 chips; 51.2 TB/s of '
-      'all-reduce bandwidth a pod, which are 200 GB/s a chip; 2 x 100 Gbit/s a '
-      'host of 8 chips, which are 3.125 GB/s a chip',
+      'https://docs.cloud.google.com/tpu/docs/v5e: 197 TFLOP/s in bfloat16 '
+      'and 16 GB of memory per chip; pods of 256 chips; 51.2 TB/s of '
+      'all-reduce bandwidth per pod, that is 200 GB/s per chip; '
+      '2 x 100 Gbit/s per host of 8 chips, that is 3.125 GB/s per chip',
     ),
   ),
   Machine(
@@ -78,18 +80,18 @@ MACHINES = (
       '989.4 TFLOP/s in bfloat16 without sparsity; NVLink of 900 GB/s, half of '
       'it in each direction',
       'https://github.com/mlcommons/inference_results_v3.1, Dell XE9680: '
-      '8 x 400 Gbit/s InfiniBand a host of 8, which are 50 GB/s a device',
+      '8 x 400 Gbit/s InfiniBand per host of 8, that is 50 GB/s per device',
     ),
   ),
 )
 
 
 def operations(config: ml_collections.ConfigDict) -> float:
-  """Operations of a training step of a Transformer, two a multiplication.
+  """Operations of a training step of a Transformer, two per multiplication.
 
-  Of every matrix one product forward and two backward, of as many tokens as a
-  full batch has on either side; scores and sums of attention likewise. Layers
-  in factors count as dense ones.
+  Each matrix has one product forward and two backward for the tokens of a full
+  batch, and so do the scores and sums of attention. Compressed layers count as
+  dense ones.
 
   Args:
     config: of the dense model.
@@ -111,15 +113,15 @@ def operations(config: ml_collections.ConfigDict) -> float:
 
 
 def compute_seconds(machine: Machine, work: float, count: int) -> float:
-  """Seconds of `work` operations on so many devices."""
+  """Seconds of `work` operations on `count` devices."""
   return work / (SHARE * machine.peak * count)
 
 
 def traffic_seconds(machine: Machine, size: int, count: int) -> float:
-  """Seconds to sum `size` bytes over devices, in rings.
+  """Seconds to sum `size` bytes over `count` devices, in rings.
 
-  Within a group a device sends 2 size (k - 1) / k for k members. Between g
-  groups each member has a k-th of the sum to exchange with its peers.
+  In a group of k devices, each sends 2 size (k - 1) / k bytes. Between g
+  groups, each sends 2 (size / k) (g - 1) / g bytes.
   """
   members = min(count, machine.group)
   groups = count // members
@@ -131,12 +133,12 @@ def traffic_seconds(machine: Machine, size: int, count: int) -> float:
 def predictions(
   machine: Machine, work: float, sizes: Mapping[str, int]
 ) -> list[dict[str, Any]]:
-  """Milliseconds of steps by number of devices, without any overlap.
+  """Milliseconds per step by number of devices; nothing overlaps.
 
   Args:
-    machine: of the devices.
-    work: operations of a step on all of them.
-    sizes: bytes that are summed, by model; the first is compared with.
+    machine: the devices and their links.
+    work: operations per step, over all devices.
+    sizes: {model: bytes that are summed}; the first model is the reference.
   """
   rows = []
   for count in COUNTS:
@@ -167,7 +169,7 @@ def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
   """The page as Markdown.
 
   Args:
-    reports: what suites have written, by the name of its file.
+    reports: {file name: results of a suite}.
   """
   parts = [_HEAD]
   for name, report in reports.items():
@@ -181,17 +183,17 @@ def page(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 _HEAD = """# Many devices
 
-What is told here is **compiled** (read off the compiled program of the training
-step), **measured** (timed), **predicted** (by a formula), from a **sheet** (of
-a vendor) or **assumed**. No run on several accelerators has been timed.
+Figures are **compiled** (read from the compiled program of the training step),
+**measured** (timed), **predicted** (by a formula), from a **sheet** (of a
+vendor) or **assumed**. No run on several accelerators has been timed.
 
-Bytes are those of the arrays that devices sum, gather or exchange in a step, on
-each device; a ring sends up to twice as much. Parameters are float32, and so
-are the sums. Batches are those of the longest sentences of the configuration,
-as large on all devices together whatever their number, but for rows of padding
-where 16 parts on each of 256 devices have to have as many. Memory is what the
-compiler of the named backend asks for; the one for CPUs schedules for speed,
-so that its temporaries say little of an accelerator's."""
+Bytes count the arrays that devices sum, gather or exchange per step, on each
+device; a ring sends up to twice as much. Parameters and sums are float32. A
+global batch has the longest sentences of the configuration. Its size does not
+depend on the number of devices, except for padding, which makes the 16
+microbatches of 256 devices equal. Memory is the requirement of the compiler for
+the named backend. The compiler for CPUs schedules for speed, so its temporaries
+say little about those of an accelerator."""
 
 
 def _measured(name, report, suite):
@@ -211,7 +213,7 @@ def _measured(name, report, suite):
 
 
 def _sizes(reports):
-  """Bytes that Transformer-big sums, by what is in factors."""
+  """{compressed part of Transformer-big: bytes that are summed}."""
   wanted = {
     'dense': (devices.BIG, 'dense'),
     'TT tables': (devices.BIG, 'ours'),
@@ -231,15 +233,14 @@ def _on_paper(sizes):
   config = devices.big()
   work = operations(config)
   lines = [
-    '## On paper (predicted)',
-    'A step of Transformer-big, `configs/wmt14_tt.py`, of '
-    f'{config.data.batch_tokens:,} target tokens on all devices together: '
-    f'compute / N + bytes / bandwidth, in milliseconds. {_ASSUMED}',
+    '## More devices (predicted)',
+    _PREDICTED.format(config.data.batch_tokens),
+    _ASSUMED,
     records.table(
       ('input', 'value', 'from'),
       [
-        ('operations of a step', f'{work:.3g}', 'counted, `operations`'),
-        ('share of the peak that is reached', SHARE, 'assumed'),
+        ('operations per step', f'{work:.3g}', 'counted, `operations`'),
+        ('share of the peak', SHARE, 'assumed'),
         *((f'bytes, {name}', size, 'compiled') for name, size in sizes.items()),
       ],
     ),
@@ -254,13 +255,16 @@ def _on_paper(sizes):
   return '\n\n'.join(lines)
 
 
-_ASSUMED = """Assumed: layers in factors take as long as dense ones; traffic and
-compute do not overlap; no latencies, which are what is left of small sums on
-many devices; links carry what their sheet says; and a device with few tokens
-reaches the same share of its peak, which it will not: with 1,024 devices each
-has three sentences. Accumulation is as low as it takes for rows to divide
-without padding; the 16 parts of the configuration suit 8 to 64 devices. Tables
-are embedding and logits. Ratios of the last columns are over dense."""
+_PREDICTED = """A step of Transformer-big, `configs/wmt14_tt.py`, on {:,} target
+tokens over N devices takes compute / N + bytes / bandwidth, in milliseconds.
+Tables are embedding and logits. The last columns are speedups relative
+to dense."""
+_ASSUMED = """Assumptions: compressed layers take as long as dense ones; traffic
+and compute do not overlap; latencies are zero, although they dominate small
+sums on many devices; links reach the bandwidth of their sheet; every device
+reaches the same share of its peak, although with 1,024 devices each has only
+three sentences. Accumulation is low enough that no example is padding; the 16
+microbatches of the configuration suit 8 to 64 devices."""
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,12 +1,12 @@
-"""Matrices that other implementations have, too, and what to run those with.
+"""Matrices that other packages implement, too, and how to install those.
 
-Without JAX, which the processes of other frameworks do not have.
+The module does not import JAX, so that other frameworks can use it.
 """
 
 from benchmarks import layer_cases
 
-# `tensorly` and `packaging` are needed by `tensorly-torch`, which does not say
-# so; without `opt_einsum` its products of many factors take no good order.
+# `tensorly-torch` needs `tensorly` and `packaging` without declaring them;
+# without `opt_einsum` it multiplies many factors in a bad order.
 INSTALL = (
   'python3.11 -m venv .venv-peers',
   '.venv-peers/bin/pip install torch==2.13.0 '
@@ -14,7 +14,7 @@ INSTALL = (
   '.venv-peers/bin/pip install torch==2.13.0 gpytorch==1.8.1 word2ket '
   'tensorly-torch tensorly packaging opt_einsum',
 )
-# Our ratio to dense over theirs.
+# Upper limits of our ratio to dense, divided by theirs.
 _GOALS = dict(forward=1.0, gradient=1.0)
 _TUCKER = dict(tucker_rank=(5,) * 6, **layer_cases.LINEAR)
 

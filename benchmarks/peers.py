@@ -1,7 +1,7 @@
-"""Public implementations beside ours, each over dense of its own framework.
+"""Other implementations and ours, each relative to dense of its framework.
 
-They run in a process and an environment of their own, TT_COMPRESS_PEERS, with
-as many threads as ours, one after the other.
+The others run first, in a separate process and in the environment that
+TT_COMPRESS_PEERS names, with as many threads as ours.
 """
 
 import dataclasses
@@ -24,20 +24,20 @@ _MODULES = ('torch', 'tltorch', 'word2ket')
 def measure(
   cases: Sequence[layer_cases.Case] = CASES, rounds: int = ROUNDS
 ) -> list[dict[str, Any]]:
-  """Our ratios to dense beside theirs.
+  """Ratios to dense of ours and of the other implementations.
 
   Args:
     cases: what to time.
-    rounds: times of every function.
+    rounds: number of times per function.
 
   Returns:
     A record for each case and kind: 'case', 'kind', 'ratio', 'ms' and
-    'reference_ms' of ours, the same with 'peer_' before it, 'implementation',
-    'to_peer', our ratio over theirs, and its 'goal'; 'time_to_peer', our
-    milliseconds over theirs.
+    'reference_ms' of ours, the same of the other with the prefix 'peer_',
+    'implementation' (the other), 'to_peer' (our ratio divided by the other),
+    its 'goal', and 'time_to_peer' (our milliseconds divided by the other).
 
   Raises:
-    ModuleNotFoundError: the other packages are not installed.
+    ModuleNotFoundError: another package is not installed.
   """
   theirs = _theirs(cases, rounds)
   return [
@@ -68,7 +68,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 
 def _joined(mine, other):
   if (mine['case'], mine['kind']) != (other['case'], other['kind']):
-    raise ValueError(f'{mine} and {other} are not of one case')
+    raise ValueError(f'{mine} and {other} are not of the same case')
   names = ('ratio', 'ms', 'reference_ms')
   return {
     **{name: mine[name] for name in ('case', 'kind', *names, 'num_params')},
@@ -91,7 +91,7 @@ def _theirs(cases, rounds):
       [
         python,
         '-W',
-        'ignore',  # they were written for older versions
+        'ignore',  # Their packages use deprecated functions.
         '-m',
         'benchmarks.peers_torch',
         f'--cases={given}',
@@ -105,7 +105,7 @@ def _theirs(cases, rounds):
 
 
 def _python():
-  """The Python that has the other packages."""
+  """The Python interpreter with the other packages."""
   folder = pathlib.Path(os.environ.get('TT_COMPRESS_PEERS', '.venv-peers'))
   python = (_ROOT / folder).absolute() / 'bin' / 'python'
   if not python.exists():
@@ -121,6 +121,6 @@ def _python():
 def _missing(module, folder):
   return ModuleNotFoundError(
     f'no module {module!r} in {folder}, the environment that TT_COMPRESS_PEERS '
-    'names (.venv-peers if unset); make it by\n  '
+    'names (default .venv-peers); create it with\n  '
     + '\n  '.join(peer_cases.INSTALL)
   )

@@ -1,9 +1,9 @@
-"""Layers of `tensorly-torch` and `word2ket` beside dense ones of PyTorch.
+"""Layers of `tensorly-torch` and `word2ket` relative to dense PyTorch.
 
   python -m benchmarks.peers_torch --output=FILE [--cases=FILE]
 
-Runs in an environment of its own, see `peer_cases.INSTALL`, and imports neither
-JAX nor more of the package than `timing`. `benchmarks.peers` starts it.
+The module runs in a separate environment without JAX, `peer_cases.INSTALL`, and
+imports only `timing` of the package. `benchmarks.peers` starts it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tt_compress import timing
 
 
 def measure(cases, rounds: int) -> list[dict]:
-  """The fastest implementation of every case over the dense layer.
+  """The fastest implementation of every case relative to the dense layer.
 
   Returns:
     A record for each case and kind: 'case', 'kind', 'implementation', 'ratio',
@@ -119,7 +119,7 @@ MAKERS = {
 
 
 def _tuples(found):
-  """JSON with its lists as the tuples they were."""
+  """JSON with tuples in place of lists, as before it was written."""
   if isinstance(found, dict):
     return {name: _tuples(value) for name, value in found.items()}
   return tuple(found) if isinstance(found, list) else found
@@ -128,12 +128,14 @@ def _tuples(found):
 def main():
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument('--output', type=pathlib.Path, required=True)
-  parser.add_argument('--cases', type=pathlib.Path, help='JSON, else all')
+  parser.add_argument(
+    '--cases', type=pathlib.Path, help='JSON file; default all'
+  )
   parser.add_argument('--rounds', type=int, default=9)
   options = parser.parse_args()
   torch.manual_seed(0)
   np.random.seed(0)
-  # As many as XLA has.
+  # XLA uses all cores.
   torch.set_num_threads(os.cpu_count())
   cases = peer_cases.CASES
   if options.cases:

@@ -1,9 +1,9 @@
-"""One plot of what `python -m benchmarks` has measured, over dense.
+"""Plots the results of `python -m benchmarks` relative to dense.
 
   python -m benchmarks.plot
 
-Reads results/bench_*.json and writes results/bench_speed.png. A case that
-several suites have measured has one line, among those of the first of them.
+Reads results/bench_*.json and writes results/bench_speed.png. A case of several
+suites has one line, below the title of the first suite.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from absl import app, flags
 from tt_compress.studies.report import palette, plots, ticks
 
 _RESULTS = flags.DEFINE_string(
-  'results', 'results', 'Folder of the measurements, and of the plot.'
+  'results', 'results', 'Folder of the measurements and of the plot.'
 )
 FILE = 'bench_speed.png'
 TITLES = {
@@ -29,9 +29,9 @@ TITLES = {
   'dispatch': 'Until a call returns',
   'peers': 'More cases of public implementations',
 }
-_WIDTH, _LINE = 6.0, 0.27  # inches, of the axes and of a line in them
+_WIDTH, _LINE = 6.0, 0.27  # inches: width of the axes, height of a line
 _DPI = 110
-# Kinds: their name, mark, color, and how far below the middle of a line.
+# {kind: (name, marker, color, offset from the middle of a line)}.
 LOOKS = {
   'forward': ('forward', 'o', palette.LINES[4], -0.33),
   'gradient': ('with gradients', 'o', palette.BLUE, -0.11),
@@ -52,9 +52,9 @@ class Mark:
   """A measured ratio.
 
   Attributes:
-    kind: of what.
-    ratio: over dense.
-    goal: the ratio that was aimed at, if any.
+    kind: a key of LOOKS.
+    ratio: relative to dense.
+    goal: of the ratio, if any.
   """
 
   kind: str
@@ -65,10 +65,10 @@ class Mark:
 def lines(
   found: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, dict[str, list[Mark]]]:
-  """What the plot shows: {suite: {case: marks}}.
+  """The lines of the plot: {suite: {case: marks}}.
 
   Args:
-    found: records of suites; those without ratios are left out.
+    found: records by suite; suites that are not in TITLES are left out.
   """
   cases, first = {}, {}
   for suite in TITLES:
@@ -87,7 +87,7 @@ def lines(
 def _marks(suite, record):
   goal = record.get('goal')
   if suite == 'memory':
-    return [Mark('memory', record['ratio'])]  # the goal is the line at 1
+    return [Mark('memory', record['ratio'])]  # Its goal is the line at 1.
   if suite == 'peers':
     kind = record['kind']
     peer = Mark(f'peer {kind}', record['peer_ratio'])
@@ -98,21 +98,21 @@ def _marks(suite, record):
 
 
 def label(case: str) -> str:
-  """The text of a case, without what would make it too long for a plot."""
+  """The text of a case without its longest options."""
   case = re.sub(r'(, )?(row|col)_modes=\([^)]*\)', '', case)
   case = re.sub('(prefer=speed), max_params=[0-9]+', r'\1', case)
   return case.replace('tt_rank', 'rank').replace('()', '')
 
 
-def draw(axes, told: Mapping[str, Mapping[str, Sequence[Mark]]]):
+def draw(axes, shown: Mapping[str, Mapping[str, Sequence[Mark]]]):
   """Draws a line for every case, below the title of its suite.
 
   Args:
-    axes: empty ones.
-    told: as `lines` returns it.
+    axes: empty axes.
+    shown: result of `lines`.
   """
   place, labels = 0, {}
-  for suite, cases in told.items():
+  for suite, cases in shown.items():
     place += 1
     _title(axes, TITLES[suite], place)
     for case, marks in cases.items():
@@ -160,7 +160,7 @@ def _legend(axes):
   goal = axes.plot([], [], linestyle='', color=palette.INK, **_GOAL)
   axes.legend(
     [*map(kinds.get, known), *goal],
-    [*known, 'target of the color'],
+    [*known, 'goal of the same color'],
     loc='lower center',
     bbox_to_anchor=(0.1, 1),
     ncols=3,
@@ -170,11 +170,11 @@ def _legend(axes):
 
 
 def write(found: Mapping[str, Sequence[Mapping[str, Any]]], path):
-  """Draws records of suites into a PNG."""
-  told = lines(found)
-  height = _LINE * sum(1 + len(cases) for cases in told.values())
+  """Draws records of suites into a PNG file."""
+  shown = lines(found)
+  height = _LINE * sum(1 + len(cases) for cases in shown.values())
   with plots.figure(_WIDTH, height) as figure:
-    draw(figure.add_axes((0, 0, 1, 1)), told)
+    draw(figure.add_axes((0, 0, 1, 1)), shown)
     plots.save(figure, path, _DPI)
 
 
@@ -189,7 +189,7 @@ def main(argv):
     if path.exists()
   }
   write(found, folder / FILE)
-  print('written to', folder / FILE)
+  print(f'wrote {folder / FILE}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Compiled functions with their arguments, to be called again and again."""
+"""Compiled functions with their arguments, for repeated calls."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,8 +14,8 @@ class Program:
   """A compiled function that holds its arguments.
 
   Attributes:
-    call: without arguments; returns when the result is computed.
-    memory: as `planning.compiled.memory` tells it.
+    call: takes no arguments; returns when the result is computed.
+    memory: result of `planning.compiled.memory`.
   """
 
   call: Callable[[], Any]
@@ -23,7 +23,7 @@ class Program:
 
 
 def repeated(function: jax.stages.Wrapped, *arguments) -> Program:
-  """A program that computes the same every time."""
+  """A program that repeats the same call."""
   compiled = function.lower(*arguments).compile()
   call = blocking(lambda: compiled(*arguments))
   return Program(call, compiler.memory(compiled))
@@ -34,8 +34,8 @@ def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
 
   Args:
     update: (state, *inputs) -> (state, anything), jitted.
-    state: before the first call.
-    *inputs: the same for all calls.
+    state: of the first call.
+    *inputs: of every call.
   """
   compiled = update.lower(state, *inputs).compile()
   call = blocking(following(compiled, state, *inputs))
@@ -43,12 +43,12 @@ def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
 
 
 def blocking(function: Callable[[], Any]) -> Callable[[], Any]:
-  """A function that returns when the arrays of another one are computed."""
+  """The function, but it waits until its arrays are computed."""
   return lambda: jax.block_until_ready(function())
 
 
 def following(update: Callable, state: Any, *inputs) -> Callable[[], Any]:
-  """A call that updates a state and returns all of what `update` does."""
+  """A call that updates a state and returns the result of `update`."""
   held = [state]
 
   def call():

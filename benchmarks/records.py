@@ -1,4 +1,4 @@
-"""What every measurement tells: machine, versions, and tables to read."""
+"""Facts that every measurement records: machine, versions; and tables."""
 
 import importlib.metadata
 import importlib.util
@@ -15,11 +15,11 @@ from tt_compress import timing
 from tt_compress.training import environment
 
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
-_COMPILERS = ('libtpu',)  # not everywhere; memory depends on the version
+_COMPILERS = ('libtpu',)  # Memory depends on its version; it may be missing.
 
 
 def versions() -> dict[str, str]:
-  """Versions of Python and of the packages that decide the numbers."""
+  """Versions of Python and of the packages that determine the numbers."""
   found = {name: importlib.metadata.version(name) for name in _PACKAGES}
   for name in _COMPILERS:
     if importlib.util.find_spec(name):
@@ -28,12 +28,12 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-  """The git commit, with a plus where files differ from it."""
+  """The git commit, with a plus if files differ from it."""
   return environment.git_hash()
 
 
 def machine() -> dict[str, Any]:
-  """The processor, and how busy it is: the load averages of now."""
+  """The processor, the memory and the present load averages."""
   pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   return {
     'processor': environment.processor(),
@@ -51,24 +51,24 @@ def load() -> list[float]:
 
 
 def peak_bytes() -> int:
-  """The largest resident memory that this process has had."""
+  """The largest resident memory of this process so far."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == 'darwin' else 1024 * peak
 
 
 def rounded(value: float) -> float:
-  """Three significant digits: more would only be noise in a diff."""
+  """Rounds to three significant digits: more would be noise."""
   return float(f'{value:.3g}')
 
 
 def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, float]:
-  """What `timing.ratios` tells of 'ours' over 'dense', rounded."""
+  """`timing.ratios` of 'ours' to 'dense', rounded."""
   found = timing.ratios(times, 'ours', 'dense')
   return {name: rounded(value) for name, value in found.items()}
 
 
 def table_of(columns: Sequence[str], found: Sequence[Mapping]) -> str:
-  """A table of some entries of records; absent ones are None."""
+  """A table of some entries of records; a missing entry is None."""
   return table(columns, [[r.get(name) for name in columns] for r in found])
 
 

@@ -1,10 +1,10 @@
-"""A step of two processes on two cores beside one process on one core.
+"""A training step of two processes on two cores and of one on one core.
 
-Every process has a batch of the same size, so that one that had nobody to wait
-for would take as long: the efficiency is the time of one over that of two. What
-is lost because both use the memory and the caches of one host, two processes
-lose as well that do not know of each other; they are timed, too. All are pinned
-to cores and wait for their turn without using them.
+Every process has a batch of the same size, so the efficiency is the time of one
+process divided by the time of two. Two processes of one host also slow each
+other down because they share memory and caches; a third measurement, two
+processes that train independently, shows this part. All processes are pinned to
+cores and sleep until their turn.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from benchmarks import networks, records
 from tt_compress import configuration
 
 _CORES = (0, 1)
-_STEPS = 1  # of a turn
-_TOKENS = 512  # of a process
+_STEPS = 1  # per turn
+_TOKENS = 512  # per process
 _DRAWS = 2000
 CASES = networks.cases(dict(efficiency=1.0), layers=(1,))
 TINY = networks.cases(dict(efficiency=1.0), layers=(1,), tiny=True)[:1]
@@ -37,15 +37,15 @@ def measure(
   """Efficiencies of two processes, in interleaved rounds.
 
   Args:
-    cases: what to train.
-    rounds: turns of one and of two processes, dense and ours.
+    cases: configurations to train.
+    rounds: number of turns for each group of processes.
 
   Returns:
-    A record for each case: 'case', 'ratio', the efficiency of ours over that of
-    the dense twin, median of the rounds, 'interval', the middle 95 % of medians
-    of rounds drawn again, 'goal', 'efficiency' and 'dense_efficiency',
-    'apart' and 'dense_apart', those of two processes that train apart, and the
-    medians of seconds of a step by kind and processes.
+    A record for each case: 'case'; 'ratio', the median over rounds of our
+    efficiency relative to the dense twin; 'interval', its bootstrap interval of
+    95 %; 'goal'; 'efficiency' and 'dense_efficiency'; 'apart' and
+    'dense_apart', efficiencies of two independent processes; and the median
+    seconds per step by kind and group of processes.
   """
   return [_record(case, _times(case, rounds)) for case in cases]
 
@@ -85,7 +85,7 @@ def _record(case, times):
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
-  """The middle 95 % of medians of values drawn again, with replacement."""
+  """The bootstrap interval of 95 % of the median."""
   random = np.random.default_rng(0)
   drawn = random.choice(values, (_DRAWS, len(values)))
   low, high = np.quantile(np.median(drawn, axis=1), (0.025, 0.975))
@@ -93,7 +93,7 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _times(case, rounds):
-  """Seconds of a step, a number a round, by kind and processes."""
+  """{(kind, group of processes): seconds per step of each round}."""
   with contextlib.ExitStack() as stack:
     start = lambda *arguments: stack.enter_context(_started(*arguments))
     groups = {}
@@ -113,7 +113,7 @@ def _times(case, rounds):
 
 @contextlib.contextmanager
 def _started(config, cores) -> Iterator[list[subprocess.Popen]]:
-  """Processes that train together, one on each core, when they are ready."""
+  """Processes that train together, one per core; yields when they are ready."""
   config = copy.deepcopy(config)
   config.data.batch_tokens = min(config.data.batch_tokens, _TOKENS)
   text = configuration.to_json(config).replace('\n', ' ')
@@ -123,9 +123,9 @@ def _started(config, cores) -> Iterator[list[subprocess.Popen]]:
   ]
   try:
     for worker in workers:
-      _tell(worker, text)
+      _send(worker, text)
     for worker in workers:
-      _answer(worker)
+      _receive(worker)
     yield workers
   finally:
     for worker in workers:
@@ -145,21 +145,21 @@ def _start(core, *arguments):
 
 
 def _turn(workers) -> float:
-  """Seconds of a step of the slowest."""
+  """Seconds per step of the slowest process."""
   for worker in workers:
-    _tell(worker, _STEPS)
-  return max(float(_answer(worker)) for worker in workers)
+    _send(worker, _STEPS)
+  return max(float(_receive(worker)) for worker in workers)
 
 
-def _tell(worker, line) -> None:
+def _send(worker, line) -> None:
   worker.stdin.write(f'{line}\n')
   worker.stdin.flush()
 
 
-def _answer(worker) -> str:
+def _receive(worker) -> str:
   line = worker.stdout.readline()
   if not line:
-    raise RuntimeError('a process has ended; see its errors above')
+    raise RuntimeError('a process has ended; its error is printed above')
   return line
 
 

@@ -1,7 +1,7 @@
-"""What `python -m benchmarks` can measure.
+"""The suites of `python -m benchmarks`.
 
-A suite has CASES, TINY ones to try it, how many ROUNDS are usual, `measure`,
-which returns a record for each time, and `table`, which prints them.
+A suite has CASES, TINY cases to try it, a default number of ROUNDS, `measure`,
+which returns records, and `table`, which formats them.
 """
 
 import re
@@ -35,13 +35,13 @@ SUITES = {
 
 
 def chosen(cases: Sequence, pattern: str) -> list:
-  """The cases whose text has a regular expression.
+  """The cases whose text contains a regular expression.
 
   Raises:
-    ValueError: none has.
+    ValueError: no text does.
   """
   found = [case for case in cases if re.search(pattern, case.text)]
   if not found:
     known = '\n'.join(case.text for case in cases)
-    raise ValueError(f'--only={pattern} fits none of\n{known}')
+    raise ValueError(f'--only={pattern} matches none of\n{known}')
   return found

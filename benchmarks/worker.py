@@ -1,9 +1,9 @@
-"""One of the processes that `scaling` times; it takes a turn when told to.
+"""A process that `scaling` times: it runs steps on request.
 
   python -m benchmarks.worker ADDRESS NUM_PROCESSES PROCESS_ID
 
-The first line it reads is a configuration, each further one a number of steps.
-It writes a line when it is ready, and the seconds of a step after each turn.
+Its first line of input is a configuration, each further line a number of steps.
+It writes a line when it is ready, and the seconds per step after each turn.
 """
 
 import sys
@@ -15,7 +15,7 @@ from benchmarks import networks, programs
 from tt_compress import configuration
 from tt_compress.parallel import cluster
 
-_TIMEOUT = 120  # seconds until all processes have come
+_TIMEOUT = 120  # seconds until all processes have joined
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
   for line in sys.stdin:
     start = time.perf_counter()
     for _ in range(int(line)):
-      # Steps under way at once may hang on CPUs.
+      # Several steps in flight may hang on CPUs.
       jax.block_until_ready(call())
     print((time.perf_counter() - start) / int(line), flush=True)
 

@@ -1,4 +1,4 @@
-"""Every suite of `python -m benchmarks`, in small: what it runs and tells."""
+"""Every suite of `python -m benchmarks` with tiny cases."""
 
 import ast
 import json
@@ -213,7 +213,7 @@ def test_peers_are_joined_with_ours(environment):
 
 def test_peers_of_other_cases_are_refused(environment):
   environment('nothing', peer_cases.TINY[1:])
-  with pytest.raises(ValueError, match='not of one case'):
+  with pytest.raises(ValueError, match='not of the same case'):
     peers.measure(peer_cases.TINY[:1], rounds=1)
 
 
@@ -288,7 +288,7 @@ def test_the_command(tmp_path):
 def test_an_unknown_suite_or_case_is_refused():
   result = run('--suite=speed')
   assert result.returncode and 'layers|contractions|model' in result.stderr
-  with pytest.raises(ValueError, match='only=a song fits none of\nTT feed'):
+  with pytest.raises(ValueError, match='only=a song matches none of\nTT feed'):
     suites.chosen(model.CASES, 'a song')
 
 
