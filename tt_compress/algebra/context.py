@@ -46,7 +46,7 @@ _context = contextvars.ContextVar('context', default=_DEFAULT)
 
 
 def current() -> Context:
-  """The context in use; what it leaves open is what JAX runs on."""
+  """The context in use, with all fields resolved."""
   found = _context.get()
   backend = found.backend or jax.default_backend()
   return dataclasses.replace(

@@ -203,7 +203,7 @@ def _candidates(shapes, tokens, model, restriction, gradients):
 
 
 def _suits(restriction, num_groups, num_cores):
-  """Whether a restriction permits so many groups of so many cores."""
+  """Whether a restriction permits this number of groups of cores."""
   wanted = {
     'auto': num_groups,
     'cores': num_cores,

@@ -226,8 +226,8 @@ def blocks_of_rows(
 
   Args:
     cores: a train of a matrix [I, J], or a ring.
-    count: approximate number of blocks; there are fewer if only the last core
-      has so many digits.
+    count: approximate number of blocks; fewer if it exceeds the digits of all
+      cores but the last.
     full: makes the matrix of cores of which the first has fewer rows.
   """
   cuts = range(1, len(cores))

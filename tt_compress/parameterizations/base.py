@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import checkify
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Integer, Key, Num, Scalar
+from jaxtyping import Array, Float, Int, Integer, Key, Num
 
 from tt_compress.algebra import blocks
 from tt_compress.parallel import partition
@@ -232,7 +232,7 @@ class Parameterization:
     return self, factors
 
   # ---------------------------------------------------------------------------
-  # Training: what happens beside the loss and the optimizer.
+  # Training: additions to the loss and to the update.
 
   @property
   def buffers(self) -> tuple[str, ...]:
@@ -249,7 +249,7 @@ class Parameterization:
     """Whether each example has its own noise, instead of one noise per call."""
     return False
 
-  def penalty(self, factors: Factors) -> Float[Scalar, '']:
+  def penalty(self, factors: Factors) -> Float[Array, '']:
     """A term that training adds to the loss, 0 by default.
 
     It has the unit of the loss summed over all examples of an epoch: the
@@ -257,7 +257,9 @@ class Parameterization:
     """
     return jnp.zeros((), jnp.float32)
 
-  def project(self, factors: Factors, step: Int[Scalar, '']) -> Factors:
+  def project(
+    self, factors: Factors, step: int | Int[Array | np.ndarray, '']
+  ) -> Factors:
     """Factors after an optimizer step, unchanged by default."""
     return factors
 
