@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Several processes on this host, one CPU device each, as one run:
+# Starts one run as several processes on this host, one CPU device each:
 #
 #   launch/local_multiprocess.sh [-n PROCESSES] [-t SECONDS] --config=...
 #
-#   -n  how many processes (default: 2)
-#   -t  kills all of them after so many seconds (default: never)
+#   -n  number of processes (default: 2)
+#   -t  seconds after which all processes are killed (default: never)
 #
-# When one fails, the others are killed a few seconds later. PYTHON is the interpreter (default:
-# python), PORT where process 0 listens (default: one that is free).
+# If a process fails, the others are killed a few seconds later. PYTHON is the
+# interpreter (default: python), PORT the port of process 0 (default: a free
+# one).
 set -euo pipefail
 
 number=2
@@ -22,13 +23,13 @@ PYTHON="${PYTHON:-python}"
 PORT="${PORT:-$("$PYTHON" -c 'import socket
 with socket.create_server(("127.0.0.1", 0)) as server:
   print(server.getsockname()[1])')}"
-# More CPU devices in a process hang as soon as several steps are under way.
+# A process with several CPU devices hangs when several steps are in flight.
 export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=1
 
 pids=()
 end() {
   trap - EXIT
-  # Time for what the others have to say.
+  # The other processes have time to print their errors.
   for ((tenths = 0; tenths < grace; tenths++)); do
     kill -0 "${pids[@]}" 2>/dev/null || break
     sleep 0.1
@@ -37,14 +38,14 @@ end() {
   kill "$watchdog" 2>/dev/null || true
 }
 
-# Standard input is that of process 0; by itself it would be empty in all.
+# Background processes would get an empty standard input.
 exec 3<&0
 for ((id = 0; id < number; id++)); do
   "$PYTHON" -m tt_compress.main --coordinator="127.0.0.1:$PORT" \
     --num_processes="$number" --process_id="$id" "$@" <&3 &
   pids+=($!)
 done
-# Ends with an error; holds no output open once the others have ended.
+# The watchdog must not keep the output open after the processes have ended.
 timeout "$limit" sleep infinity >/dev/null 2>&1 &
 watchdog=$!
 trap end EXIT
@@ -56,10 +57,10 @@ for ((left = number; left > 0; left--)); do
   wait -n || status=$?
   if ((status)); then
     if kill -0 "$watchdog" 2>/dev/null; then
-      echo "$0: a process has failed ($status); the others are killed" >&2
+      echo "$0: a process failed ($status); killing the others" >&2
       grace=30
     else
-      echo "$0: more than $limit seconds; all processes are killed" >&2
+      echo "$0: time limit of $limit seconds; killing all processes" >&2
     fi
     exit "$status"
   fi

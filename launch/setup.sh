@@ -1,5 +1,5 @@
-# Makes the virtual environment. Sourced by quickstart.sh and test.sh, which
-# call `set_up EXTRAS`; afterwards "$VENV/bin/python" runs the package.
+# Creates the virtual environment. quickstart.sh and test.sh source this file
+# and call `set_up EXTRAS`; then "$VENV/bin/python" can import the package.
 #
 #   PYTHON  interpreter to use (default: the first of 3.12, 3.11, 3.13 found)
 #   VENV    folder of the environment (default: .venv)
@@ -9,14 +9,14 @@
 VENV="${VENV:-.venv}"
 PYTHONS="${PYTHON:-python3.12 python3.11 python3.13 python3 python}"
 
-# Prints the version (3.12) if the command runs and can make environments.
-# Running it matters: a launcher for a version that is not there exists too.
+# Prints the version (3.12) if the command runs and can create environments.
+# The command may exist without its version, as launchers do, so it has to run.
 python_version() {
   "$1" -c 'import ensurepip, sys, venv
 print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 }
 
-# Prints the pins for a Python version; those of 3.12 serve 3.13 as well.
+# Prints the pins for a Python version; 3.13 uses those of 3.12.
 pins_for() {
   case "$1" in
     3.11) echo "${PINS:-constraints/py311-jax0.10.txt}" ;;
@@ -35,15 +35,15 @@ find_python() {
     fi
   done
   {
-    echo "No suitable Python: needs 3.11, 3.12 or 3.13 with the venv module;"
-    echo "tried: $PYTHONS."
-    echo "Install one (Debian/Ubuntu: apt install python3 python3-venv), or"
-    echo "name it: PYTHON=/path/to/python3.12 $0"
+    echo "No suitable Python among: $PYTHONS."
+    echo "$0 needs 3.11, 3.12 or 3.13 with the venv module. Install one"
+    echo "(Debian/Ubuntu: apt install python3 python3-venv), or set its path:"
+    echo "PYTHON=/path/to/python3.12 $0"
   } >&2
   return 1
 }
 
-# set_up EXTRAS: does nothing when this set-up was finished before.
+# set_up EXTRAS: installs the package, unless the same installation exists.
 set_up() {
   local extras="$1" python version pins stamp wanted
   if [[ ! -x "$VENV/bin/python" ]]; then
@@ -52,13 +52,13 @@ set_up() {
     "$python" -m venv "$VENV"
   elif [[ -n "${PYTHON:-}" ]] && [[ "$(python_version "$PYTHON")" != \
     "$(python_version "$VENV/bin/python")" ]]; then
-    echo "$VENV was made with another Python than $PYTHON; remove it, or" \
-      "choose another folder: VENV=.venv-other $0" >&2
+    echo "$VENV has another Python than $PYTHON; remove the folder, or choose" \
+      "another one: VENV=.venv-other $0" >&2
     return 1
   fi
   version="$(python_version "$VENV/bin/python" || echo broken)"
   if ! pins="$(pins_for "$version")"; then
-    echo "$VENV has an unsuitable Python ($version); remove that folder" >&2
+    echo "$VENV has an unsupported Python ($version); remove the folder" >&2
     return 1
   fi
   if [[ ! -f "$pins" ]]; then
@@ -70,7 +70,7 @@ set_up() {
   if [[ "$(cat "$stamp" 2>/dev/null)" == "$wanted" ]]; then
     return
   fi
-  echo "Installing into $VENV (Python $version, $pins): a minute or two"
+  echo "Installing into $VENV (Python $version, $pins); takes a minute or two"
   "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check \
     --constraint "$pins" --editable ".${extras:+[$extras]}"
   echo "$wanted" >"$stamp"

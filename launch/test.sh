@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Installs as quickstart.sh does, then runs lint, format check and tests:
+# Installs the package for tests, then runs lint, format check and tests:
 #
 #   launch/test.sh [--full] [arguments of pytest]
 #
-# The default is the fast tier of the tests; --full runs all of them. Two
-# processes share the tests: most of the time goes into compiling, which uses one
-# core. Compiled programs are kept in ~/.cache/tt_compress for the next run. Tests
-# on real data read the folder named by TT_COMPRESS_DATA and are skipped without
-# it. See setup.sh for PYTHON and VENV.
+# The default is the fast tier of the tests; --full runs all tests. Two
+# processes share them, since compilation, which takes most of the time, uses
+# one core. Compiled programs are cached in ~/.cache/tt_compress. Tests on real
+# data read the folder TT_COMPRESS_DATA and are skipped without it. See setup.sh
+# for PYTHON and VENV.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A run on all workers of a TPU VM, from the repository on your own computer:
+# A run on all workers of a TPU VM, started in the repository on your computer:
 #
 #   TPU_NAME=my-tpu ZONE=us-west4-a launch/tpu_vm.sh set_up
 #   TPU_NAME=my-tpu ZONE=us-west4-a launch/tpu_vm.sh \
 #     --config=configs/wmt14_tt.py --workdir=/shared/runs/wmt14_tt
 #
-# `set_up` copies the code to every worker and installs it there with the pinned
-# versions; repeat it when the code has changed. The workdir, and the data, lie
-# on a file system that is mounted on all workers. When a worker fails, all end.
+# `set_up` copies the code to every worker and installs it with pinned versions;
+# repeat it after every change of the code. All workers must mount the file
+# system of the workdir and the data. If a worker fails, all end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 : "${TPU_NAME:?set TPU_NAME to the name of the TPU VM}"
@@ -28,6 +28,6 @@ if [[ "${1:-}" == set_up ]]; then
     "$VENV/bin/python" -m pip install --quiet --constraint "$pins" "jax[tpu]"'
   exit
 fi
-# Quoted once more for the shells of the workers.
+# The shells of the workers remove one more level of quotes.
 everywhere "cd tt_compress && .venv/bin/python -m tt_compress.main \
 --cluster=tpu$(printf ' %q' "$@")"

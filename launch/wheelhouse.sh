@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Collects all wheels that a host without internet access needs:
+# Collects all wheels for a host without internet access:
 #
 #   launch/wheelhouse.sh FOLDER [REQUIREMENT ...]
 #   launch/wheelhouse.sh wheels 'jax[cuda13]'
 #
-#   TARGET   Python of that host (default: 3.12)
-#   MACHINE  its processor (default: x86_64); aarch64 for ARM
+#   TARGET   Python version of that host (default: 3.12)
+#   MACHINE  processor of that host (default: x86_64); aarch64 for ARM
 #   EXTRAS   extras of setup.cfg, e.g. test,studies (default: none)
-#   GLIBC    the minor version of its glibc, 2.GLIBC (default: 28)
+#   GLIBC    minor version of glibc 2 on that host (default: 28)
 #   PYTHON   interpreter with pip on this host (default: python)
 #
-# Versions are those of constraints/ (PINS: see setup.sh). On the other host:
+# constraints/ has the versions (PINS: see setup.sh). On that host:
 #
 #   pip install --no-index --find-links FOLDER -r FOLDER/requirements.txt
 set -euo pipefail
@@ -32,17 +32,17 @@ if ! pins="$(pins_for "$TARGET")"; then
 fi
 
 mkdir -p "$folder"
-# A copy: what earlier builds left in the repository would get into the wheel.
+# Files of earlier builds in the repository would get into the wheel.
 copy="$(mktemp -d)"
 trap 'rm -rf "$copy"' EXIT
 cp -R "$here"/{tt_compress,setup.cfg,pyproject.toml,README.md,LICENSE} "$copy"
-# Built here: this package, and one that is published as sources only. Both are
-# the same on all machines.
+# promise has no wheel. Both packages are pure Python, so wheels built here run
+# everywhere.
 "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$folder" \
   --constraint "$here/$pins" "$copy" promise
 wanted=("tt-compress${EXTRAS:+[$EXTRAS]}" "$@")
-# pip takes a platform to the letter: a host with glibc 2.28 runs wheels for all
-# older versions too, but that has to be said.
+# A host with glibc 2.28 runs wheels for older versions, too, but pip takes only
+# the listed platforms.
 platforms=(--platform "manylinux2014_$MACHINE")
 for ((minor = ${GLIBC:-28}; minor >= 17; minor--)); do
   platforms+=(--platform "manylinux_2_${minor}_$MACHINE")

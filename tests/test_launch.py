@@ -158,8 +158,8 @@ def rendered():
     CONFIG=ARGUMENTS[0].removeprefix('--config='),
   )
   text = (LAUNCH / 'jobset.yaml').read_text()
-  told = text[: text.index('apiVersion')]
-  assert all(f'{name}=' in told for name in settings)
+  comment = text[: text.index('apiVersion')]
+  assert all(f'{name}=' in comment for name in settings)
   return yaml.safe_load(string.Template(text).substitute(settings))
 
 
@@ -275,25 +275,27 @@ def is_alive(process_id):
 
 
 @pytest.mark.parametrize(
-  'does, options, status, told',
+  'does, options, status, message',
   [
     # The second one fails; the others would wait for it.
     (
       'if "--process_id=1" in sys.argv: sys.exit(3)',
       (),
       3,
-      'a process has failed (3)',
+      'a process failed (3)',
     ),
-    ('', ('-t', '1'), 124, 'more than 1 seconds'),
+    ('', ('-t', '1'), 124, 'time limit of 1 seconds'),
   ],
 )
-def test_no_local_process_is_left(fake, tmp_path, does, options, status, told):
+def test_no_local_process_is_left(
+  fake, tmp_path, does, options, status, message
+):
   python = fake.make('python', f'{does}\nimport time\ntime.sleep(60)\n')
   ended, calls = fake(
     LOCAL, '-n', '3', *options, *ARGUMENTS, PYTHON=str(python), PORT='1'
   )
   assert ended.returncode == status
-  assert told in ended.stderr
+  assert message in ended.stderr
   assert len(calls) == 3
   ids = [int(path.suffix[1:]) for path in tmp_path.glob('log.*')]
   deadline = time.monotonic() + 10
