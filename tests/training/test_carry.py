@@ -14,7 +14,7 @@ from flax import nnx
 
 from tt_compress import configuration, models, tasks
 from tt_compress.algebra import cross_entropy
-from tt_compress.data import batching
+from tt_compress.data import token_streams
 from tt_compress.nn import embed, linear, modules
 from tt_compress.nn.dropout import Noise, dropout
 from tt_compress.parallel import evaluation, sharding
@@ -23,8 +23,11 @@ from tt_compress.tasks import base
 from tt_compress.training import build, carry, metrics, run, step
 from tt_compress.training.checkpoints import checkpoints
 
-EXAMPLES, LENGTH, VOCAB, DIM = 6, 5, 16, 8
+EXAMPLES, LENGTH, VOCAB, DIM = 6, 4, 16, 8
 NUM_STEPS, STEPS_PER_EPOCH = 6, 4
+NUM_TARGETS = (
+  EXAMPLES * LENGTH * STEPS_PER_EPOCH - 7
+)  # padding ends the last stream
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,32 +59,12 @@ class Recurrent(nnx.Module):
     return self.embed.attend(jnp.moveaxis(hidden, 0, 1)), state
 
 
-class Streams:
-  """Every example of a batch continues that of the batch before."""
-
-  def __init__(self, batch_multiple=1, process_index=0, process_count=1):
-    random = np.random.default_rng(0)
-    ids = np.cumsum(random.integers(1, 4, (EXAMPLES, STEPS_PER_EPOCH * LENGTH)))
-    self._ids = np.reshape(ids % VOCAB, (EXAMPLES, -1)).astype(np.int32)
-    self._padding = batching.filled(EXAMPLES, batch_multiple) - EXAMPLES
-    assert (process_index, process_count) == (0, 1)
-
-  def batch(self, step):
-    place = step % STEPS_PER_EPOCH
-    ids = self._ids[:, place * LENGTH : (place + 1) * LENGTH]
-    batch = {
-      'ids': ids,
-      'weights': np.ones(EXAMPLES, np.float32),
-      'is_continued': np.full(EXAMPLES, place > 0),
-    }
-    pad = lambda a: np.pad(a, [(0, self._padding)] + [(0, 0)] * (a.ndim - 1))
-    positions = np.arange(EXAMPLES + self._padding, dtype=np.int32)
-    return {name: pad(a) for name, a in batch.items()} | {
-      'positions': positions
-    }
-
-  def summary(self):
-    return 'streams'
+def make_batches(**share):
+  random = np.random.default_rng(0)
+  ids = np.cumsum(random.integers(1, 4, NUM_TARGETS + 1)) % VOCAB
+  return token_streams.batches(
+    [ids], end_id=None, batch_size=EXAMPLES, length=LENGTH, **share
+  )
 
 
 class LanguageModel(base.Task):
@@ -91,7 +74,9 @@ class LanguageModel(base.Task):
 
   @classmethod
   def batch_shapes(cls, config, batch_multiple):
-    return jax.eval_shape(lambda: Streams(batch_multiple).batch(0))
+    return jax.eval_shape(
+      lambda: make_batches(batch_multiple=batch_multiple).batch(0)
+    )
 
   @classmethod
   def carry_shapes(cls, config):
@@ -99,17 +84,17 @@ class LanguageModel(base.Task):
     return {'state': jax.ShapeDtypeStruct(shape, jnp.float32)}
 
   def train_batches(self, **share):
-    return Streams(**share)
+    return make_batches(**share)
 
   @property
   def num_examples(self):
-    return EXAMPLES * (LENGTH - 1) * STEPS_PER_EPOCH
+    return NUM_TARGETS
 
   def loss(self, model, batch, noise=None, carry=None):
-    state = jnp.where(batch['is_continued'][:, None], carry['state'], 0)
-    logits, state = model(batch['ids'][:, :-1], state, noise)
-    found = cross_entropy.of_logits(logits, batch['ids'][:, 1:], 0.0)
-    weights = jnp.broadcast_to(batch['weights'][:, None], found.shape)
+    state = jnp.where(batch['starts'][:, None], 0, carry['state'])
+    logits, state = model(batch['inputs'], state, noise)
+    found = cross_entropy.of_logits(logits, batch['targets'], 0.0)
+    weights = batch['weights']
     return jnp.sum(found * weights), jnp.sum(weights), {'state': state}
 
   def evaluate(self, variables, split):
@@ -119,7 +104,7 @@ class LanguageModel(base.Task):
       return sums, carry
 
     first = {'state': np.zeros((EXAMPLES, DIM), np.float32)}
-    batches = map(Streams().batch, range(STEPS_PER_EPOCH))
+    batches = map(make_batches().batch, range(STEPS_PER_EPOCH))
     total, weight = evaluation.fold(sums)(variables, first, batches)
     return {'loss': total / weight}
 
@@ -221,7 +206,7 @@ def follow_definition(is_carried):
   found = []
   for number in range(NUM_STEPS):
     key = jax.random.fold_in(jax.random.key(config.seed), number)
-    batch = Streams().batch(number)
+    batch = make_batches().batch(number)
     (loss, after), gradients = gradient(params, batch, state, key)
     params = jax.tree.map(lambda p, g: p - 0.5 * g, params, gradients)
     state = after if is_carried else state

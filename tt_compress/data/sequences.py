@@ -19,6 +19,7 @@ class Sequences:
 
   Attributes:
     lengths: ids of each sequence, its end id included.
+    ids: of all sequences, one after the other.
   """
 
   def __init__(self, sequences: Sequence[Ids], end_id: int | None = None):
@@ -26,11 +27,11 @@ class Sequences:
     self.lengths = np.array([len(ids) for ids in sequences], np.int64)
     self.lengths += len(end)
     self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
-    self._ids = np.empty(self._starts[-1], np.int32)
+    self.ids = np.empty(self._starts[-1], np.int32)
     for i, ids in enumerate(sequences):
       start = self._starts[i]
-      self._ids[start : start + len(ids)] = ids
-      self._ids[start + len(ids) : self._starts[i + 1]] = end
+      self.ids[start : start + len(ids)] = ids
+      self.ids[start + len(ids) : self._starts[i + 1]] = end
 
   def __len__(self) -> int:
     return len(self.lengths)
@@ -41,7 +42,7 @@ class Sequences:
     """Some of the sequences, each followed by padding, then empty ones."""
     block = np.full((size, length), corpus.PAD_ID, np.int32)
     for row, i in zip(block, members, strict=False):
-      row[: self.lengths[i]] = self._ids[self._starts[i] : self._starts[i + 1]]
+      row[: self.lengths[i]] = self.ids[self._starts[i] : self._starts[i + 1]]
     return block
 
 

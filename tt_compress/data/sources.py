@@ -9,14 +9,28 @@ from tt_compress.data import (
   images,
   keyword_options,
   labeled_text,
+  questions,
   tables,
   text,
   tfds,
+  token_streams,
 )
 
-Kind = Literal['pairs', 'labeled text', 'labeled images', 'table rows']
+Kind = Literal[
+  'pairs',
+  'labeled text',
+  'labeled images',
+  'token streams',
+  'table rows',
+  'questions',
+]
 Data = (
-  corpus.Corpus | labeled_text.LabeledText | images.Images | tables.TableRows
+  corpus.Corpus
+  | labeled_text.LabeledText
+  | images.Images
+  | token_streams.TokenStream
+  | tables.TableRows
+  | questions.Questions
 )
 
 # A source of several kinds has an entry under each of them.
@@ -34,7 +48,9 @@ SOURCES: dict[Kind, dict[str, Callable[..., Data]]] = {
     'digits': images.digits,
     'generated': images.generated,
   },
+  'token streams': {'text_stream': token_streams.load},
   'table rows': {'table_files': tables.load},
+  'questions': {'question_files': questions.load},
 }
 
 
@@ -49,7 +65,9 @@ def load(kind: Kind, source: str, split: str, **options: Any) -> Data:
 
   Returns:
     'pairs': `corpus.Corpus`, 'labeled text': `labeled_text.LabeledText`,
-    'labeled images': `images.Images`, 'table rows': `tables.TableRows`.
+    'labeled images': `images.Images`, 'token streams':
+    `token_streams.TokenStream`, 'table rows': `tables.TableRows`, 'questions':
+    `questions.Questions`.
 
   Raises:
     ValueError: an unknown split, or what `check` refuses.

@@ -1,0 +1,208 @@
+"""Running texts in files, and batches that continue each other."""
+
+import gzip
+import lzma
+import os
+import pathlib
+
+import numpy as np
+import pytest
+
+from tt_compress.data import frequent_words, sources, token_streams
+
+LINES = (' = A title = ', ' ', ' a text\u2028of , words ', '', 'its end')
+END = 2
+
+
+def write(path, data, opener=open):
+  with opener(path, 'wb') as file:
+    file.write(data)
+  return str(path)
+
+
+def load(path):
+  return sources.load(
+    'token streams', 'text_stream', 'train', files={'train': str(path)}
+  )
+
+
+@pytest.mark.parametrize(
+  'ending, opener', [('', open), ('.gz', gzip.open), ('.xz', lzma.open)]
+)
+def test_files_give_all_lines_in_order(tmp_path, ending, opener):
+  text = '\n'.join(LINES).encode()
+  path = write(tmp_path / f'a.tokens{ending}', text, opener)
+  data = load(path)
+  assert data.lines == LINES and len(data) == 5
+  assert data.name == f'a.tokens{ending}'  # results do not hold the folder
+  assert data.digest == token_streams.TokenStream(LINES, 'x').digest
+
+
+def test_bad_files_are_named(tmp_path):
+  with pytest.raises(ValueError, match='a.txt:2: invalid UTF-8 at byte 1'):
+    load(write(tmp_path / 'a.txt', b'one\nt\xffo\n'))
+  with pytest.raises(ValueError, match='b.txt: empty file'):
+    load(write(tmp_path / 'b.txt', b''))
+  with pytest.raises(FileNotFoundError, match='c.txt: no such file'):
+    load(tmp_path / 'c.txt')
+  with pytest.raises(ValueError, match='x: no lines'):
+    token_streams.TokenStream((), 'x')
+
+
+def test_the_digest_is_of_lines_and_order():
+  make = lambda *lines: token_streams.TokenStream(lines, 'x').digest
+  found = [make('ab', 'c'), make('a', 'bc'), make('c', 'ab'), make('abc')]
+  assert len({*found, make('ab', 'c', '')}) == 5
+
+
+def random_lines(num_ids):
+  """Lines, some empty, whose ids and ends are `num_ids` in all."""
+  rng = np.random.default_rng(num_ids)
+  ids = rng.integers(3, 90, num_ids)
+  ends = {*np.flatnonzero(rng.random(num_ids) < 0.2).tolist(), num_ids - 1}
+  lines = [[]]
+  for i in range(num_ids):
+    if i in ends:
+      lines.append([])
+    else:
+      lines[-1].append(int(ids[i]))
+  return lines[:-1]
+
+
+def stream_of(lines):
+  return [i for line in lines for i in (*line, END)]
+
+
+def make_batches(lines, batch_size, length, **share):
+  return token_streams.batches(
+    lines, end_id=END, batch_size=batch_size, length=length, **share
+  )
+
+
+@pytest.mark.parametrize(
+  'num_ids, batch_size, length, num_steps',
+  [
+    (61, 3, 4, 5),  # no padding
+    (62, 3, 4, 6),
+    (60, 3, 4, 5),
+    (50, 3, 4, 5),  # the last stream has whole steps of padding
+    (40, 1, 7, 6),
+    (9, 8, 1, 1),
+    (5, 4, 3, 1),  # streams of padding
+    (2, 1, 1, 1),
+  ],
+)
+def test_every_id_is_a_target_once_in_its_stream(
+  num_ids, batch_size, length, num_steps
+):
+  lines = random_lines(num_ids)
+  ids = stream_of(lines)
+  assert len(ids) == num_ids
+  batches = make_batches(lines, batch_size, length)
+  assert batches.steps_per_epoch == num_steps
+  for epoch in range(2):
+    found = [batches.batch(epoch * num_steps + s) for s in range(num_steps)]
+    for step, batch in enumerate(found):
+      assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
+        'inputs': ((batch_size, length), 'int32'),
+        'targets': ((batch_size, length), 'int32'),
+        'weights': ((batch_size, length), 'float32'),
+        'starts': ((batch_size,), 'bool'),
+        'positions': ((batch_size,), 'int32'),
+      }
+      assert (batch['starts'] == (step == 0)).all()
+      np.testing.assert_array_equal(batch['positions'], np.arange(batch_size))
+    pairs = []
+    for stream in range(batch_size):
+      for batch in found:
+        for place in range(length):
+          at = stream, place
+          if batch['weights'][at]:
+            assert batch['weights'][at] == 1
+            pairs.append((int(batch['inputs'][at]), int(batch['targets'][at])))
+          else:
+            assert len(pairs) == num_ids - 1  # padding follows all of the text
+            assert batch['targets'][at] == 0
+    assert pairs == list(zip(ids[:-1], ids[1:], strict=True))
+
+
+def test_a_batch_is_a_pure_function_of_the_step():
+  lines = random_lines(100)
+  first = make_batches(lines, 4, 3)
+  expected = [first.batch(step) for step in range(20)]
+  second = make_batches(lines, 4, 3)
+  for step in np.random.default_rng(0).permutation(20):
+    for name, value in second.batch(step).items():
+      np.testing.assert_array_equal(value, expected[step][name])
+
+
+def test_shares_of_processes_make_the_batch():
+  lines = random_lines(100)
+  alone = make_batches(lines, 5, 3)
+  shares = [
+    make_batches(
+      lines, 5, 3, batch_multiple=4, process_index=i, process_count=2
+    )
+    for i in range(2)
+  ]
+  assert shares[0].steps_per_epoch == alone.steps_per_epoch
+  for step in range(alone.steps_per_epoch + 1):
+    parts = [share.batch(step) for share in shares]
+    for name, value in alone.batch(step).items():
+      assert len(parts[0][name]) == len(parts[1][name]) == 4
+      both = np.concatenate([part[name] for part in parts])
+      np.testing.assert_array_equal(both[:5], value)
+      padding = np.arange(5, 8) if name == 'positions' else np.zeros(())
+      np.testing.assert_array_equal(
+        both[5:], np.broadcast_to(padding, both[5:].shape)
+      )
+
+
+def test_lines_may_have_no_ends():
+  batches = token_streams.batches(
+    [[5, 6], [7]], end_id=None, batch_size=1, length=2
+  )
+  batch = batches.batch(0)
+  assert batch['inputs'].tolist() == [[5, 6]]
+  assert batch['targets'].tolist() == [[6, 7]]
+
+
+@pytest.mark.parametrize(
+  'lines, batch_size, length, message',
+  [
+    ([[4]], 0, 1, 'batch_size=0 and length=1 must be at least 1'),
+    ([[4]], 1, 0, 'batch_size=1 and length=0 must be at least 1'),
+    ([[]], 1, 1, 'a stream of 1 ids has none to predict'),
+    ([], 2, 2, 'a stream of 0 ids'),
+  ],
+)
+def test_bad_streams_are_refused(lines, batch_size, length, message):
+  with pytest.raises(ValueError, match=message):
+    make_batches(lines, batch_size, length)
+
+
+REAL = pathlib.Path(os.environ.get('TT_COMPRESS_DATA', '/nowhere'))
+
+
+@pytest.mark.skipif(
+  not (REAL / 'wikitext-2').is_dir(),
+  reason='TT_COMPRESS_DATA names no folder with wikitext-2',
+)
+def test_wikitext_has_its_published_size(tmp_path):
+  train, valid = (
+    load(REAL / 'wikitext-2' / f'wiki.{split}.tokens.xz')
+    for split in ('train', 'valid')
+  )
+  words = frequent_words.FrequentWords.train(
+    train.lines, max_size=50_000, cache_dir=str(tmp_path)
+  )
+  # The published vocabulary has neither padding nor the begin of a text.
+  assert len(words) == 33_278 + 2
+  assert (len(train), len(valid)) == (36_718, 3760)
+  assert sum(len(line.split()) + 1 for line in train.lines) == 2_088_628
+  batches = token_streams.batches(
+    words.encode(valid.lines), end_id=words.eos_id, batch_size=20, length=35
+  )
+  steps = range(batches.steps_per_epoch)
+  num_targets = sum(batches.batch(step)['weights'].sum() for step in steps)
+  assert num_targets == 217_646 - 1
