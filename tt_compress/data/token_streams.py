@@ -87,8 +87,8 @@ def batches(
   Returns:
     Batches with 'inputs' and 'targets', the ids that follow them, int32 [B, L],
     'weights', float32 [B, L], one for a target and zero for padding, 'starts',
-    bool [B], true in the first step of an epoch, and 'positions'. Step k + 1
-    continues the examples of step k, so they may carry state over.
+    bool [B], true in the first step of an epoch, and 'positions'. Where it is
+    false, an example continues the one at its position in the previous step.
 
   Raises:
     ValueError: options out of range, or fewer than two ids.
@@ -103,7 +103,7 @@ def batches(
     raise ValueError(f'a stream of {len(ids)} ids has none to predict')
   slots = batching.filled(num_targets, batch_size * length)
   ids = np.pad(ids, (0, slots - num_targets))
-  # Pieces of one stream are neighbors here, so that both sides share `ids`.
+  # Pieces are in the order of the text, so that inputs and targets are views.
   pieces = np.arange(slots // length).reshape(batch_size, -1)
   weights = np.zeros(slots, np.float32)
   weights[:num_targets] = 1
