@@ -1,4 +1,4 @@
-"""MNIST, a network 784-256-10, its first matrix in four TT cores.
+"""MNIST with a network 784-256-10 whose first matrix has four TT cores.
 
 Row slides-M6 of "Compressed Transformer": modes (7, 4, 7, 4) x (2, 8, 8, 2),
 ranks (1, 2, 4, 2, 1), trained from scratch with Adam, 3,000 steps of 100 images
@@ -10,9 +10,9 @@ ranks (1, 2, 4, 2, 1), trained from scratch with Adam, 3,000 steps of 100 images
     python -m tt_compress.main --config=configs/mnist.py --mode=compress \
       --init_from=runs/mnist-dense
 
-Without TT_COMPRESS_DATA the run takes MNIST of TFDS if it is prepared, or a
-small substitute from scikit-learn. Other data: --config.data.path=FOLDER with
-idx files of the same names, or --config.data.source=tfds
+Without TT_COMPRESS_DATA the run reads MNIST from TFDS if it is prepared there,
+or else small digits of scikit-learn. For other data, set --config.data.path to
+a folder with idx files of the same names, or --config.data.source=tfds
 --config.data.options="{'name':'mnist'}".
 
 Published: accuracy 0.9643 with 3,574 parameters, the dense twin 0.9770 with

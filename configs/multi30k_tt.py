@@ -1,8 +1,8 @@
-"""German to English captions (Multi30k), feed-forward matrices as TT cores.
+"""German to English captions (Multi30k) with TT feed-forward matrices.
 
 The data set of rows slides-N0 and slides-N1, with a Transformer sized for two
 CPU cores. The feed-forward matrices have two TT cores of rank 32, the query and
-key projections two of rank 64, which saves 26 % of all parameters.
+key projections have two of rank 64. This saves 26 % of all parameters.
 
     export TT_COMPRESS_DATA=...   # holds multi30k/{train,val,...}.{de,en}.gz
     python -m tt_compress.main --config=configs/multi30k_tt.py

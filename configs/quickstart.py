@@ -1,4 +1,4 @@
-"""A compressed Transformer trained in minutes, on data of the package.
+"""A compressed Transformer, trained in minutes on data of the package.
 
 A small grammar generates German sentences and their English translations. The
 test sentences combine words that no training sentence has together. The

@@ -21,8 +21,8 @@ parameters of the model; sacreBLEU on newstest2014):
 
 The tests check the parameter counts; the scores have not been reproduced. The
 80,000 steps of 393,216 tokens, in mixed precision, need accelerators. The paper
-has BPE of YouTokenToMe, this run BPE of SentencePiece. Data: wmt14_translate of
-TFDS, prepared with the `data` extra.
+uses BPE of YouTokenToMe, this run BPE of SentencePiece. The data are
+wmt14_translate of TFDS, prepared with the `data` extra.
 """
 
 from tt_compress import configuration
@@ -32,7 +32,7 @@ def get_config(arguments=''):
   arguments = configuration.parse(arguments, rank=64)
   config = configuration.defaults('wmt14_tt', arguments)
   config.num_steps = 80_000
-  # One host holds the logits of 24,576 tokens, a microbatch.
+  # The logits of 24,576 tokens, a microbatch, fit on one host.
   config.accumulation = 16
   config.data.source = 'tfds'
   config.data.options = dict(

@@ -1,10 +1,10 @@
 # Creates the virtual environment. quickstart.sh and test.sh source this file
 # and call `set_up EXTRAS`; then "$VENV/bin/python" can import the package.
 #
-#   PYTHON  interpreter to use (default: the first of 3.12, 3.11, 3.13 found)
+#   PYTHON  interpreter (default: the first of 3.12, 3.11, 3.13 on the PATH)
 #   VENV    folder of the environment (default: .venv)
-#   PINS    file of exact versions (default: the one of pins_for below). The
-#           newest JAX: PINS=constraints/py312-jax0.12.txt, Python 3.12 or 3.13
+#   PINS    file of exact versions (default: see pins_for). The newest JAX, with
+#           Python 3.12 or 3.13: PINS=constraints/py312-jax0.12.txt
 
 VENV="${VENV:-.venv}"
 PYTHONS="${PYTHON:-python3.12 python3.11 python3.13 python3 python}"

@@ -6,13 +6,13 @@
 
 runs every row with five seeds, about half an hour on two cores, and writes
 `results/slides_mnist.{json,md,png}` and more figures. The same command resumes
-a study that was stopped. Without data, a small stand-in takes their place and
-the tables say so.
+a study that was stopped. Without data, the study uses a small stand-in, which
+the tables mention.
 
 Arguments: `seeds=3`; `slides` for the schedules of the original, one seed;
-`tiny` for a try on generated pictures. `--config.study.only=slides-M6,...` runs
-some rows, `--config.data.path=FOLDER` takes other files in the form of MNIST;
-both write files of another name.
+`tiny` for a short test on generated images. `--config.study.only=slides-M6,...`
+runs some rows, `--config.data.path=FOLDER` reads other files in the format of
+MNIST; both write to files with other names.
 """
 
 from tt_compress import configuration
@@ -52,7 +52,7 @@ def fact(method, published=(), goal=(), corrected=(), **more):
   )
 
 
-# The printed table and what its code did, then rows of our own.
+# The published table and what its code did, then rows of our own.
 FACTS = {
   'slides-M0': fact('original', (0.9770, 1.0), goal=(0.980, 1.0)),
   'slides-M0-decayed': fact(
@@ -166,19 +166,19 @@ TUCKER = dict(
 
 
 def first(choice):
-  """The rule that writes the first matrix in another way."""
+  """The rule that compresses the first matrix."""
   return {'compress': (('layers/0', choice),)}
 
 
 def both(*choices):
-  """Rules that write both matrices in other ways."""
+  """Rules that compress both matrices."""
   return {
     'compress': tuple(zip(('layers/0', 'layers/1'), choices, strict=True))
   }
 
 
 def trains(last_rank, change=lambda train: train):
-  """Both matrices in two cores: over rows and columns of pixels, over classes.
+  """Two cores for each matrix, along rows and columns of the image.
 
   784 x 256 = (28 x 28) x (16 x 16) and 256 x 10 = (16 x 16) x (10 x 1).
   """
@@ -233,7 +233,7 @@ OURS = {
   ),
 }
 
-# The lengths and rates of the original, in one notebook and in the other.
+# The lengths and rates of the two notebooks of the original.
 SECOND = {'data.batch_size': 64, 'data.mean': 0.1307, 'data.std': 0.3081}
 SLIDES_DROPOUT = dict(DROPOUT, every=EPOCH_64, std=0.02)
 THRESHOLD = dict(
