@@ -13,17 +13,17 @@ import jax
 
 from tt_compress.parallel import processes
 
-# Any free port that all processes know.
+# Port of process 0 where the environment names none.
 PORT = 8476
-# Seconds between our time-out and that of JAX, which aborts the process.
+# Seconds from our time-out to JAX's own, which aborts the process.
 _LONGER = 60
-# Seconds that a process which ends waits for the others to end.
+# Seconds that an ending process waits for the others to end.
 _GOODBYE = 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-  """The place of this process among those of a run.
+  """The place of this process among the processes of a run.
 
   Attributes:
     coordinator: HOST:PORT that process 0 listens on; None if JAX finds it.
@@ -63,7 +63,8 @@ def detect(environment: Mapping[str, str]) -> Cluster | None:
   It looks for a step of SLURM, then for JAX_COORDINATOR_ADDRESS with
   JAX_NUM_PROCESSES and JAX_PROCESS_ID (or JOB_COMPLETION_INDEX of an indexed
   job of Kubernetes), then for the workers of a TPU on Kubernetes. JAX finds
-  most of them, too, but does not give the address for the error of a time-out.
+  most of them, too, but does not return the address, which the error of a
+  time-out names.
 
   Raises:
     ValueError: some variables are missing.
@@ -129,14 +130,14 @@ def _tpu_workers(environment):
 def join(cluster: Cluster, timeout: float = 300) -> None:
   """Connects all processes; then `jax.devices()` has the devices of all.
 
-  Call it before anything asks for devices.
+  Call it before JAX initializes its devices.
 
   Args:
     cluster: the place of this process.
     timeout: seconds to wait for the others.
 
   Raises:
-    TimeoutError: naming the address, and whether it can be reached.
+    TimeoutError: the others did not join; it names the address.
     ValueError: a process has several CPU devices.
   """
   # The preemption service would make a process ignore SIGTERM.
@@ -192,7 +193,7 @@ def _arguments(cluster):
 
 
 def _explain(cluster, timeout):
-  """The message of a time-out: what it waited for, and what to do."""
+  """The message of a time-out: its reason and the remedies."""
   waited = f'within {timeout:g} s'
   advice = 'or wait longer with --join_timeout'
   if cluster.coordinator is None:
@@ -221,7 +222,7 @@ def _answers(address):
 
 def _check_devices():
   if jax.default_backend() == 'cpu' and jax.local_device_count() > 1:
-    # Collectives of several devices hang when some steps are under way.
+    # Collectives of several devices hang when several steps are in flight.
     raise ValueError(
       f'one of several processes has {jax.local_device_count()} CPU devices; '
       'set JAX_NUM_CPU_DEVICES=1 and start more processes instead'

@@ -1,6 +1,6 @@
-"""Evaluation on all devices: each has examples of the batch, all get results.
+"""Evaluation on all devices: each computes its examples, all get the results.
 
-The devices are those of the arrays of the model that is evaluated.
+The arrays of the model determine the devices.
 """
 
 import functools
@@ -15,7 +15,7 @@ DATA = 'data'
 
 
 def mesh_of(variables) -> Mesh:
-  """The mesh of arrays; one of the first device if they have none."""
+  """The mesh of the arrays, or a mesh of the first device if they have none."""
   for leaf in jax.tree.leaves(variables):
     placed = getattr(leaf, 'sharding', None)
     if isinstance(placed, NamedSharding):
@@ -26,7 +26,7 @@ def mesh_of(variables) -> Mesh:
 
 
 def parts(variables) -> int:
-  """How many devices share a batch."""
+  """Number of devices that share a batch."""
   return mesh_of(variables).shape[DATA]
 
 
@@ -37,40 +37,40 @@ def put(batch, mesh: Mesh):
     batch: tree of arrays [examples, ...], the same on every process.
     mesh: with an axis 'data'.
   """
-  split = NamedSharding(mesh, PartitionSpec(DATA))
+  along_data = NamedSharding(mesh, PartitionSpec(DATA))
 
-  def place(rows):
-    padding = -len(rows) % mesh.shape[DATA]
+  def place(x):
+    padding = -len(x) % mesh.shape[DATA]
     if padding:
-      rows = np.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
+      x = np.pad(x, [(0, padding)] + [(0, 0)] * (x.ndim - 1))
     if jax.process_count() == 1:
-      return rows  # Compiled functions shard it themselves, and faster.
+      return x  # Compiled functions shard arrays faster.
     return jax.make_array_from_callback(
-      rows.shape, split, lambda index: rows[index]
+      x.shape, along_data, lambda index: x[index]
     )
 
   return jax.tree.map(place, batch)
 
 
 def over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes a function compute on every device for its share of a batch.
+  """Makes a function run on every device with its share of a batch.
 
   Devices do not wait for each other: a loop runs as long as the examples of its
   device need.
 
   Args:
     function: (variables, batch, **options) -> tree of arrays whose first axis
-      is that of the examples, or has one entry for each share; options are
-      hashable and static in the compiled function.
+      has an entry per example or one per share; options are hashable and static
+      in the compiled function.
 
   Returns:
-    The same function of whole batches. Its results are replicated, also over
+    The same function for global batches. Its results are replicated, also over
     processes; results of examples of padding follow the others.
   """
 
   @functools.cache
   def compiled(mesh, options):
-    # Without gradients nothing depends on which values vary over the devices.
+    # Only gradients need to know which values vary over devices.
     sharded = jax.shard_map(
       functools.partial(function, **dict(options)),
       mesh=mesh,
@@ -90,9 +90,9 @@ def over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fold(function: Callable[..., Any]) -> Callable[..., Any]:
-  """Makes a function compute batches in their order and hand a carry on.
+  """Makes a function process batches in order, with a carry between them.
 
-  Every device keeps its examples of the carry; only sums travel.
+  The carry stays sharded; devices exchange sums only.
 
   Args:
     function: (variables, carry, batch) -> (tree of sums over the examples,
@@ -111,7 +111,7 @@ def fold(function: Callable[..., Any]) -> Callable[..., Any]:
       return jax.lax.psum(sums, DATA), carry
 
     data = PartitionSpec(DATA)
-    # Without gradients nothing depends on which values vary over the devices.
+    # Only gradients need to know which values vary over devices.
     sharded = jax.shard_map(
       local,
       mesh=mesh,

@@ -17,7 +17,7 @@ Side = Literal['rows', 'cols']
 
 
 def size() -> int:
-  """Number of devices along 'model' where the code is traced; 1 without."""
+  """Number of devices along 'model' in the mesh of the trace; 1 without one."""
   mesh = jax.sharding.get_abstract_mesh()
   axes = zip(mesh.axis_names, mesh.axis_sizes, mesh.axis_types, strict=True)
   return next(

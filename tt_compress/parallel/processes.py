@@ -1,6 +1,6 @@
-"""Communication of the processes of a run, apart from arrays of its steps.
+"""Communication between the processes of a run, except arrays of its steps.
 
-All processes call these functions, in the same order. With one process they
+All processes must call these functions in the same order. With one process they
 cost nothing.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-_MOST = 8  # differences in a message
+_MOST = 8  # differences that a message lists
 
 
 def is_first() -> bool:
@@ -118,12 +118,12 @@ def agree(what: str, settings: Mapping[str, Any]) -> None:
   rest = f' and {more} more' if more > 0 else ''
   raise ValueError(
     f'the processes differ in {what}: {"; ".join(differences[:_MOST])}{rest}. '
-    'Start all of them by the same command'
+    'Start all of them with the same command'
   )
 
 
 def fetch(tree):
-  """Every array as NumPy, also if other processes hold parts of it."""
+  """All arrays as NumPy, also arrays with shards on other processes."""
   return jax.tree.map(_fetch, tree)
 
 
@@ -136,7 +136,7 @@ def _fetch(leaf):
 def share(mesh: Mesh, axis: str) -> dict[str, int]:
   """The examples of a batch that this process reads.
 
-  Processes with devices at the same place along the axis read the same ones.
+  Processes whose devices share a place along the axis read the same examples.
 
   Args:
     mesh: of the run.

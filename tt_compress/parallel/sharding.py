@@ -61,7 +61,7 @@ def along_data(mesh: Mesh) -> NamedSharding:
 
 
 def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """Makes the examples of every process one sharded batch."""
+  """Joins the examples of all processes to one sharded batch."""
   sharding = along_data(mesh)
   return {
     name: jax.make_array_from_process_local_data(sharding, examples)

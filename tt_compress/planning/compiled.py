@@ -27,7 +27,7 @@ from tt_compress.training import build, optimizers, states, step
 
 
 def devices(name: str) -> Sequence[jax.Device]:
-  """The devices of this process, or those of a topology.
+  """Devices of this process or of a topology.
 
   Args:
     name: a number, or a topology such as 'v5e:8x8'.
@@ -44,8 +44,8 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     'name' of the run, 'backend' and 'dtype', 'mesh', 'batch' (shapes),
     'padding' (examples that fill the batch), 'num_params', 'device_params' (on
     each device), 'memory' (bytes on each device, see `memory`), 'traffic'
-    (bytes that a device exchanges per step, by axes), 'data_bytes' (those along
-    the axis 'data') and 'seconds' of compilation.
+    (bytes that a device exchanges per step, by axes), 'data_bytes' (traffic
+    along the axis 'data') and 'seconds' of compilation.
   """
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
   with context.use(backend=devices[0].platform), build.machine(config):
@@ -68,7 +68,7 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
 
 
 def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
-  """Bytes of 'arguments', 'temporaries' and 'outputs' that share no bytes."""
+  """Bytes of 'arguments', 'temporaries' and 'outputs', shared bytes once."""
   found = compiled.memory_analysis()
   return {
     'arguments': found.argument_size_in_bytes,
@@ -90,7 +90,7 @@ def _lower(config, mesh):
     optimizer,
     mesh,
     seed=config.seed,
-    num_examples=1.0,  # A constant, which only the data could tell.
+    num_examples=1.0,  # The true number needs the data; it changes no shape.
     accumulation=config.accumulation,
     shardings=shardings,
   )

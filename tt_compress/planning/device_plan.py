@@ -15,7 +15,7 @@ from absl import logging
 from tt_compress import configuration
 from tt_compress.training import sizes
 
-MOST = 256  # host devices
+MOST = 256  # simulated devices
 _ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -26,7 +26,7 @@ def check(devices: str) -> None:
     devices: a number, or a topology of TPUs such as 'v5e:8x8'.
 
   Raises:
-    ValueError: neither of them, or too many devices.
+    ValueError: the text has another form, or there are too many devices.
     ImportError: a topology needs libtpu.
   """
   if devices.isdecimal() and 1 <= int(devices) <= MOST:
@@ -55,7 +55,7 @@ def make(config, devices: str) -> list[dict[str, Any]]:
     devices: see `check`.
 
   Returns:
-    Results of `compiled.measure`, that of the dense twin first.
+    Results of `compiled.measure`; the dense twin is first.
 
   Raises:
     ValueError, ImportError: see `check`.
@@ -72,11 +72,11 @@ def _compile(config, devices):
   is_host = devices.isdecimal()
   environment = {
     **os.environ,
-    # A process that compiles for other devices has a backend, too.
+    # A process needs a backend even if it compiles for another one.
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': devices if is_host else '1',
     'TPU_SKIP_MDS_QUERY': '1',  # Only TPU VMs have this server.
-    # It uses no chip, so it may load libtpu beside a process that has one.
+    # The process uses no chip, so another process may hold one meanwhile.
     'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
     'PYTHONPATH': os.pathsep.join(
       filter(None, (str(_ROOT), os.environ.get('PYTHONPATH')))

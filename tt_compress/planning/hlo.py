@@ -34,9 +34,9 @@ class Operation:
   Attributes:
     name: of its result.
     kind: e.g. 'all-reduce'.
-    shape: of the result, as text; a tuple's in parentheses.
+    shape: of the result, as text; a tuple has parentheses.
     inputs: text between the parentheses.
-    attributes: text behind the parentheses.
+    attributes: text after the parentheses.
   """
 
   name: str
@@ -51,7 +51,7 @@ class Operation:
     return _NAME.findall(self.inputs)
 
   def called(self, *attributes: str) -> list[str]:
-    """Names of the computations in some attributes, or in all if none."""
+    """Names of the computations in the attributes; in all if none is given."""
     return [
       name
       for attribute, names in _CALLED.findall(self.attributes)
@@ -132,7 +132,7 @@ def groups(operation: Operation, size: int) -> np.ndarray:
 
   Args:
     operation: a collective; members of a pair are source and target.
-    size: number of devices, which an empty list of groups stands for.
+    size: number of devices; an empty list of groups means one group of all.
 
   Raises:
     ValueError: the groups have an unknown form.
@@ -152,15 +152,17 @@ def _along_axes(mesh, ids, along):
   """Groups along some axes of a mesh, e.g. of "'a'=2,'b'=4" along "'b'"."""
   sizes = {name: int(n) for name, n in re.findall(r"'(\w+)'=(\d+)", mesh)}
   along = re.findall(r"'(\w+)'", along)
-  whole = np.arange(math.prod(sizes.values())) if ids is None else _ordered(ids)
+  numbers = (
+    np.arange(math.prod(sizes.values())) if ids is None else _ordered(ids)
+  )
   order = [*(name for name in sizes if name not in along), *along]
-  places = whole.reshape([*sizes.values()])
+  places = numbers.reshape([*sizes.values()])
   places = places.transpose([[*sizes].index(name) for name in order])
   return places.reshape(-1, math.prod(sizes[name] for name in along))
 
 
 def _ordered(text):
-  """A list of numbers, or '[4,2]T(1,0)': those of a transposed array."""
+  """Numbers of a list, or of a transposed range such as '[4,2]T(1,0)'."""
   if not (found := _ORDER.fullmatch(text)):
     return np.array(_integers(text))
   sizes, order = map(_integers, found.groups())

@@ -1,4 +1,4 @@
-"""The plan of a run: its sizes and how its products are to be computed."""
+"""The plan of a run: its sizes and the contractions of its products."""
 
 import functools
 import json
@@ -27,15 +27,15 @@ def contractions(
     dtype: of x.
 
   Returns:
-    {method: (way, predicted milliseconds)}, without methods that leave no
-    choice. Products are predicted with their gradients, lookups without.
+    {method: (contraction, predicted milliseconds)}, for methods with a choice.
+    Times include gradients, except for lookups.
   """
   return _contractions(spec, methods, tokens, dtype, context.current().machine)
 
 
 @functools.lru_cache(maxsize=256)
 def _contractions(spec, methods, tokens, dtype, machine):
-  """`contractions` for the machine, which has to be in use."""
+  """`contractions` on the current machine."""
   del machine  # It is part of the cache's key.
   factors = jax.eval_shape(lambda: spec.init(jax.random.key(0), std=1.0))
   x = lambda size: jax.ShapeDtypeStruct((tokens, size), dtype)
@@ -50,11 +50,10 @@ def _contractions(spec, methods, tokens, dtype, machine):
     with context.use(record=made):
       jax.eval_shape(getattr(spec, method), factors, arguments[method])
     if made:
-      # A lookup has a branch for each number of distinct ids; the last one is
-      # for all.
+      # A lookup has several branches; the last one computes all ids.
       made = made[-1:] if method == 'take' else made
       ways = ', '.join(map(str, made))
-      found[method] = ways, 1000 * sum(plan.cost.seconds for plan in made)
+      found[method] = ways, 1000 * sum(each.cost.seconds for each in made)
   return found
 
 
@@ -66,8 +65,8 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
     blueprint: of its model.
 
   Returns:
-    The result of `sizes.make`, 'contractions' in each of its matrices, and
-    'tokens' of a training step that they are for.
+    The result of `sizes.make`, with 'contractions' in each of its matrices, and
+    the number of 'tokens' in a training step.
   """
   tokens = tasks.TASKS[config.task].batch_rows(config)
   dtype = build.activation_dtype(config.dtype)

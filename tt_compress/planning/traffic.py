@@ -26,8 +26,8 @@ class Transfer:
   Attributes:
     kind: one of KINDS.
     axes: of the mesh, along which devices exchange arrays.
-    bytes: of the array on each device that is summed, or has been gathered, or
-      is sent. Links carry up to twice as much.
+    bytes: of the array on each device: the sum, the gathered result or the sent
+      array. Links carry up to twice as much.
     times: number of operations per step.
   """
 
@@ -40,12 +40,12 @@ class Transfer:
 def transfers(program: str, mesh: Mesh) -> list[Transfer]:
   """The collective operations of a compiled program.
 
-  Operations in the body of a loop count once per iteration. Of branches, only
-  the one that moves most counts.
+  Operations in the body of a loop count once per iteration. Of several
+  branches, the one with the most traffic counts.
 
   Args:
     program: result of `Compiled.as_text`.
-    mesh: of the devices that it was compiled for, in the same order.
+    mesh: of the devices of the program, in the same order.
 
   Raises:
     ValueError: the number of iterations depends on data, or the groups of
@@ -56,7 +56,7 @@ def transfers(program: str, mesh: Mesh) -> list[Transfer]:
 
 
 def total(found: Iterable[Transfer], axis: str | None = None) -> int:
-  """Bytes per step, of all transfers or of those along an axis among others."""
+  """Bytes per step of all transfers, or of transfers whose axes include one."""
   return sum(
     each.bytes * each.times
     for each in found

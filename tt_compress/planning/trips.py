@@ -19,8 +19,8 @@ def count(
 ) -> int:
   """The number of iterations of a `while`.
 
-  Compilers for CPUs and GPUs write it; for TPUs the counter of the loop is
-  evaluated.
+  Compilers for CPUs and GPUs write it into the program. The compiler for TPUs
+  does not, so the counter of the loop is evaluated.
 
   Args:
     program: with all computations.
