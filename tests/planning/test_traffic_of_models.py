@@ -118,8 +118,10 @@ def test_a_feed_forward_block_sends_its_factors():
 
   graphdef, params, buffers = modules.split(nnx.eval_shape(make))
   mesh = sharding.make_mesh()
-  shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.float32)
-  batch = {'x': shape((128, 512)), 'positions': shape((128,))}
+  batch = {
+    'x': jax.ShapeDtypeStruct((128, 512), jnp.float32),
+    'positions': jax.ShapeDtypeStruct((128,), jnp.int32),
+  }
   function = step.make_gradients(graphdef, squares, mesh)
   lowered = jax.jit(function).lower(
     params, buffers, batch, {}, jax.random.key(0)
