@@ -220,6 +220,7 @@ def test_nothing_saved_names_the_folder(tmp_path):
   with pytest.raises(FileNotFoundError, match='empty.*train first'):
     store.restore(abstract(make_state()))
   store.close()
+  assert not (tmp_path / 'empty').exists()
 
 
 def test_unknown_step_lists_what_there_is(tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -216,13 +217,20 @@ def test_a_run_continues_after_its_last_checkpoint(start):
   assert numbers_of(second.variables('latest')['params']) == {6}
 
 
-def test_changed_parameters_are_noticed(start, tmp_path):
+def test_results_that_do_not_fit_are_refused(start, tmp_path):
   start().train()
   path = tmp_path / 'run' / 'results.json'
-  results = json.loads(path.read_text()) | {'params_sha256': '0' * 64}
-  path.write_text(json.dumps(results))
+  results = json.loads(path.read_text())
+  path.write_text(json.dumps(results | {'params_sha256': '0' * 64}))
   with pytest.raises(ValueError, match='written for other parameters'):
     start().train()
+  del results['stored']
+  path.write_text(json.dumps(results))
+  with pytest.raises(ValueError, match="lacks 'stored'.* remove it"):
+    start().train()
+  path.unlink()
+  again = start()
+  assert again.train()['stored'] and again.task.data.steps == []
 
 
 def spoil(at, name):
@@ -337,6 +345,7 @@ def test_data_that_cannot_be_read_stop_a_run_before_its_start(
     made.train()
   assert made.task.data.steps == []
   # ... and before it has taken the folder.
+  assert os.listdir(made.workdir) == ['lock']
   start(make_config(seed=7)).train()
 
 

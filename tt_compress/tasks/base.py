@@ -72,6 +72,10 @@ class Task:
     Args:
       config: of the run.
       batch_multiple: see `train_batches`.
+
+    Returns:
+      A shape for each array of a batch, 'positions' [examples] among them: the
+      noise of an example depends on its position in the global batch.
     """
     raise NotImplementedError(f'{cls.__name__} has no batch_shapes')
 

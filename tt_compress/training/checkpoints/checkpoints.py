@@ -30,7 +30,7 @@ Best = tuple[str, Literal['max', 'min']]
 
 
 class Checkpoints:
-  """The checkpoints of one run, in a folder that is created if missing.
+  """The checkpoints of one run, in a folder that the first save creates.
 
   Args:
     folder: path; checkpoints that it holds stay.
@@ -59,18 +59,30 @@ class Checkpoints:
       )
     self.folder = pathlib.Path(folder).absolute()
     self._best = best
+    self._keep_latest = keep_latest
     self._is_tidy = False
-    self.folder.mkdir(parents=True, exist_ok=True)
     self._unverified = set()
+    self._opened = None
+    if processes.first(self.folder.is_dir):
+      self._opened = self._open()
+
+  @property
+  def _manager(self) -> ocp.CheckpointManager:
+    """The manager of orbax, which needs the folder."""
+    if self._opened is None:
+      self.folder.mkdir(parents=True, exist_ok=True)
+      self._opened = self._open()
+    return self._opened
+
+  def _open(self) -> ocp.CheckpointManager:
     try:
-      self._manager = _open(self.folder, keep_latest, best)
+      return _open(self.folder, self._keep_latest, self._best)
     except ValueError:  # Unreadable metrics of some checkpoint stop orbax.
-      self._manager = None
       for step in self._steps():
         problem = self._problem(step)
         if problem is not None:
           self._set_aside(step, problem)
-      self._manager = _open(self.folder, keep_latest, best)
+      return _open(self.folder, self._keep_latest, self._best)
 
   def save(
     self,
@@ -197,8 +209,10 @@ class Checkpoints:
 
   def wait(self) -> None:
     """Waits for the current save, raises its error, writes manifests."""
-    self._manager.wait_until_finished()
-    self._manager.check_for_errors()
+    if self._opened is None:
+      return
+    self._opened.wait_until_finished()
+    self._opened.check_for_errors()
     if processes.is_first():
       for step in self._unverified & set(self._steps()):
         manifests.write(self.folder / str(step))
@@ -207,7 +221,8 @@ class Checkpoints:
   def close(self) -> None:
     """Finishes the current save and closes the folder."""
     self.wait()
-    self._manager.close()
+    if self._opened is not None:
+      self._opened.close()
 
   def _steps(self) -> list[int]:
     """Complete steps, ascending. An empty step folder is not one."""
@@ -294,7 +309,7 @@ class Checkpoints:
     if self._is_tidy:
       return
     self._is_tidy = True
-    names = [p.name for p in self.folder.iterdir() if p.name.isdigit()]
+    names = [p.name for p in self.folder.glob('*') if p.name.isdigit()]
     incomplete = sorted({int(name) for name in names} - set(self._steps()))
     # Every process has looked before the first one renames.
     processes.wait('tidy')
@@ -318,8 +333,8 @@ class Checkpoints:
     if processes.is_first():
       source.rename(target)
     processes.wait(f'set aside {step}')
-    if self._manager is not None:
-      self._manager.reload()
+    if self._opened is not None:
+      self._opened.reload()
 
 
 # Compiled: an array on several processes is computed with in no other way.
