@@ -252,6 +252,14 @@ MISTAKES = {
     ('--config=configs/quikstart.py',),
     ["error: no config file 'configs/quikstart.py'; nearest: configs/quicks"],
   ),
+  'file in two words': (
+    ('--config.seed=1', '--config', 'configs/quikstart.py'),
+    ["error: no config file 'configs/quikstart.py'; nearest: configs/quicks"],
+  ),
+  'argument of a file': (
+    ('--config', 'configs/quickstart.py:teeny'),
+    ["error: unknown config argument 'teeny'; this config has dense, tiny"],
+  ),
   'nothing': ((), ['--config=configs/quickstart.py', '--workdir']),
   'mode': ((CONFIG, '--mode=trian'), ['trian', 'train']),
   'stray argument': ((CONFIG, 'train'), ["unexpected arguments: ['train']"]),

@@ -250,9 +250,16 @@ def _is_ours(record) -> bool:
 
 
 def _config_first(argv: list[str]) -> list[str]:
-  """Moves overrides of settings behind the config file."""
-  is_override = lambda argument: not argument.startswith('--config=')
-  return argv[:1] + sorted(argv[1:], key=is_override)
+  """Moves overrides of settings behind the config file, a single argument."""
+  rest, files = argv[1:], []
+  for index in reversed(range(len(rest))):
+    # absl knows either number of hyphens, and the value as a second argument.
+    name, given, _ = rest[index].partition('=')
+    if name in ('--config', '-config'):
+      value = rest[index : index + (1 if given else 2)]
+      del rest[index : index + len(value)]
+      files.insert(0, '--config=' + '='.join(value).partition('=')[2])
+  return argv[:1] + files + rest
 
 
 def _parse(argv: list[str]) -> list[str]:
