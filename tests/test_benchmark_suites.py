@@ -222,10 +222,10 @@ def test_missing_peers_say_how_to_install_them(environment, monkeypatch):
   with pytest.raises(ModuleNotFoundError, match="'torch' in no-such-folder"):
     peers.measure(peer_cases.TINY, rounds=1)
   environment('tltorch')
-  with pytest.raises(ModuleNotFoundError) as told:
+  with pytest.raises(ModuleNotFoundError) as raised:
     peers.measure(peer_cases.TINY, rounds=1)
-  assert "'tltorch'" in str(told.value)
-  assert all(line in str(told.value) for line in peer_cases.INSTALL)
+  assert "'tltorch'" in str(raised.value)
+  assert all(line in str(raised.value) for line in peer_cases.INSTALL)
 
 
 @pytest.mark.skipif(

@@ -1,4 +1,4 @@
-"""Benchmarks run, on tiny matrices, and tell what happened."""
+"""Benchmarks of `fit` with tiny matrices."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ from benchmarks import cases, comparison, fit, matrices, records
 from tt_compress import parameterizations
 
 
-def test_recovery_tells_what_comes_back():
+def test_recovery_reports_errors_and_sizes():
   options = dict(row_modes=(2, 3), col_modes=(2, 2), tt_rank=2)
   examples = [
     ('tensor_train', (6, 4), options),
@@ -34,7 +34,7 @@ def test_every_entry_is_recovered():
   assert names == set(parameterizations.REGISTRY)
 
 
-def test_trained_gives_a_reason_where_there_is_no_such_size():
+def test_trained_gives_a_reason_for_impossible_sizes():
   matrix = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
   entries = [('low_rank', {}), ('tensor_train', dict(num_modes=2))]
   large, small, *trains = fit.trained(matrix, (2, 8), entries)
@@ -49,21 +49,21 @@ def test_trained_gives_a_reason_where_there_is_no_such_size():
 
 
 @pytest.mark.parametrize('name', comparison.METHODS)
-def test_a_worse_error_is_told(name):
+def test_a_worse_error_is_reported(name):
   option = parameterizations.REGISTRY[name].rank_option
   spec = parameterizations.make(name, 8, 8, num_modes=2, **{option: 1})
   matrix = np.outer(np.arange(8) % 2 + 1, np.arange(8) // 4 + 1)
-  told = comparison.compare(name, spec, matrix, 0.5)
+  found = comparison.compare(name, spec, matrix, 0.5)
   # The digits of rows and columns are independent: rank 1 is exact.
-  assert told['tensorly_error'] == pytest.approx(0, abs=1e-6)
-  assert not told['no_worse'] and told['difference'] == 0.5
+  assert found['tensorly_error'] == pytest.approx(0, abs=1e-6)
+  assert not found['no_worse'] and found['difference'] == 0.5
 
 
-def test_large_tells_memory_in_order():
+def test_large_reports_peaks_of_memory():
   options = dict(tt_rank=4, row_modes=(3, 4, 5), col_modes=(2, 2, 2))
-  told = fit.large(60, 8, options)
-  assert told['row_modes'] == (3, 4, 5) and 0 < told['error'] < 1
-  assert 0 < told['peak_gb_before'] <= told['peak_gb']
+  found = fit.large(60, 8, options)
+  assert found['row_modes'] == (3, 4, 5) and 0 < found['error'] < 1
+  assert 0 < found['peak_gb_before'] <= found['peak_gb']
 
 
 def test_a_random_spectrum():
@@ -89,7 +89,7 @@ def test_idx_files(tmp_path, zipped):
     matrices.read_mnist(tmp_path, 'train')
 
 
-def test_a_table_has_a_dash_for_what_there_is_not():
+def test_a_table_has_a_dash_for_missing_values():
   rows = [(1000, None), (0.12345, True)]
   assert records.table(('a', 'b'), rows).splitlines() == [
     '| a | b |',

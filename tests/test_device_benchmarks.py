@@ -82,7 +82,7 @@ def test_scaling(fake_workers):
   json.dumps(found)
 
 
-def test_a_worker_that_ends_is_told(monkeypatch, fake_workers):
+def test_a_worker_that_ends_is_an_error(monkeypatch, fake_workers):
   monkeypatch.setattr(sys.modules[__name__], 'FAKE', 'SECONDS')
   with pytest.raises((RuntimeError, BrokenPipeError)):
     scaling.measure(scaling.TINY, rounds=1)

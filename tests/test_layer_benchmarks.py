@@ -22,7 +22,7 @@ def make(work, name, goals, memory=None, blocks=None, **options):
   )
 
 
-def test_every_kind_of_time_is_told():
+def test_every_kind_of_time_is_reported():
   cases = [
     make('take', 'low_rank', dict(forward=1.0, step=0.5), rank=2),
     make('apply', 'dense', dict(gradient=1.0)),

@@ -30,9 +30,11 @@ def predicted(case, size):
 def test_constants_are_found():
   found, speeds = {}, []
   for case in machine.CASES:
-    told = case.constants({size: predicted(case, size) for size in case.sizes})
-    speeds += [told.pop('speeds')] if 'speeds' in told else []
-    found |= told
+    measured = case.constants(
+      {size: predicted(case, size) for size in case.sizes}
+    )
+    speeds += [measured.pop('speeds')] if 'speeds' in measured else []
+    found |= measured
   assert found['cache'] == KNOWN.cache
   for name in ('rate', 'bandwidth', 'cache_bandwidth', 'start'):
     # A large product also reads and writes, for some percent of its time.
@@ -66,19 +68,19 @@ def test_programs_do_what_is_timed(monkeypatch):
   assert copied['arguments'] == 4096 and written['arguments'] == 4
 
 
-def test_what_is_told_can_be_used():
+def test_printed_constants_can_be_used():
   found = machine.measure(machine.TINY, rounds=1, seconds=0.0)
   assert len({record['kind'] for record in found}) == 5
   for record in found:
     assert record['assumed'] == getattr(cost.MACHINES['cpu'], record['kind'])
   json.dumps(found)
-  told = machine.table(found)
+  text = machine.table(found)
   # The line of Python, and the flags of a run.
-  made = eval(re.search(r'cost\.Machine\(.*?\)', told)[0])
+  made = eval(re.search(r'cost\.Machine\(.*?\)', text)[0])
   for record in found:
     assert getattr(made, record['kind']) == record['measured']
   config = configuration.defaults('test', configuration.parse(''))
-  for flag in shlex.split(told.splitlines()[-1]):
+  for flag in shlex.split(text.splitlines()[-1]):
     name, value = flag.removeprefix('--config.machine.').split('=')
     kind = config.machine.get_type(name)
     setattr(config.machine, name, kind(value))

@@ -148,7 +148,7 @@ def test_one_process_and_other_meshes_restore_the_same_bits(trained, mesh):
   assert this.results()['num_processes'] == 2
 
 
-def test_two_processes_go_on_where_one_was_killed(
+def test_two_processes_resume_a_killed_run(
   environment, trained_alone, tmp_path
 ):
   folder = tmp_path / 'run'
@@ -169,7 +169,7 @@ def free_port():
     return server.getsockname()[1]
 
 
-def test_mistakes_are_told_by_every_process(environment, tmp_path):
+def test_every_process_reports_mistakes(environment, tmp_path):
   address = f'127.0.0.1:{free_port()}'
   place = lambda address, index, timeout: (
     f'--coordinator={address}',
@@ -192,8 +192,8 @@ def test_mistakes_are_told_by_every_process(environment, tmp_path):
   )
   for status, _, errors in different:
     assert status == 1
-    told = 'differ in configuration: process 1 has seed=1, process 0 has 0'
-    assert f'error: the processes {told}' in errors
+    message = 'differ in configuration: process 1 has seed=1, process 0 has 0'
+    assert f'error: the processes {message}' in errors
   status, _, errors = alone
   assert status == 1
   assert 'process 1 of 2 cannot reach the coordinator at 127.0.0.1:' in errors

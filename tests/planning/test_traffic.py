@@ -119,11 +119,11 @@ def counted(x):
     (counted, {'data': 4 * SIZE}),
   ],
 )
-@pytest.mark.parametrize('is_told', [True, False])
-def test_loops_count_as_often_as_they_run(function, sums, is_told):
+@pytest.mark.parametrize('is_known', [True, False])
+def test_loops_count_as_often_as_they_run(function, sums, is_known):
   mesh = make_mesh(4, 2)
   program = compiled(function, mesh)
-  if not is_told:  # compilers for TPUs do not
+  if not is_known:  # compilers for TPUs do not
     program, changes = re.subn('"known_trip_count"', '"unknown"', program)
     assert changes
   transfers = traffic.transfers(program, mesh)

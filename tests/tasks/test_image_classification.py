@@ -176,7 +176,7 @@ def test_text_is_not_classified():
     make_task(make_config()).check_lines()
 
 
-def test_what_is_told():
+def test_reports_of_scores():
   task = make_task(make_config())
   scores = {
     'loss': 0.5,

@@ -322,6 +322,6 @@ def test_a_carry_of_another_dtype_is_refused():
     jax.random.key(0),
   )
   with pytest.raises(
-    ValueError, match=r'bfloat16\[6, 8\].* given .*float32\[6, 8\]'
+    ValueError, match=r'bfloat16\[6, 8\].* argument was .*float32\[6, 8\]'
   ):
     jax.eval_shape(gradients, *arguments)

@@ -222,7 +222,7 @@ def test_results_that_do_not_fit_are_refused(start, tmp_path):
   path = tmp_path / 'run' / 'results.json'
   results = json.loads(path.read_text())
   path.write_text(json.dumps(results | {'params_sha256': '0' * 64}))
-  with pytest.raises(ValueError, match='written for other parameters'):
+  with pytest.raises(ValueError, match='belongs to other parameters'):
     start().train()
   del results['stored']
   path.write_text(json.dumps(results))

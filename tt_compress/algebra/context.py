@@ -1,4 +1,4 @@
-"""What a function is traced for: facts that its arguments do not tell.
+"""The context of a trace: facts that the arguments of a function lack.
 
 The fastest way to multiply with a matrix depends on the machine, on whether the
 product will be differentiated, and on how the mesh shards it. A traced function

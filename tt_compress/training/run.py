@@ -149,9 +149,9 @@ class Run:
     params = self.variables('latest')['params']
     if folder.digest(params) != found['params_sha256']:
       raise ValueError(
-        f'{folder.RESULTS_FILE} in {self.workdir} was written for other '
-        'parameters than those of the last checkpoint beside it; remove it to '
-        'evaluate these'
+        f'{folder.RESULTS_FILE} in {self.workdir} belongs to other parameters '
+        'than the last checkpoint of the folder; remove the file to evaluate '
+        'the checkpoint'
       )
     return found
 
@@ -165,10 +165,10 @@ class Run:
     return results.report(found, self.sizes(), self.task, twin)
 
   def _twin_results(self):
-    beside = self.workdir + configuration.DENSE_SUFFIX
+    twin_workdir = self.workdir + configuration.DENSE_SUFFIX
     try:
-      folder.compare(configuration.twin(self.config), beside)
+      folder.compare(configuration.twin(self.config), twin_workdir)
     except ValueError as error:
       logging.warning('not compared with the dense twin: %s', error)
       return None
-    return folder.read_results(beside)
+    return folder.read_results(twin_workdir)

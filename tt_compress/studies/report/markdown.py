@@ -40,7 +40,7 @@ def markdown(result: results.Result) -> str:
 
 
 def escape(text: str) -> str:
-  """Text that Markdown shows as it is, on one line."""
+  """Text on one line, with the special characters of Markdown escaped."""
   return _SPECIAL.sub(r'\\\g<0>', ' '.join(text.split()))
 
 

@@ -1,4 +1,4 @@
-"""Colors that the colorblind tell apart, by Okabe and Ito, on white."""
+"""Colors of Okabe and Ito, distinct for the colorblind, on white."""
 
 BLUE, ORANGE, GREEN = '#0072B2', '#D55E00', '#009E73'
 LINES = (BLUE, ORANGE, GREEN, '#CC79A7', '#56B4E9', '#E69F00', '#000000')

@@ -99,7 +99,7 @@ def _methods(result, notes=None):
 
 
 def _seeds(result, notes):
-  """How many runs stand behind the numbers of a row, or why none do."""
+  """The number of runs of a row, or the reason why it has none."""
 
   def cell(found):
     number = len(found.runs)

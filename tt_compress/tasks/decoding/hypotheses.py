@@ -58,7 +58,7 @@ class Options:
     if not self.length_penalty >= 0:  # NaN fails, too
       raise ValueError(
         f'length_penalty={self.length_penalty} must be 0 (plain sums) or more:'
-        ' with a negative one no bound tells when a search may stop'
+        ' a negative one gives no bound at which a search can stop'
       )
 
   def limits(
