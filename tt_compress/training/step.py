@@ -65,17 +65,14 @@ def _accumulate(function, params, batch, carry, parts: int):
 
 def _check_carry(given, returned) -> None:
   """Refuses a carry that neither the next step nor a checkpoint can take."""
-  described = lambda tree: {
-    jax.tree_util.keystr(path, simple=True, separator='/'): (
-      f'{leaf.dtype}{list(leaf.shape)}'
-    )
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-  if described(given) != described(returned):
+  given, returned = jax.tree.map(
+    lambda a: f'{a.dtype}{list(a.shape)}', (given, returned)
+  )
+  if given != returned:
     raise ValueError(
-      f'the loss returns the carry {described(returned)}, but its argument was '
-      f'{described(given)}; both must have the names, dtypes and shapes of '
-      'carry_shapes: cast the returned carry, or change carry_shapes'
+      f'the loss returns the carry {returned}, but its argument was {given}; '
+      'both must have the tree, dtypes and shapes of carry_shapes: cast the '
+      'returned carry, or change carry_shapes'
     )
 
 
