@@ -11,6 +11,7 @@ from flax import nnx
 
 from tt_compress import configuration, tasks
 from tt_compress.nn import compress, modules, serving
+from tt_compress.parallel import processes
 from tt_compress.tasks import base
 from tt_compress.training import build, restore, sizes, workdir
 from tt_compress.training.checkpoints import matching
@@ -39,14 +40,12 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     raise ValueError(
       f'init_from={path} is the folder of this run; choose another --workdir'
     )
-  source = load_config(config)
+  source = processes.together(lambda: _open(config, task))
   blueprint = build.blueprint(source)
-  task.adopt(path)
   try:
-    task.verify(workdir.read_data(path) or {})
     trained = restore.from_folder(source, blueprint, path)
   except (FileNotFoundError, ValueError) as error:
-    raise ValueError(f'cannot start from init_from={path}: {error}') from None
+    raise _refusal(path, error) from None
   variables, rows = fit(config, blueprint.graphdef, trained)
   results = workdir.read_results(path)
   if results is None:
@@ -58,6 +57,21 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     'matrices': rows,
   }
   return {'variables': variables, 'report': report}
+
+
+def _open(config, task):
+  """The configuration of the trained run, whose vocabulary the task adopts."""
+  source = load_config(config)
+  task.adopt(config.init_from)
+  try:
+    task.verify(workdir.read_data(config.init_from) or {})
+  except ValueError as error:
+    raise _refusal(config.init_from, error) from None
+  return source
+
+
+def _refusal(path, error):
+  return ValueError(f'cannot start from init_from={path}: {error}')
 
 
 def load_config(config):
