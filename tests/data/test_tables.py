@@ -61,6 +61,7 @@ def test_every_form_gives_the_same_rows(tmp_path):
     ('yes,2,x,0', "a.csv:3: clicked is 'yes', not a 64-bit integer"),
     ('1,2,"x"y,0', 'a.csv:3: .*expected after'),
     ('-1,2,x,0', 'a.csv: label -1 is negative'),
+    ('4294967297,2,x,0', 'a.csv: label 4294967297 is too large'),
   ],
 )
 def test_bad_lines_are_named(tmp_path, line, message):

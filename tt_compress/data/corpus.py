@@ -92,7 +92,8 @@ def checked_labels(
   """Labels as int32, one for each of a number of examples.
 
   Raises:
-    ValueError: another number of labels, no examples, or a negative label.
+    ValueError: another number of labels, no examples, or a label that is
+      negative or too large.
   """
   if len(labels) != number:
     raise ValueError(
@@ -101,10 +102,12 @@ def checked_labels(
     )
   if not number:
     raise ValueError(f'{name}: no examples')
-  labels = np.asarray(labels, np.int32)
+  labels = np.asarray(labels)
   if labels.min() < 0:
     raise ValueError(f'{name}: label {labels.min()} is negative')
-  return labels
+  if labels.max() > np.iinfo(np.int32).max:  # A cast would wrap it around.
+    raise ValueError(f'{name}: label {labels.max()} is too large')
+  return labels.astype(np.int32)
 
 
 def update(total: 'hashlib._Hash', texts: Iterable[str]) -> None:
