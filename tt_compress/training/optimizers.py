@@ -41,11 +41,8 @@ def adam(
   eps: float = 1e-8,
 ) -> optax.GradientTransformation:
   """Adam; with weight decay it is AdamW."""
-  return optax.chain(
-    optax.scale_by_adam(b1=b1, b2=b2, eps=eps),
-    *decay.add(),
-    optax.scale_by_learning_rate(schedule),
-  )
+  scale = optax.scale_by_adam(b1=b1, b2=b2, eps=eps)
+  return _descent(schedule, decay, scale)
 
 
 def adamax(
@@ -57,11 +54,8 @@ def adamax(
   eps: float = 1e-8,
 ) -> optax.GradientTransformation:
   """Adam with the largest gradient in place of the second moment."""
-  return optax.chain(
-    optax.scale_by_adamax(b1=b1, b2=b2, eps=eps),
-    *decay.add(),
-    optax.scale_by_learning_rate(schedule),
-  )
+  scale = optax.scale_by_adamax(b1=b1, b2=b2, eps=eps)
+  return _descent(schedule, decay, scale)
 
 
 def adagrad(
@@ -72,11 +66,8 @@ def adagrad(
   eps: float = 1e-7,
 ) -> optax.GradientTransformation:
   """Gradients relative to the root of the sum of all their squares."""
-  return optax.chain(
-    optax.scale_by_rss(initial_accumulator_value, eps=eps),
-    *decay.add(),
-    optax.scale_by_learning_rate(schedule),
-  )
+  scale = optax.scale_by_rss(initial_accumulator_value, eps=eps)
+  return _descent(schedule, decay, scale)
 
 
 def adafactor(
@@ -95,7 +86,9 @@ def adafactor(
   `optax.adafactor`, so that it means the same for every optimizer.
   """
   scale = optax.scale_by_param_block_rms()
-  return optax.chain(
+  return _descent(
+    schedule,
+    decay,
     optax.scale_by_factored_rms(
       decay_rate=decay_rate,
       min_dim_size_to_factor=min_dim_size_to_factor,
@@ -103,8 +96,6 @@ def adafactor(
     ),
     optax.clip_by_block_rms(clipping_threshold),
     *([scale] if multiply_by_parameter_scale else []),
-    *decay.add(),
-    optax.scale_by_learning_rate(schedule),
   )
 
 
@@ -162,6 +153,16 @@ def sgd(
   descent = optax.sgd(schedule, momentum=momentum)
   decays = decay.add()
   return optax.chain(*decays, descent) if decays else descent
+
+
+def _descent(
+  schedule: optax.Schedule,
+  decay: by_path.Decay,
+  *scales: optax.GradientTransformation,
+) -> optax.GradientTransformation:
+  """Subtracts learning rate * (scaled gradient + decay * w)."""
+  rate = optax.scale_by_learning_rate(schedule)
+  return optax.chain(*scales, *decay.add(), rate)
 
 
 OPTIMIZERS: dict[str, Callable] = {
