@@ -101,6 +101,7 @@ def test_a_batch_holds_words_alone():
     assert ids.min() > corpus.UNK_ID and ids.max() < config.model.vocab_size
 
 
+@pytest.mark.full
 def test_model(zero_weights, made_up_times):
   [found] = model.measure(model.TINY, rounds=1)
   assert (found['kind'], found['ratio'], found['goal']) == ('step', 0.25, 0.85)
@@ -129,6 +130,7 @@ def test_decode(zero_weights, made_up_times, monkeypatch):
   json.dumps(found)
 
 
+@pytest.mark.full
 def test_memory(zero_weights):
   step, *matrices = memory.measure(memory.TINY, rounds=1)
   assert step['kind'] == 'step'

@@ -114,6 +114,8 @@ def wait_for(condition, process):
     time.sleep(0.005)
 
 
+# The fast tier kills two processes (test_processes.py).
+@pytest.mark.full
 def test_killed_and_continued_it_ends_with_the_same_bits(
   environment, finished, tmp_path
 ):

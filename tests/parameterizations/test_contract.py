@@ -121,9 +121,14 @@ def extra(name):
   ]
 
 
+def tier(spec):
+  """Trees and Kronecker products of many leaves compile for seconds."""
+  return [pytest.mark.full] if getattr(spec, 'order', 1) >= 5 else []
+
+
 def parameters(choose):
   return [
-    pytest.param(spec, id=f'{name}-{number}')
+    pytest.param(spec, id=f'{name}-{number}', marks=tier(spec))
     for name in AXES
     for number, spec in enumerate(choose(name))
   ]

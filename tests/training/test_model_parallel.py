@@ -26,12 +26,17 @@ def relative(first, second):
 @pytest.mark.parametrize(
   'kind, data, model',
   [
-    ('dense', 8, 1),
-    ('dense', 4, 2),
-    ('train', 8, 1),
     ('train', 4, 2),
-    ('train', 2, 4),  # two heads for four devices
-    ('word2ketxs', 4, 2),
+    *(
+      pytest.param(*case, marks=pytest.mark.full)
+      for case in (
+        ('dense', 8, 1),
+        ('dense', 4, 2),
+        ('train', 8, 1),
+        ('train', 2, 4),  # two heads for four devices
+        ('word2ketxs', 4, 2),
+      )
+    ),
   ],
 )
 def test_meshes_train_as_one_device(kind, data, model):
