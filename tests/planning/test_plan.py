@@ -17,9 +17,11 @@ def test_the_way_of_a_matrix_is_the_one_its_products_take():
   spec = parameterizations.make('tensor_train', 512, 2048, tt_rank=8)
   found = plan.contractions(spec, ('apply', 'take'), 256, jnp.float32)
   chosen = contractions.for_apply(spec.core_shapes, 256)
+  dense = cost.Model(context.current().machine, 4).product(256, 512, 2048)
   assert found['apply'] == (
     str(chosen),
     pytest.approx(1000 * chosen.cost.seconds),
+    pytest.approx(3000 * dense.seconds),  # The backward pass has two products.
   )
   assert found['take'][0] == str(contractions.for_rows(spec.core_shapes, 256))
 

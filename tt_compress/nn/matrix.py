@@ -199,13 +199,19 @@ def seconds_saved(
   if not chosen:  # The spec has one way, whose cost is not known.
     makes_full = spec.makes_full(factors, tokens)
     return float('inf') if makes_full else float('-inf')
+  saved = sum(each.cost.seconds for each in chosen)
+  return saved - dense_seconds(spec, tokens, dtype)
+
+
+def dense_seconds(
+  spec: base.Parameterization, tokens: int, dtype: DTypeLike
+) -> float:
+  """Predicted seconds of a product with W if it were dense."""
   now = context.current()
   model = cost.Model(now.machine, jnp.dtype(dtype).itemsize)
+  product = model.product(tokens, spec.rows, spec.cols)
   # The backward pass has two products for each of the forward pass.
-  product = (3 if now.gradients else 1) * model.product(
-    tokens, spec.rows, spec.cols
-  )
-  return sum(each.cost.seconds for each in chosen) - product.seconds
+  return (3 if now.gradients else 1) * product.seconds
 
 
 def _contractions(

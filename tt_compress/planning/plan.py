@@ -11,13 +11,14 @@ import jax.numpy as jnp
 
 from tt_compress import tasks
 from tt_compress.algebra import context
+from tt_compress.nn import matrix
 from tt_compress.parameterizations import base
 from tt_compress.training import build, sizes
 
 
 def contractions(
   spec: base.Parameterization, methods: tuple[str, ...], tokens: int, dtype
-) -> dict[str, tuple[str, float]]:
+) -> dict[str, tuple[str, float, float | None]]:
   """Predicts how products of a matrix are computed in a training step.
 
   Args:
@@ -27,8 +28,9 @@ def contractions(
     dtype: of x.
 
   Returns:
-    {method: (contraction, predicted milliseconds)}, for methods with a choice.
-    Times include gradients, except for lookups.
+    {method: (contraction, predicted milliseconds, those of a dense matrix)},
+    for methods with a choice. Times include gradients, except for lookups. The
+    dense time of a lookup is None.
   """
   return _contractions(spec, methods, tokens, dtype, context.current().machine)
 
@@ -53,7 +55,11 @@ def _contractions(spec, methods, tokens, dtype, machine):
       # A lookup has several branches; the last one computes all ids.
       made = made[-1:] if method == 'take' else made
       ways = ', '.join(map(str, made))
-      found[method] = ways, 1000 * sum(each.cost.seconds for each in made)
+      dense = None
+      if method != 'take':
+        dense = 1000 * matrix.dense_seconds(spec, tokens, dtype)
+      seconds = sum(each.cost.seconds for each in made)
+      found[method] = ways, 1000 * seconds, dense
   return found
 
 
@@ -94,15 +100,20 @@ def table(plan: Mapping[str, Any]) -> str:
 
 
 def _contraction_lines(plan):
-  header = (f'for {plan["tokens"]:,} tokens', 'product', 'way', 'predicted ms')
+  tokens = f'for {plan["tokens"]:,} tokens'
+  header = (tokens, 'product', 'way', 'predicted ms', 'dense ms')
   lines = [
-    (row['path'], method, way, f'{ms:.3g}')
+    (
+      *(row['path'], method, way, f'{ms:.3g}'),
+      '' if dense is None else f'{dense:.3g}',
+    )
     for row in sizes.grouped(plan['matrices'])
-    for method, (way, ms) in row['contractions'].items()
+    for method, (way, ms, dense) in row['contractions'].items()
   ]
   if not lines:
     return []
-  return ['', *sizes.aligned([header, *lines], right=(3,)), '']
+  note = 'times of apply and attend include gradients, those of take do not'
+  return ['', *sizes.aligned([header, *lines], right=(3, 4)), note, '']
 
 
 def write(plan: Mapping[str, Any], workdir: str) -> str:
