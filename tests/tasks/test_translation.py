@@ -232,7 +232,7 @@ def test_each_language_has_its_own_words(task_and_variables, tmp_path):
   other.adopt(folder)
   assert other.source.value.digest == facts['source_vocabulary_sha256']
   config.data.vocabulary_options = dict(specials=('<pad>', '<unk>'))
-  with pytest.raises(ValueError, match='in which sentences end'):
+  with pytest.raises(ValueError, match='an end-of-sentence token'):
     translation.Translation(config, None, None).prepare()
 
 

@@ -21,7 +21,7 @@ class Task:
   Attributes:
     kind: of the data, a key of `sources.SOURCES`; None for a task that needs no
       source.
-    metrics: scores that may choose the best checkpoint, each 'max' or 'min';
+    metrics: scores that can choose the best checkpoint, each 'max' or 'min';
       the first is the default.
     unit: of the weights of the loss, for the progress line.
     reporting: dotted settings that change reports of a trained model, not the
@@ -33,7 +33,7 @@ class Task:
   Args:
     config: the run's configuration.
     graphdef: the graph of its model, as `nn.modules.split` returns it.
-    workdir: folder of the run; None where nothing is kept.
+    workdir: folder of the run; None to save nothing.
   """
 
   kind: ClassVar[sources.Kind | None] = None
@@ -60,7 +60,7 @@ class Task:
 
   @classmethod
   def batch_rows(cls, config) -> int:
-    """About how many rows of x a matrix multiplies in a training step."""
+    """Approximate number of rows of x in the products of a training step."""
     return config.data.batch_size
 
   @classmethod
@@ -97,7 +97,7 @@ class Task:
 
   @classmethod
   def check(cls, config) -> None:
-    """Refuses settings that fail, or whose results mislead, after training."""
+    """Refuses settings that would fail or mislead only after training."""
     metric = config.evaluation.metric
     if metric not in cls.metrics:
       known = ' or '.join(map(repr, cls.metrics))
@@ -121,14 +121,14 @@ class Task:
 
   @classmethod
   def shrink(cls, config) -> None:
-    """Makes data, model and evaluation small, on data that need no files."""
+    """Makes data, model and evaluation small; the data need no files."""
     raise NotImplementedError(f'{cls.__name__} has no shrink')
 
   def prepare(self) -> dict:
     """Reads all data that a run needs.
 
     Returns:
-      Facts about the data, for the results; equal when the run resumes.
+      Facts about the data, for the results; a resumed run must have the same.
 
     Raises:
       FileNotFoundError, ValueError: some data cannot be read.
@@ -146,7 +146,7 @@ class Task:
       vocabulary.save()
 
   def adopt(self, folder: str) -> None:
-    """Takes the vocabularies of another run: ids keep their meaning."""
+    """Uses the vocabularies of another run, so that ids keep their meaning."""
     for vocabulary in self.vocabularies:
       vocabulary.adopt(folder)
 
@@ -203,7 +203,7 @@ class Task:
     raise NotImplementedError(f'{type(self).__name__} has no validate')
 
   def evaluate(self, variables: Mapping, split: str) -> Scores:
-    """All scores on 'validation' or 'test', as the results keep them."""
+    """All scores on 'validation' or 'test', for the results."""
     raise NotImplementedError(f'{type(self).__name__} has no evaluate')
 
   def baselines(self) -> Scores:
@@ -211,7 +211,7 @@ class Task:
     return {}
 
   def check_lines(self) -> None:
-    """Refuses to predict where the task does not read lines of text."""
+    """Refuses prediction if the task does not read lines of text."""
     if not self.reads_lines:
       raise ValueError(
         f'task={self._config.task} does not predict from lines of text; '
@@ -225,7 +225,7 @@ class Task:
     raise NotImplementedError(f'{type(self).__name__} has no predict')
 
   def progress(self, scores: Scores) -> str:
-    """A validation during training in a few words."""
+    """The scores of a validation on one line."""
     return '  '.join(
       f'validation {name} {scores[name]:.4f}' for name in self.metrics
     )
@@ -239,5 +239,5 @@ class Task:
     return f'\n{split} loss {scores["loss"]:.4f}\n{self.headline(scores)}'
 
   def report_baselines(self, results: Scores) -> str:
-    """The scores of `baselines` in the results as text, or nothing."""
+    """The scores of `baselines` in the results as text; empty without."""
     return ''

@@ -17,13 +17,13 @@ from tt_compress.tasks import base, losses
 
 
 class Classification(base.Task):
-  """A task that says which class an example belongs to.
+  """A task that predicts the class of an example.
 
-  A subclass has `kind`, `defaults`, `batch_shapes`, `batches` and `logits`; its
-  batches hold 'labels' and 'weights', [batch].
+  A subclass defines `kind`, `defaults`, `batch_shapes`, `batches` and `logits`;
+  its batches hold 'labels' and 'weights', [batch].
 
   Raises:
-    ValueError: label smoothing or a batch size out of range.
+    ValueError: label smoothing or a batch size is out of range.
   """
 
   metrics = {'accuracy': 'max', 'loss': 'min'}
@@ -110,7 +110,7 @@ class Classification(base.Task):
   def _batch_sums(
     self, variables: Mapping, batch: Mapping[str, jax.Array]
   ) -> tuple[Float[Array, '1'], ...]:
-    """Sums over a batch: cross-entropy, right answers, examples."""
+    """Sums over a batch: cross-entropy, correct answers, examples."""
     model = modules.merge(self._graphdef, **variables)
     logits = self.logits(model, batch)
     labels, weights = batch['labels'], batch['weights']
@@ -129,7 +129,7 @@ class Classification(base.Task):
 
     Returns:
       'loss' (nats per example, without label smoothing), 'accuracy' from 0 to
-      1, 'num_' + unit and 'data', the name of the data.
+      1, 'num_' + unit (number of examples) and 'data', the name of the data.
     """
     if split not in self._evaluated:
       self._evaluated[split] = self.batches(
@@ -140,12 +140,12 @@ class Classification(base.Task):
       self._sums(variables, batches.batch(step))
       for step in range(batches.steps_per_epoch)
     ]
-    loss, right, number = np.sum(
+    loss, correct, number = np.sum(
       np.asarray(jax.device_get(sums), np.float64), axis=(0, 2)
     )
     return {
       'loss': float(loss / number),
-      'accuracy': float(right / number),
+      'accuracy': float(correct / number),
       f'num_{self.unit}': int(number),
       'data': self.load(split).name,
     }

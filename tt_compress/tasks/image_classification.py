@@ -16,10 +16,11 @@ from tt_compress.tasks import classification
 
 
 class ImageClassification(classification.Classification):
-  """A task that says which class an image belongs to.
+  """A task that predicts the class of an image.
 
   Raises:
-    ValueError: a scale of the pixels out of range, or a model of another kind.
+    ValueError: the scale of the pixels is not positive, or the model does not
+      take features.
   """
 
   kind = 'labeled images'
@@ -43,7 +44,7 @@ class ImageClassification(classification.Classification):
       source='mnist',  # a name in data.sources.SOURCES['labeled images']
       # Folder of that source, where it has one.
       path=config_dict.placeholder(str),
-      options={},  # further ones
+      options={},  # further options of that source
       # Pixels enter the model as (value / 255 - mean) / std.
       mean=0.0,
       std=1.0,

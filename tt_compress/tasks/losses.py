@@ -1,4 +1,4 @@
-"""Checks of settings that losses of several tasks share."""
+"""Checks of settings that the losses of several tasks share."""
 
 
 def check_smoothing(smoothing: float) -> None:

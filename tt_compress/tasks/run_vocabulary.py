@@ -1,4 +1,4 @@
-"""The vocabulary of a run: trained once, kept in the folder of the run."""
+"""The vocabulary of a run: trained once, saved in the workdir."""
 
 import functools
 import os
@@ -18,7 +18,7 @@ class RunVocabulary:
   """A vocabulary of a run, for any task that reads text.
 
   Args:
-    workdir: folder of the run; None where nothing is kept.
+    workdir: folder of the run; None to save nothing.
     lines: returns the text to train it on.
     name: a key of `vocabularies.VOCABULARIES`.
     options: of that vocabulary.
@@ -67,7 +67,7 @@ class RunVocabulary:
     if len(found) > self._size:
       raise ValueError(
         f'{path} has {len(found)} pieces, but model.{self._setting}='
-        f'{self._size}; it is from another run: choose another --workdir'
+        f'{self._size}; another run wrote it: choose another --workdir'
       )
     return found
 
@@ -83,14 +83,14 @@ class RunVocabulary:
     self.value.save(os.path.join(self._workdir, self._file))
 
   def adopt(self, folder: str) -> None:
-    """Takes the vocabulary of another run: ids keep their meaning."""
+    """Uses the vocabulary of another run, so that ids keep their meaning."""
     self.value = vocabularies.load(os.path.join(folder, self._file))
 
   def verify(self, facts: Mapping[str, Any]) -> None:
     """Refuses a vocabulary other than the one that the model was trained with.
 
     Args:
-      facts: recorded when training began; may lack those of `facts`.
+      facts: recorded when training began; may lack entries of this vocabulary.
 
     Raises:
       ValueError: the digests differ.

@@ -26,7 +26,7 @@ from tt_compress.tasks.scores import bleu, nearest_sentence
 
 @dataclasses.dataclass(frozen=True)
 class Translated:
-  """A translation and its score in the search."""
+  """A translation and its score in the beam search."""
 
   text: str
   score: float
@@ -41,8 +41,8 @@ class Translation(base.Task):
       languages share it.
 
   Raises:
-    ValueError: label smoothing is out of range, or the model is of another
-      kind.
+    ValueError: label smoothing is out of range, or the model does not take
+      sentences.
   """
 
   kind = 'pairs'
@@ -103,8 +103,8 @@ class Translation(base.Task):
     for side in self.vocabularies:
       if side.value.eos_id is None:
         raise ValueError(
-          'translation needs a vocabulary in which sentences end; leave '
-          'specials out of data.vocabulary_options, or name them all'
+          'translation needs a vocabulary with an end-of-sentence token; leave '
+          'specials out of data.vocabulary_options, or list all of them'
         )
     for split in ('validation', 'test'):
       self._split_batches(split)
@@ -154,7 +154,7 @@ class Translation(base.Task):
       seed=self._config.seed,
       **share,
     )
-    # Encoding all pairs once more, only to count, would take as long again.
+    # Otherwise counting would encode all pairs a second time.
     self.num_examples = batches.num_ids('targets')
     return batches
 
@@ -238,8 +238,8 @@ class Translation(base.Task):
 
     Args:
       variables: {'params': ..., 'buffers': ...}.
-      lines: source sentences; the translation of a blank one is empty.
-      beam_size: of the search; the configured one if None.
+      lines: source sentences; a blank line has an empty translation.
+      beam_size: of the search; None uses the configured one.
     """
     config = self._config
     beam_size = beam_size or config.evaluation.beam_size
@@ -289,8 +289,9 @@ class Translation(base.Task):
     Args:
       variables: {'params': ..., 'buffers': ...}.
       split: 'validation' or 'test'.
-      max_sentences: translate at most so many, evenly spread; None means all.
-      beam_size: of the search; the configured one if None.
+      max_sentences: largest number of sentences to translate, evenly spaced;
+        None translates all.
+      beam_size: of the search; None uses the configured one.
 
     Returns:
       'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', and

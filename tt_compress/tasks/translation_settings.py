@@ -18,8 +18,8 @@ def defaults() -> dict:
       bucket_lengths=(16, 32, 64, 129),
       # Padded target tokens in a batch, which has batch_tokens // length pairs.
       batch_tokens=4096,
-      # Limits of training pairs, in tokens; pairs beyond them are left out,
-      # counted and logged.
+      # Limits of training pairs, in tokens; other pairs are left out, counted
+      # and logged.
       min_length=1,
       max_length=config_dict.placeholder(int),
       max_difference=config_dict.placeholder(int),
@@ -43,14 +43,14 @@ def defaults() -> dict:
       every=1000,  # steps
       batch_size=64,  # sentences decoded together
       beam_size=4,
-      # Bound of the bytes of matrices that are made dense to decode faster;
-      # None sets no bound.
+      # Largest size in bytes of the matrices that decoding materializes to be
+      # faster; None sets no limit.
       expand_bytes=config_dict.placeholder(int),
       length_penalty=0.6,
       # A translation of a source of n pieces ends after ratio * n + extra.
       max_ratio=1.5,
       max_extra=10,
-      # At most so many validation sentences are translated during training.
+      # Largest number of sentences that a validation translates.
       max_sentences=500,
       # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
       metric='bleu',
@@ -66,7 +66,7 @@ def defaults() -> dict:
 def batch_shapes(
   config, batch_multiple: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """See `base.Task.batch_shapes`; of the longest sentences."""
+  """See `base.Task.batch_shapes`; a batch of the longest sentences."""
   length = max(config.data.bucket_lengths)
   number = batching.filled(
     batching.pairs_per_batch(length, config.data.batch_tokens),
@@ -103,7 +103,7 @@ def _check_vocabulary(config) -> None:
 
 
 def check(config) -> None:
-  """Refuses settings that would fail late, or whose results mislead."""
+  """Refuses settings that would fail or mislead only after training."""
   _check_vocabulary(config)
   cross_entropy.check_blocks(config.logits_blocks)
   least = dict(
@@ -116,7 +116,7 @@ def check(config) -> None:
   )
   for name, bound in least.items():
     value = config.evaluation[name]
-    if not value >= bound:  # a NaN is not, either
+    if not value >= bound:  # NaN fails, too
       raise ValueError(f'evaluation.{name}={value} must be at least {bound}')
 
 
