@@ -116,7 +116,7 @@ def measure(cases: Sequence[Case] = CASES, **options) -> list[dict[str, Any]]:
 def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown."""
   columns = (
-    *('case', 'model', 'compiled for', 'parameters of a device'),
+    *('case', 'model', 'compiled for', 'parameters per device'),
     *('arguments MiB', 'temporaries MiB', 'bytes over data', 'other bytes'),
     *('data / (4 parameters)', 'goal'),
   )
