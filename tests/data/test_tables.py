@@ -58,6 +58,7 @@ def test_every_form_gives_the_same_rows(tmp_path):
     ('1,9223372036854775808,x,0', 'a.csv:3: age is .* not a 64-bit integer'),
     ('1,2,x,', "a.csv:3: price is '', not a finite number"),
     ('1,2,x,nan', "a.csv:3: price is 'nan', not a finite number"),
+    ('1,2,x,1e39', "a.csv:3: price is '1e39', not a finite number"),
     ('yes,2,x,0', "a.csv:3: clicked is 'yes', not a 64-bit integer"),
     ('1,2,"x"y,0', 'a.csv:3: .*expected after'),
     ('-1,2,x,0', 'a.csv: label -1 is negative'),

@@ -13,6 +13,8 @@ from jaxtyping import Int32, Shaped
 
 from tt_compress.data import corpus, text_files
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @dataclasses.dataclass(frozen=True)
 class TableRows:
@@ -148,8 +150,11 @@ def _number(cell: str, kind: type, where: str) -> int | float:
     value = kind(cell)
   except ValueError:
     value = math.nan
-  is_small = kind is float or -(2**63) <= value < 2**63
-  if not (math.isfinite(value) and is_small):
+  # NaN is in no range.
+  is_number = (
+    -(2**63) <= value < 2**63 if kind is int else abs(value) <= _LARGEST
+  )
+  if not is_number:
     name = 'a 64-bit integer' if kind is int else 'a finite number'
     raise ValueError(f'{where} is {cell!r}, not {name}')
   return value
