@@ -58,7 +58,8 @@ def train(
   # --- Data -------------------------------------------------------------------
   # A run claims its folder only once everything it needs could be read.
   fitted = None
-  if config.init_from and saved.latest_step() is None:
+  latest = processes.first(saved.latest_step)
+  if config.init_from and latest is None:
     fitted = origin.start(config, folder, task)
   facts = processes.together(task.prepare)
   processes.agree('data', facts)
@@ -78,7 +79,7 @@ def train(
   optimizer, schedule = optimizers.of_run(config)
   shapes = states.abstract(config, blueprint, optimizer, mesh)
   first, seconds = 0, 0.0
-  if saved.latest_step() is None:
+  if latest is None:
     start = fitted['variables'] if fitted else None
     state = states.begin(config, shapes, optimizer, mesh, start)
   else:
