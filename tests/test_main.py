@@ -287,7 +287,7 @@ MISTAKES = {
   ),
   'start for another mode': (
     (CONFIG, '--init_from=OLD'),
-    ['--init_from goes with --mode=compress'],
+    ['--init_from needs --mode=compress'],
   ),
   'start from another model': (
     (
@@ -321,7 +321,7 @@ MISTAKES = {
   ),
   'devices of a run': (
     (CONFIG, '--devices=8', '--workdir=NEW'),
-    ['--devices goes with --mode=plan'],
+    ['--devices needs --mode=plan'],
   ),
   'number of devices': (
     (CONFIG, '--mode=plan', '--devices=1000', '--workdir=NEW'),

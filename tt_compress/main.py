@@ -130,9 +130,9 @@ def _load() -> tuple:
     path = path or os.path.join('runs', f'{config.name}-fitted')
     return _from_trained(config, path), path
   if _INIT_FROM.value is not None:
-    raise app.UsageError('--init_from goes with --mode=compress')
+    raise app.UsageError('--init_from needs --mode=compress')
   if _DEVICES.value is not None and _MODE.value != 'plan':
-    raise app.UsageError('--devices goes with --mode=plan')
+    raise app.UsageError('--devices needs --mode=plan')
   if _MODE.value == 'study':
     study.check(config)
     return config, path or os.path.join('runs', configurations.name(config))
