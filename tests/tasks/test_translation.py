@@ -251,6 +251,10 @@ def test_a_vocabulary_that_has_changed_is_refused(task_and_variables, tmp_path):
   make().save()
   with pytest.raises(ValueError, match='not the vocabulary that the model was'):
     make().verify(facts)
+  other = translation.Translation(config, None, str(tmp_path / 'other'))
+  other.adopt(folder)
+  with pytest.raises(ValueError, match=f'vocabulary.model in {folder} is not'):
+    other.verify(facts)
 
 
 def test_a_loss_has_the_label_smoothing_of_its_configuration(

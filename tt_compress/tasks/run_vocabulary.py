@@ -39,6 +39,7 @@ class RunVocabulary:
     prefix: str = '',
   ):
     self._workdir, self._lines = workdir, lines
+    self._folder = workdir
     self._name, self._options = name, options
     self._prefix = prefix
     self._setting = f'{prefix}vocab_size'
@@ -85,6 +86,7 @@ class RunVocabulary:
   def adopt(self, folder: str) -> None:
     """Uses the vocabulary of another run, so that ids keep their meaning."""
     self.value = vocabularies.load(os.path.join(folder, self._file))
+    self._folder = folder
 
   def verify(self, facts: Mapping[str, Any]) -> None:
     """Refuses a vocabulary other than the one that the model was trained with.
@@ -98,7 +100,7 @@ class RunVocabulary:
     name = f'{self._prefix}vocabulary_sha256'
     if facts.get(name, self.value.digest) != self.value.digest:
       raise ValueError(
-        f'{self._file} in {self._workdir} is not the vocabulary that the model '
+        f'{self._file} in {self._folder} is not the vocabulary that the model '
         f'was trained with: {name} is {self.value.digest}, not {facts[name]}; '
         'restore the file, or train again in another --workdir'
       )
