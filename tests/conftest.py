@@ -74,7 +74,8 @@ def pytest_collection_modifyitems(items):
   taken = offset()
   cases = collections.defaultdict(list)
   for item in items:
-    group = item.nodeid.split('::')[0]
+    # Not from item.nodeid, which is cached, so that xdist could not extend it.
+    group = str(item.path.relative_to(ROOT))
     if item.get_closest_marker('sampled'):
       cases[group, item.originalname, family(item)].append(item)
       group = f'{group}::{family(item)}'
