@@ -4,7 +4,7 @@
 #   launch/test.sh [--full] [arguments of pytest]
 #
 # The default is the fast tier of the tests; --full runs all tests. Two
-# processes share them, since compilation, which takes most of the time, uses
+# processes share the files, since compilation, which takes most of the time, uses
 # one core. Compiled programs are cached in ~/.cache/tt_compress. Tests on real
 # data read the folder TT_COMPRESS_DATA and are skipped without it. See setup.sh
 # for PYTHON and VENV.
@@ -20,5 +20,5 @@ fi
 set_up test
 "$VENV/bin/python" -m ruff check
 "$VENV/bin/python" -m ruff format --check
-exec "$VENV/bin/python" -m pytest --numprocesses=2 --dist=loadgroup \
+exec "$VENV/bin/python" -m pytest --numprocesses=2 --dist=loadfile \
   ${tier[@]+"${tier[@]}"} "$@"

@@ -1,4 +1,4 @@
-"""Settings of the whole suite: compilation, devices, tiers and groups.
+"""Settings of the whole suite: compilation, devices and tiers.
 
 Two tiers: pytest alone runs the fast one, `-m ''` also the tests marked `full`.
 Of the cases of a test marked `sampled`, the fast tier takes every third; which
@@ -65,22 +65,12 @@ def family(item) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Sorts tests into tiers, and into groups for the workers of xdist.
-
-  Tests of a file share fixtures and compiled functions, so one worker takes all
-  of them; the sampled cases of a file are many, and are grouped by family. Of
-  each family of each sampled test, a part of the cases is in the fast tier.
-  """
+  """Of each family of each sampled test, leaves a part in the fast tier."""
   taken = offset()
   cases = collections.defaultdict(list)
   for item in items:
-    # Not from item.nodeid, which is cached, so that xdist could not extend it.
-    group = str(item.path.relative_to(ROOT))
     if item.get_closest_marker('sampled'):
-      cases[group, item.originalname, family(item)].append(item)
-      group = f'{group}::{family(item)}'
-    if not item.get_closest_marker('xdist_group'):
-      item.add_marker(pytest.mark.xdist_group(group))
+      cases[item.path, item.originalname, family(item)].append(item)
   for sampled in cases.values():
     parts = min(PARTS, len(sampled))
     for number, item in enumerate(sampled):

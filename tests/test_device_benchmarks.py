@@ -15,6 +15,7 @@ from tt_compress.parallel import sharding
 from tt_compress.training import build
 
 
+@pytest.mark.full
 def test_devices():
   found = devices.measure(devices.TINY)
   assert [record['kind'] for record in found] == ['dense', 'ours']
@@ -144,6 +145,7 @@ def test_operations_are_those_of_a_compiled_step(monkeypatch):
   assert 0.9 * counted < paper.operations(config) < counted
 
 
+@pytest.mark.full
 def test_page(monkeypatch):
   big = devices.Case(devices.BIG, devices.feed_forward(), '8')
   [dense, ours] = devices.measure([big])

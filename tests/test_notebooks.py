@@ -10,17 +10,10 @@ FOLDER = pathlib.Path(__file__).parent.parent / 'notebooks'
 NOTEBOOKS = sorted(FOLDER.glob('*.ipynb'))
 
 
-# Training takes a minute.
-SLOW = ('quickstart',)
-TIERS = [
-  pytest.param(path, marks=pytest.mark.full) if path.stem in SLOW else path
-  for path in NOTEBOOKS
-]
-
-
 # The kernel's own sockets and loops are not ours to clean up.
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize('path', TIERS, ids=lambda path: path.stem)
+@pytest.mark.full
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path):
   notebook = nbformat.read(path, as_version=4)
   client = nbclient.NotebookClient(

@@ -58,6 +58,7 @@ def call(folder, data, *arguments):
   )
 
 
+@pytest.mark.full
 def test_the_same_command_on_other_data(fashion, tmp_path):
   done = call(tmp_path, fashion, f'--config.study.only={ONLY}')
   assert done.returncode == 0, done.stderr

@@ -343,7 +343,8 @@ def test_fit(spec):
 @pytest.mark.parametrize('name', AXES)
 def test_fit_survives_matrices_without_any_spread(name):
   """All zeros, all ones, tiny and huge: factors are finite."""
-  spec = max(covering(name), key=lambda spec: spec.num_params)
+  specs = [spec for spec in covering(name) if not tier(spec)]
+  spec = max(specs, key=lambda spec: spec.num_params)
   ones = np.ones((spec.rows, spec.cols))
   for matrix in (0 * ones, ones, 1e-20 * ones):
     fitted = spec.fit(matrix)

@@ -46,7 +46,10 @@ def test_meshes_train_as_one_device(kind, data, model):
   assert relative(many, one) < 1e-5
 
 
-@pytest.mark.parametrize('dropout, accumulation', [(0.3, 1), (0.0, 4)])
+@pytest.mark.parametrize(
+  'dropout, accumulation',
+  [(0.3, 1), pytest.param(0.0, 4, marks=pytest.mark.full)],
+)
 def test_noise_and_accumulation(dropout, accumulation):
   one = tiny.train(dropout=dropout)
   many = tiny.train('train', 2, 2, accumulation=accumulation, dropout=dropout)
