@@ -110,10 +110,6 @@ def covering(name):
   return chosen
 
 
-def everything(name):
-  return list(dict.fromkeys(spec for _, spec in grid(name)))
-
-
 def extra(name):
   return [
     parameterizations.make(name, rows, cols, **options)
@@ -191,12 +187,6 @@ def test_math(spec):
 @pytest.mark.parametrize('spec', CASES)
 def test_row_blocks(spec):
   contract.check_row_blocks(spec)
-
-
-@pytest.mark.full
-@pytest.mark.parametrize('spec', parameters(everything))
-def test_math_of_the_full_grid(spec):
-  contract.check_math(spec)
 
 
 @pytest.mark.sampled
