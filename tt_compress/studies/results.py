@@ -88,10 +88,12 @@ class RowResult:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Figure:
-  """A scatter plot of the rows.
+  """A plot of one metric against another: a point per row, or a line.
 
   Attributes:
     file: the ending of its name: NAME-FILE.png, or NAME.png for ''.
+    kind: 'scatter' for a labeled point per row and their Pareto front; 'lines'
+      for a line per series of rows.
     x: name of a metric; its axis is logarithmic.
     y: name of a metric.
     published_x: name of the metric that gives published figures their place;
@@ -101,6 +103,7 @@ class Figure:
   file: str
   x: str
   y: str
+  kind: Literal['scatter', 'lines'] = 'scatter'
   published_x: str | None = None
 
 

@@ -105,6 +105,8 @@ class Row:
   Attributes:
     id: unique, such as 'slides-M6'.
     method: in a few words that stand alone; figures show them.
+    series: rows that differ in one number share the name of a series, which a
+      figure can draw as a line.
     config: file of the runs' configuration, FILE or FILE:arguments; the study's
       own if None.
     overrides: settings that differ from it, by dotted name.
@@ -126,6 +128,7 @@ class Row:
 
   id: str
   method: str
+  series: str = ''
   config: str | None = None
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   init_from: str | None = None

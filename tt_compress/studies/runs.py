@@ -63,6 +63,8 @@ class Study:
       finished[row.id] = [self._train(row, seed) for seed in self._seeds]
       report(self._result(finished, latencies))
     logging.info('ran for %.0f seconds', time.monotonic() - start)
+    if not self.config.study.latencies:
+      return self._result(finished, latencies)
     latencies = latency.measure(
       {row.id: self._run(row, 0) for row in self._running}
     )

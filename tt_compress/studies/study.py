@@ -45,6 +45,7 @@ def attach(
   metrics: Sequence[rows.Metric],
   table: Sequence[rows.Row],
   figures: Sequence[results.Figure] = (),
+  latencies: bool = True,
 ) -> ml_collections.ConfigDict:
   """Makes a study of a configuration.
 
@@ -57,7 +58,9 @@ def attach(
     metrics: columns of the table. The first is the main one: figures show its
       validation scores during training.
     table: rows; the first that runs is the reference of latencies.
-    figures: scatter plots.
+    figures: plots of one metric against another.
+    latencies: whether to measure how long the loss of each trained model takes,
+      relative to the first row.
 
   Returns:
     The configuration with the settings `study`.
@@ -77,6 +80,7 @@ def attach(
       costs=tuple(metric for metric in COSTS if metric.name not in shown),
       rows=tuple(table),
       figures=tuple(figures),
+      latencies=latencies,
       num_seeds=1 if arguments['tiny'] else arguments['seeds'],
       # Ids of rows, with commas between them; rows that they need run, too.
       # All rows if empty.

@@ -10,7 +10,7 @@ import pytest
 from tests.studies import made_up
 from tt_compress.studies import results, rows
 from tt_compress.studies.report import __main__ as again
-from tt_compress.studies.report import curves, plots, scatter, write
+from tt_compress.studies.report import curves, lines, plots, scatter, write
 
 RATIO, BITS = made_up.make().figures
 
@@ -161,3 +161,49 @@ def test_a_missing_package_says_what_to_install(package, monkeypatch, tmp_path):
   monkeypatch.setitem(sys.modules, package, None)
   with pytest.raises(ImportError, match=r"'tt-compress\[studies\]'"):
     plots.write(made_up.make(), tmp_path)
+
+
+def rows_of_series():
+  """Two series against the ratio, unsorted, and a row without a series."""
+  return (
+    made_up.row('a4', (0.5, 0.7), 4.0, series='a'),
+    made_up.row('a2', (0.8, 0.8), 2.0, series='a'),
+    made_up.row('b2', (0.9,), 2.0, series='b'),
+    made_up.row('b4', series='b'),
+    made_up.row('alone', (0.99,), 3.0),
+  )
+
+
+def test_lines_join_the_rows_of_a_series():
+  figure = dataclasses.replace(RATIO, kind='lines')
+  result = made_up.make(rows=rows_of_series(), figures=(figure,))
+  assert lines.series(result, figure) == {
+    'b': [(2.0, 0.9, 0.0)],
+    'a': [(2.0, 0.8, 0.0), (4.0, 0.6, pytest.approx(0.02**0.5))],
+  }
+  lower = dataclasses.replace(result.main, better='lower')
+  worst_first = made_up.make(
+    rows=rows_of_series(), metrics=(lower, *result.metrics[1:])
+  )
+  assert list(lines.series(worst_first, figure)) == ['a', 'b']
+  with plots.axes(result) as axes:
+    lines.draw(axes, result, figure)
+    drawn = {
+      container.get_label(): container[0].get_xydata().tolist()
+      for container in axes.containers
+    }
+  assert drawn == {'b': [[2.0, 0.9]], 'a': [[2.0, 0.8], [4.0, 0.6]]}
+  [caption] = plots.captions(result).values()
+  assert 'b 0.9000 at 2.00; a 0.8000 at 2.00' in caption
+
+
+def test_curves_show_the_best_row_of_a_series():
+  curve = lambda last: results.Curve(steps=(1, 2), values=(0.1, last))
+  found = (
+    made_up.row('a', (0.5,), series='one', curve=curve(0.5)),
+    made_up.row('b', (0.6,), series='one', curve=curve(0.6)),
+    made_up.row('c', (0.4,), curve=curve(0.4)),
+    made_up.row('d', (0.4,), curve=curve(0.3)),
+  )
+  shown = curves.rows(made_up.make(rows=found))
+  assert [row.row.id for row in shown] == ['b', 'c', 'd']

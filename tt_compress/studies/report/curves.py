@@ -18,13 +18,14 @@ def caption(result: results.Result) -> str:
 
 
 def rows(result: results.Result) -> list[results.RowResult]:
-  """The rows that were trained, the best last score first."""
-  trained = [row for row in result.rows if row.curve]
-  return sorted(
-    trained,
+  """The rows that were trained, the best last score first; of a series one."""
+  trained = sorted(
+    (row for row in result.rows if row.curve),
     key=lambda row: row.curve.values[-1],
     reverse=result.main.better == 'higher',
   )
+  best = {row.row.series or row.row.id: row for row in reversed(trained)}
+  return [row for row in trained if row in best.values()]
 
 
 def window(

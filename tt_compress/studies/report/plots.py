@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from tt_compress.studies import results
-from tt_compress.studies.report import curves, palette, scatter
+from tt_compress.studies.report import curves, lines, palette, scatter
 
 # Not the user's settings: the same result gives the same file everywhere.
 _SETTINGS = {
@@ -49,10 +49,11 @@ def write(result: results.Result, folder: str | os.PathLike) -> list[str]:
 
 def _drawings(result) -> dict[str, tuple[str, Callable]]:
   """Captions, and functions that draw on given axes, by file."""
+  kinds = {'scatter': scatter, 'lines': lines}
   found = {
     figure.file: (
-      scatter.caption(result, figure),
-      functools.partial(scatter.draw, result=result, figure=figure),
+      kinds[figure.kind].caption(result, figure),
+      functools.partial(kinds[figure.kind].draw, result=result, figure=figure),
     )
     for figure in result.figures
   }
