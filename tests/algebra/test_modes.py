@@ -129,3 +129,14 @@ def test_column_major_ids_have_the_first_digit_fastest():
   expected = np.ravel_multi_index(digits, sizes)
   found = modes.column_major(jnp.asarray(ids), sizes)
   np.testing.assert_array_equal(found, expected)
+
+
+def test_boxes_hold_the_first_ids_once():
+  for size in range(1, 31):
+    grid = np.zeros((3, 2, 5), int)
+    boxes = modes.boxes(size, grid.shape)
+    for box in boxes:
+      grid[tuple(slice(*digit) for digit in box)] += 1
+    np.testing.assert_array_equal(grid.ravel(), np.arange(30) < size)
+    assert len(boxes) <= 3
+  assert modes.boxes(30, (3, 2, 5)) == [[(0, 3), (0, 2), (0, 5)]]

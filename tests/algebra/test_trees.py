@@ -163,14 +163,3 @@ def test_the_left_half_has_more_leaves():
   assert trees.nodes(0, 4) == [(0, 4), (0, 2), (2, 4)]
   assert trees.nodes(0, 5) == [(0, 5), (0, 3), (0, 2), (3, 5)]
   assert trees.name((0, 5)) == 'node_0_5'
-
-
-def test_boxes_hold_the_first_indices_once():
-  for size in range(1, 28):
-    grid = np.zeros((3, 3, 3), int)
-    boxes = list(trees._boxes(size, 3, 3))
-    for box in boxes:
-      grid[tuple(slice(*interval) for interval in box)] += 1
-    np.testing.assert_array_equal(grid.ravel(), np.arange(27) < size)
-    assert len(boxes) <= 3
-  assert list(trees._boxes(27, 3, 3)) == [[(0, 3)] * 3]

@@ -146,10 +146,10 @@ def check_variance(spec, draws=20):
 
 
 def check_math(spec):
-  """Values and gradients of take, apply and attend against the matrix itself.
+  """Values and gradients of products and the norm against the matrix itself.
 
-  Expected are the values and gradients of W[ids], x W and x W^T in float64;
-  those of W are carried to the factors by the derivative of `full`.
+  Expected are the values and gradients of W[ids], x W, x W^T and ||W||^2 in
+  float64; those of W are carried to the factors by the derivative of `full`.
   """
   factors, matrix = start(spec)
   calls = list(_calls(spec))
@@ -157,13 +157,15 @@ def check_math(spec):
   def compute(factors, gradients):
     _, pull = jax.vjp(spec.full, factors)
     ours = [_gradients(*call, factors) for call in calls]
-    return ours, [pull(gradient)[0] for gradient in gradients]
+    norm = jax.value_and_grad(spec.squared_norm)(factors)
+    return ours, norm, [pull(gradient)[0] for gradient in gradients]
 
   expected = [_expected(matrix, *call) for call in calls]
   gradients = [gradient for *_, gradient in expected]
-  ours, of_factors = jax.jit(compute, compiler_options=COMPILER)(
-    factors, gradients
-  )
+  ours, norm, (*of_factors, of_norm) = jax.jit(
+    compute, compiler_options=COMPILER
+  )(factors, [*gradients, 2 * matrix])
+  _check_norm(spec, norm, matrix, of_norm)
   for call, (found, mine), (value, of_x, _), theirs in zip(
     calls, ours, expected, of_factors, strict=True
   ):
@@ -176,6 +178,16 @@ def check_math(spec):
     close(mine, theirs, tolerance, _scales(factors, value, call[-1]))
     for gradient in of_xs:
       close(np.asarray(gradient, np.float64), of_x, tolerance)
+
+
+def _check_norm(spec, found, matrix, gradient):
+  """||W||^2 and its gradients, which vanish where no factor changes it."""
+  factors, _ = start(spec)
+  value, mine = found
+  square = np.sum(np.asarray(matrix, np.float64) ** 2)
+  np.testing.assert_allclose(value, square, rtol=2e-5)
+  mine, theirs = trained(spec, mine), trained(spec, gradient)
+  close(mine, theirs, 2e-5, _scales(factors, matrix, matrix))
 
 
 def _scales(factors, value, weights):

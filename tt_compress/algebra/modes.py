@@ -171,6 +171,27 @@ def flat(
   return ids
 
 
+def boxes(size: int, modes: Sequence[int]) -> list[list[tuple[int, int]]]:
+  """Boxes of digits, disjoint, whose union is the ids in [0, size).
+
+  Args:
+    size: number of ids, at most prod(modes).
+    modes: sizes of the digits, row-major.
+
+  Returns:
+    Up to one box per mode, a range [start, stop) of each digit; one box if size
+    is prod(modes).
+  """
+  found, fixed = [], []
+  for k in range(len(modes)):
+    digit, size = divmod(size, math.prod(modes[k + 1 :]))
+    if digit:
+      rest = [(0, mode) for mode in modes[k + 1 :]]
+      found.append([*fixed, (0, digit), *rest])
+    fixed.append((digit, digit + 1))
+  return found
+
+
 def root(size: int, degree: int) -> int:
   """The smallest integer whose degree-th power is at least size, exactly.
 

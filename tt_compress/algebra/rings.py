@@ -14,7 +14,10 @@ Reference: "Tensorized Embedding Layers for Efficient Model Compression",
 appendix on Tensor Ring.
 """
 
+import functools
+import itertools
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +114,32 @@ def blocks_of_rows(
   """
   count = cores[0].shape[1] if count is None else count
   return trains.blocks_of_rows(cores, count, full)
+
+
+def squared_norm(
+  cores: Cores,
+  row_boxes: Sequence[trains.Box],
+  col_boxes: Sequence[trains.Box],
+) -> Float[Array, '']:
+  """Sum of the squares of a part of the matrix, see `trains.squared_norm`.
+
+  trace(T_1 ... T_N) with matrices T_k [R_{k-1}^2, R_k^2] of the entries
+  T_k[a c, b d] = sum_{i, j} G_k[a, i, j, b] G_k[c, i, j, d].
+
+  Complexity: sum_k I_k J_k R_{k-1}^2 R_k^2 multiplications for the T_k and R^6
+    for each product of two.
+  """
+  total = jnp.zeros((), cores[0].dtype)
+  for row_box, col_box in itertools.product(row_boxes, col_boxes):
+    first, *others = map(_squared, trains.part(cores, row_box, col_box))
+    total += jnp.trace(functools.reduce(jnp.matmul, others, first))
+  return total
+
+
+def _squared(core):
+  """T_k as a matrix [R_{k-1}^2, R_k^2]."""
+  r, _, _, s = core.shape
+  return jnp.einsum('aijb,cijd->acbd', core, core).reshape(r * r, s * s)
 
 
 def makes_full(cores: Cores, tokens: int) -> bool:

@@ -15,6 +15,7 @@ section 3.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,6 +36,8 @@ from tt_compress.algebra import (
 # [R_{k-1}, I_k, J_k, R_k]; shapes alone where only a contraction is chosen.
 Core = Float[Array | np.ndarray | jax.ShapeDtypeStruct, '_ _ _ _']
 Cores = Sequence[Core]
+# A range [start, stop) of each digit.
+Box = Sequence[tuple[int, int]]
 
 
 def shapes(cores: Cores) -> tuple[contractions.Shape, ...]:
@@ -241,6 +244,44 @@ def _blocks_at(cut, cores, count, full=full):
   first = merge(cores[:cut]).swapaxes(0, 1)
   slices = blocks.split(first, min(count, len(first)))
   return lambda piece: full([piece.swapaxes(0, 1), *cores[cut:]]), slices
+
+
+def squared_norm(
+  cores: Cores,
+  row_boxes: Sequence[Box],
+  col_boxes: Sequence[Box],
+) -> Float[Array, '']:
+  """Sum of the squares of a part of the matrix, without the matrix.
+
+  A sum over digits multiplies Gram matrices along the train:
+
+  E_k[b, d] = sum_{a, c, i, j} E_{k-1}[a, c] G_k[a, i, j, b] G_k[c, i, j, d]
+
+  Args:
+    cores: a train.
+    row_boxes: disjoint ranges of row digits, see `modes.boxes`.
+    col_boxes: the same of column digits.
+
+  Complexity: sum_k I_k J_k R_{k-1} R_k (R_{k-1} + R_k) multiplications per pair
+    of boxes; without padding there is one.
+  """
+  total = jnp.zeros((), cores[0].dtype)
+  for row_box, col_box in itertools.product(row_boxes, col_boxes):
+    gram = jnp.ones((1, 1), cores[0].dtype)
+    for core in part(cores, row_box, col_box):
+      gram = jnp.einsum('ac,aijb,cijd->bd', gram, core, core)
+    total += gram[0, 0]
+  return total
+
+
+def part(cores: Cores, row_box: Box, col_box: Box) -> Cores:
+  """The cores with these ranges of their row and column digits alone."""
+  return [
+    core[:, slice(*row_digits), slice(*col_digits)]
+    for core, row_digits, col_digits in zip(
+      cores, row_box, col_box, strict=True
+    )
+  ]
 
 
 def group(cores: Cores, groups: Sequence[tuple[int, int]]) -> Cores:

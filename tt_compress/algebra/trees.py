@@ -27,6 +27,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from tt_compress.algebra import modes
+
 # Added to variances before the root is taken.
 EPSILON = 1e-6
 
@@ -145,7 +147,7 @@ def inner(
     times as many. t is 2, 2, 4, 4, 4, 8, 16 for orders 2 to 8.
   """
   order, q = a.shape[-2:]
-  boxes = list(_boxes(size, order, q))
+  boxes = modes.boxes(size, (q,) * order)
   if not normalize:
     return jnp.sum(sum(_gram(a, b, box) for box in boxes), (-2, -1))
   (a, left, picks), (b, right, _) = _expand(a), _expand(b)
@@ -220,16 +222,6 @@ def _variance(of_left, of_right):
   """The variance of the entries of a product, from moments of its halves."""
   (a_mean, a), (b_mean, b) = of_left, of_right
   return a * b + a * jnp.square(b_mean) + jnp.square(a_mean) * b
-
-
-def _boxes(size, order, q):
-  """Yields boxes of digits in base q whose union is the first indices."""
-  fixed = []
-  for left in reversed(range(order)):
-    digit, size = divmod(size, q**left)
-    if digit:
-      yield [*fixed, (0, digit), *[(0, q)] * left]
-    fixed.append((digit, digit + 1))
 
 
 def _gram(a, b, box, picks=None):

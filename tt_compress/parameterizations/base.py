@@ -257,6 +257,10 @@ class Parameterization:
     """
     return jnp.zeros((), jnp.float32)
 
+  def squared_norm(self, factors: Factors) -> Float[Array, '']:
+    """||W||^2, the sum of the squares of all entries, for a decay of W."""
+    return jnp.sum(jnp.square(self.full(factors)))
+
   def project(
     self, factors: Factors, step: int | Int[Array | np.ndarray, '']
   ) -> Factors:

@@ -85,6 +85,11 @@ class LowRank(base.Parameterization):
   def makes_full(self, factors, tokens):
     return False
 
+  def squared_norm(self, factors):
+    """<U^T U, V^T V>, with U M in place of U if there is a middle matrix."""
+    left, right = self._to_middle(factors['left'], factors), factors['right']
+    return jnp.sum((left.T @ left) * (right.T @ right))
+
   def row_blocks(self, factors, count):
     make_block = lambda left: self.full({**factors, 'left': left})
     return make_block, blocks.split(factors['left'], count)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import rings
+from tt_compress.algebra import modes, rings
 from tt_compress.algebra.fit import ring_als
 from tt_compress.parameterizations import checks, reshaped
 
@@ -89,6 +89,13 @@ class TensorRing(reshaped.Reshaped):
 
   def makes_full(self, factors, tokens):
     return rings.makes_full(self._cores(factors), tokens)
+
+  def squared_norm(self, factors):
+    return rings.squared_norm(
+      self._cores(factors),
+      modes.boxes(self.rows, self.row_modes),
+      modes.boxes(self.cols, self.col_modes),
+    )
 
   def row_blocks(self, factors, count):
     make_block, slices = rings.blocks_of_rows(self._cores(factors), count)

@@ -294,6 +294,11 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     ids = np.arange(math.prod(self.row_modes))
     return _reverse_digits(ids, self.row_modes[::-1])
 
+  def _row_boxes(self, sizes):
+    if self.index_order == 'row_major':
+      return super()._row_boxes(sizes)
+    return [box[::-1] for box in modes.boxes(self.rows, sizes[::-1])]
+
   def _rows_to_train(self, x, size):
     x = super()._rows_to_train(x, size)
     if self.index_order == 'row_major':

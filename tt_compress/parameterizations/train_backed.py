@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from jaxtyping import Array, Float, Shaped
 
-from tt_compress.algebra import contractions, trains
+from tt_compress.algebra import contractions, modes, trains
 from tt_compress.parameterizations import base
 
 
@@ -53,6 +53,17 @@ class TrainBacked(base.Parameterization):
   def row_blocks(self, factors, count):
     make_block, slices = trains.blocks_of_rows(self._train(factors), count)
     return lambda piece: make_block(piece)[:, : self.cols], slices
+
+  def squared_norm(self, factors):
+    train = self._train(factors)
+    _, row_modes, col_modes, _ = zip(*trains.shapes(train), strict=True)
+    return trains.squared_norm(
+      train, self._row_boxes(row_modes), modes.boxes(self.cols, col_modes)
+    )
+
+  def _row_boxes(self, sizes: tuple[int, ...]) -> list[trains.Box]:
+    """The digits of the rows of W, in boxes, for row modes of these sizes."""
+    return modes.boxes(self.rows, sizes)
 
   def _rows_to_train(
     self, x: Shaped[Array, '*batch rows'], size: int

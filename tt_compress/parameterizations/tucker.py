@@ -1,13 +1,14 @@
 """A matrix as a Tucker tensor."""
 
 import dataclasses
+import itertools
 import math
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import trains
+from tt_compress.algebra import modes, trains
 from tt_compress.algebra.fit import hooi
 from tt_compress.parameterizations import checks, reshaped
 
@@ -87,6 +88,22 @@ class Tucker(reshaped.Reshaped):
   def makes_full(self, factors, tokens):
     return False
 
+  def squared_norm(self, factors):
+    """<C, (U_1^T U_1 (x) ... (x) V_N^T V_N) C>, C as a vector."""
+    core = factors['core']
+    total = jnp.zeros((), core.dtype)
+    for rows, cols in itertools.product(
+      modes.boxes(self.rows, self.row_modes),
+      modes.boxes(self.cols, self.col_modes),
+    ):
+      product = core
+      for name, digits in zip(self._sides, (*rows, *cols), strict=True):
+        side = factors[name][slice(*digits)]
+        # The first axis moves to the end, so that the next one is the first.
+        product = jnp.tensordot(product, side.T @ side, (0, 0))
+      total += jnp.sum(core * product)
+    return total
+
   def row_blocks(self, factors, count):
     make_rows, slices = trains.blocks_of_rows(self._row_train(factors), count)
     return lambda p: self._times_core_and_cols(factors, make_rows(p)), slices
@@ -110,8 +127,12 @@ class Tucker(reshaped.Reshaped):
     return *self.row_modes, *self.col_modes
 
   def _name(self, arrays):
-    sides = [f'{side}_{k}' for side in ('row', 'col') for k in self._numbers]
-    return dict(zip(('core', *sides), arrays, strict=True))
+    return dict(zip(('core', *self._sides), arrays, strict=True))
+
+  @property
+  def _sides(self):
+    """Names of the factors, one for each mode."""
+    return [f'{side}_{k}' for side in ('row', 'col') for k in self._numbers]
 
   @property
   def _numbers(self):

@@ -149,10 +149,13 @@ class Word2Ket(base.Parameterization):
       a, b = self.take(factors, ids_a), self.take(factors, ids_b)
       return jnp.einsum('...j,...j->...', a, b)
     a, b = (factors['leaves'][self._row_ids(ids)] for ids in (ids_a, ids_b))
-    if self.norm == 'none':
-      return trees.inner(a, b, self.cols)
-    products = trees.inner(a, b, self.cols, normalize=True)
-    return jnp.square(factors['scale']) * products
+    return self._inner(factors, a, b)
+
+  def squared_norm(self, factors):
+    if self.norm == 'affine':
+      return super().squared_norm(factors)
+    leaves = factors['leaves']
+    return jnp.sum(self._inner(factors, leaves, leaves))
 
   def fit(self, matrix):
     """Leaves of nearby rows, word by word; see `tree_fit`.
@@ -174,6 +177,13 @@ class Word2Ket(base.Parameterization):
     affine = factors.get('norms')
     rows = trees.rows(leaves, self.cols, normalize=True, affine=affine)
     return factors['scale'] * rows
+
+  def _inner(self, factors, a, b):
+    """Inner products of rows of these leaves, without affine norms."""
+    if self.norm == 'none':
+      return trees.inner(a, b, self.cols)
+    products = trees.inner(a, b, self.cols, normalize=True)
+    return jnp.square(factors['scale']) * products
 
   def _by_blocks(self, factors):
     """(function, slices): blocks of W that need little memory."""

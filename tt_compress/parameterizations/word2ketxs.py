@@ -141,6 +141,11 @@ class Word2KetXS(train_backed.TrainBacked):
   def makes_full(self, factors, tokens):
     return self.norm != 'none' or super().makes_full(factors, tokens)
 
+  def squared_norm(self, factors):
+    if self.norm == 'none':
+      return super().squared_norm(factors)
+    return jnp.sum(jnp.square(self.full(factors)))
+
   def row_blocks(self, factors, count):
     if self.norm == 'none':
       return super().row_blocks(factors, count)

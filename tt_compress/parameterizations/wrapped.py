@@ -136,6 +136,9 @@ class Wrapped(base.Parameterization):
   def penalty(self, factors):
     return self.base.penalty(self._effective(factors))
 
+  def squared_norm(self, factors):
+    return self.base.squared_norm(self._effective(factors))
+
   def project(self, factors, step):
     return {**factors, 'base': self.base.project(factors['base'], step)}
 
