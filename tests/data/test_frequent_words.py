@@ -101,10 +101,10 @@ def test_other_files_are_refused(tmp_path):
     frequent_words.FrequentWords(b'{"words": []}')
   with pytest.raises(ValueError, match='not a vocabulary of words'):
     frequent_words.FrequentWords(b'nonsense')
-  with pytest.raises(ValueError, match="endings are .'.json', '.model'"):
+  with pytest.raises(ValueError, match="endings are .'.bytes', '.json', "):
     vocabularies.load(tmp_path / 'a.txt')
-  with pytest.raises(ValueError, match="'bytes' is unknown; .*'sentencepiece'"):
-    vocabularies.check('bytes', {})
+  with pytest.raises(ValueError, match="'bits' is unknown; .*'sentencepiece'"):
+    vocabularies.check('bits', {})
   words = train(tmp_path)
   with pytest.raises(ValueError, match='id 10 is outside of 0..9'):
     words.decode([10])

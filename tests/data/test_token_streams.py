@@ -181,6 +181,52 @@ def test_bad_streams_are_refused(lines, batch_size, length, message):
     make_batches(lines, batch_size, length)
 
 
+@pytest.mark.parametrize(
+  'num_ids, batch_size, length', [(61, 4, 5), (62, 4, 5), (2, 3, 4)]
+)
+def test_every_id_is_a_target_once_in_a_window(num_ids, batch_size, length):
+  lines = random_lines(num_ids)
+  ids = stream_of(lines)
+  batches = token_streams.windows(
+    lines, end_id=END, batch_size=batch_size, length=length, seed=3
+  )
+  steps = range(batches.steps_per_epoch)
+  windows = []
+  for batch in map(batches.batch, steps):
+    for name in ('inputs', 'targets', 'weights'):
+      assert batch[name].shape == (batch_size, length)
+    for *pair, weights in zip(
+      batch['inputs'], batch['targets'], batch['weights'], strict=True
+    ):
+      if weights[0]:
+        windows.append([row[weights == 1].tolist() for row in pair])
+  expected = [
+    [ids[start : start + length][: num_ids - 1 - start], ids[start + 1 :]]
+    for start in range(0, num_ids - 1, length)
+  ]
+  expected = [[inputs, after[:length]] for inputs, after in expected]
+  assert sorted(windows) == sorted(expected)
+  assert len(windows) == 1 or windows != expected  # shuffled
+
+
+def test_evenly_spaced_windows():
+  options = dict(end_id=None, batch_size=9, length=2, shuffle=False)
+  found = lambda max_tokens: (
+    token_streams.windows([range(11)], max_tokens=max_tokens, **options)
+    .batch(0)['inputs'][:, 0]
+    .tolist()
+  )
+  assert found(7) == [0, 4, 8] + [0] * 6
+  assert found(1) == [0] * 9
+  assert found(10) == found(None) == [0, 2, 4, 6, 8] + [0] * 4
+
+
+def test_the_embedded_text_is_in_english():
+  found = sources.load('token streams', 'embedded', 'test', num_test=3)
+  pairs = sources.load('pairs', 'embedded', 'test', num_test=3)
+  assert found.lines == pairs.target and found.name == 'embedded test'
+
+
 REAL = pathlib.Path(os.environ.get('TT_COMPRESS_DATA', '/nowhere'))
 
 

@@ -154,7 +154,9 @@ def test_the_metric_is_one_of_the_task():
 def test_a_source_of_another_kind_is_refused_before_anything_is_built():
   config = make_config(**{'data.source': 'embedded'})
   config.data.options = {}
-  with pytest.raises(ValueError, match="'embedded' holds pairs; .*'mnist'"):
+  with pytest.raises(
+    ValueError, match="'embedded' holds pairs or token streams; .*'mnist'"
+  ):
     configuration.check(config)
   config = configuration.defaults('test', configuration.parse(''))
   config.data.source = 'tfsd'

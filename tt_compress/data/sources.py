@@ -48,7 +48,10 @@ SOURCES: dict[Kind, dict[str, Callable[..., Data]]] = {
     'digits': images.digits,
     'generated': images.generated,
   },
-  'token streams': {'text_stream': token_streams.load},
+  'token streams': {
+    'text_stream': token_streams.load,
+    'embedded': token_streams.from_embedded,
+  },
   'table rows': {'table_files': tables.load},
   'questions': {'question_files': questions.load},
 }

@@ -5,10 +5,19 @@ import functools
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
-from tt_compress.data import batching, corpus, epochs, sequences, text_files
+from tt_compress.data import (
+  batching,
+  corpus,
+  embedded,
+  epochs,
+  sequences,
+  text_files,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +71,23 @@ def load(split: str, *, files: Mapping[str, str]) -> TokenStream:
   return TokenStream(text_files.read_lines(path), os.path.basename(path))
 
 
+def from_embedded(
+  split: str,
+  *,
+  num_train: int = 24_000,
+  num_validation: int = 500,
+  num_test: int = 500,
+) -> TokenStream:
+  """The English sentences of the embedded corpus, see `embedded.load`."""
+  pairs = embedded.load(
+    split,
+    num_train=num_train,
+    num_validation=num_validation,
+    num_test=num_test,
+  )
+  return TokenStream(pairs.target, pairs.name)
+
+
 def batches(
   lines: Sequence[sequences.Ids],
   *,
@@ -93,6 +119,62 @@ def batches(
   Raises:
     ValueError: options out of range, or fewer than two ids.
   """
+  columns = _pieces(lines, end_id, batch_size, length, multiple=batch_size)
+  # Pieces are in the order of the text.
+  pieces = np.arange(len(columns['inputs'])).reshape(batch_size, -1)
+  columns['starts'] = pieces.ravel() % pieces.shape[1] == 0
+  group = epochs.Group(pieces.T.ravel(), batch_size, length)
+  return batching.Batches(columns, [group], shuffle=False, **share)
+
+
+def windows(
+  lines: Sequence[sequences.Ids],
+  *,
+  end_id: int | None,
+  batch_size: int,
+  length: int,
+  max_tokens: int | None = None,
+  **options: Any,
+) -> batching.Batches:
+  """Batches of independent pieces of a running text.
+
+  The ids of all lines are cut into windows of L ids. Every id but the first is
+  a target once per epoch, in a window with up to L - 1 ids before it.
+
+  Args:
+    lines: lists of ids, in the order of the text.
+    end_id: appended to every line; None appends nothing.
+    batch_size: windows B in a global batch.
+    length: ids L of a window.
+    max_tokens: takes evenly spaced windows with at most so many ids, but at
+      least one window; None takes all of them.
+    **options: see `batching.Batches`.
+
+  Returns:
+    Batches with 'inputs' and 'targets', the ids that follow them, int32 [B, L],
+    'weights', float32 [B, L], one for a target and zero for padding, and
+    'positions'.
+
+  Raises:
+    ValueError: options out of range, or fewer than two ids.
+  """
+  columns = _pieces(lines, end_id, batch_size, length)
+  number = len(columns['inputs'])
+  members = np.arange(number)
+  if max_tokens is not None and max_tokens < number * length:
+    members = np.linspace(0, number - 1, max(1, max_tokens // length))
+  group = epochs.Group(members.astype(int), batch_size, length)
+  return batching.Batches(columns, [group], **options)
+
+
+def _pieces(
+  lines: Sequence[sequences.Ids],
+  end_id: int | None,
+  batch_size: int,
+  length: int,
+  multiple: int = 1,
+) -> dict[str, Shaped[np.ndarray, 'pieces length']]:
+  """A text in pieces, their number a multiple, the last ones with padding."""
   if min(batch_size, length) < 1:
     raise ValueError(
       f'batch_size={batch_size} and length={length} must be at least 1'
@@ -101,17 +183,10 @@ def batches(
   num_targets = len(ids) - 1
   if num_targets < 1:
     raise ValueError(f'a stream of {len(ids)} ids has none to predict')
-  slots = batching.filled(num_targets, batch_size * length)
+  slots = batching.filled(num_targets, multiple * length)
   ids = np.pad(ids, (0, slots - num_targets))
-  # Pieces are in the order of the text, so that inputs and targets are views.
-  pieces = np.arange(slots // length).reshape(batch_size, -1)
   weights = np.zeros(slots, np.float32)
   weights[:num_targets] = 1
-  columns = {
-    'inputs': ids[:-1].reshape(-1, length),
-    'targets': ids[1:].reshape(-1, length),
-    'weights': weights.reshape(-1, length),
-    'starts': pieces.ravel() % pieces.shape[1] == 0,
-  }
-  group = epochs.Group(pieces.T.ravel(), batch_size, length)
-  return batching.Batches(columns, [group], shuffle=False, **share)
+  # Views: the text exists once.
+  columns = {'inputs': ids[:-1], 'targets': ids[1:], 'weights': weights}
+  return {name: x.reshape(-1, length) for name, x in columns.items()}

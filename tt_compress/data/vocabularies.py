@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tt_compress.data import (
+  byte_vocabulary,
   frequent_words,
   keyword_options,
   sentence_pieces,
@@ -12,6 +13,7 @@ from tt_compress.data import (
 )
 
 VOCABULARIES: dict[str, type[vocabulary.Vocabulary]] = {
+  'bytes': byte_vocabulary.Bytes,
   'sentencepiece': sentence_pieces.SentencePieces,
   'words': frequent_words.FrequentWords,
 }

@@ -21,14 +21,14 @@ class Vocabulary(abc.ABC):
   Attributes:
     suffix: ending of its files, different for every class.
     content: bytes of its file, which decide everything.
-    unk_id: of text that is not in the vocabulary.
+    unk_id: of text that is not in the vocabulary; None if all text is.
     bos_id: of the begin of a text; None if the vocabulary has none.
     eos_id: of its end; None if the vocabulary has none.
   """
 
   suffix: ClassVar[str]
   pad_id = corpus.PAD_ID
-  unk_id: int = corpus.UNK_ID
+  unk_id: int | None = corpus.UNK_ID
   bos_id: int | None = corpus.BOS_ID
   eos_id: int | None = corpus.EOS_ID
 

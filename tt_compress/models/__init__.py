@@ -4,10 +4,11 @@ An entry of `MODELS` is a pair of the class of a model's options and the class
 of the model.
 """
 
-from tt_compress.models import mlp
+from tt_compress.models import decoder, mlp
 from tt_compress.models.transformer import transformer, transformer_config
 
 MODELS = {
+  'decoder': (decoder.DecoderConfig, decoder.Decoder),
   'mlp': (mlp.MLPConfig, mlp.MLP),
   'transformer': (
     transformer_config.TransformerConfig,

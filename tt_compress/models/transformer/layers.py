@@ -1,4 +1,4 @@
-"""Layers of the encoder-decoder Transformer, and stacks of them."""
+"""Layers of Transformers, and stacks of them."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer.transformer_config import (
   ACTIVATIONS,
-  TransformerConfig,
+  LayersConfig,
 )
 from tt_compress.nn import attention, linear
 from tt_compress.nn.dropout import Noise, dropout
@@ -31,7 +31,7 @@ def _attention(config, rngs):
 class FeedForward(nnx.Module):
   """activation(x U + b) V + c."""
 
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+  def __init__(self, config: LayersConfig, rngs: nnx.Rngs):
     self.config = config
     std = (2 / (config.model_dim + config.ffn_dim)) ** 0.5
     self.up = linear.Linear(
@@ -63,7 +63,7 @@ class FeedForward(nnx.Module):
 class Residual(nnx.Module):
   """A residual connection with its norm and dropout around a sublayer."""
 
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+  def __init__(self, config: LayersConfig, rngs: nnx.Rngs):
     self.config = config
     self.norm = nnx.LayerNorm(config.model_dim, rngs=rngs)
 
@@ -80,7 +80,12 @@ class Residual(nnx.Module):
 
 
 class EncoderLayer(nnx.Module):
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+  """Self-attention where `mask` is true, then feed-forward.
+
+  With a causal mask it is the layer of a decoder without a context.
+  """
+
+  def __init__(self, config: LayersConfig, rngs: nnx.Rngs):
     self.attention = _attention(config, rngs)
     self.attention_residual = Residual(config, rngs)
     self.ffn = FeedForward(config, rngs)
@@ -89,7 +94,7 @@ class EncoderLayer(nnx.Module):
   def __call__(
     self,
     x: Float[Array, 'batch length dim'],
-    mask: Bool[ArrayLike, '#batch 1 1 length'],
+    mask: attention.Mask,
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
     x = self.attention_residual(
@@ -99,7 +104,7 @@ class EncoderLayer(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-  def __init__(self, config: TransformerConfig, rngs: nnx.Rngs):
+  def __init__(self, config: LayersConfig, rngs: nnx.Rngs):
     self.self_attention = _attention(config, rngs)
     self.self_attention_residual = Residual(config, rngs)
     self.cross_attention = _attention(config, rngs)

@@ -10,8 +10,12 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
-from tt_compress.models.transformer import layers, transformer_config
-from tt_compress.nn import attention, cross_entropy, embed, serving, sinusoids
+from tt_compress.models.transformer import (
+  layers,
+  output,
+  transformer_config,
+)
+from tt_compress.nn import attention, embed, serving, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
 
 # Per decoder layer, keys and values of the previous positions,
@@ -32,7 +36,7 @@ class Context(NamedTuple):
   mask: Bool[ArrayLike, 'batch 1 1 source']
 
 
-class Transformer(nnx.Module):
+class Transformer(output.TokenModel):
   """Encoder-decoder Transformer; token 0 is padding.
 
   Paths of its matrices: `encoder/layers/K/{attention,ffn}/...`,
@@ -98,36 +102,7 @@ class Transformer(nnx.Module):
     x = rows * self.config.model_dim**0.5 + positions
     return dropout(x.astype(self.dtype), self.config.dropout, noise)
 
-  def project(
-    self, x: Float[Array, '*batch dim'], noise: Noise | None = None
-  ) -> Float[Array, '*batch vocab']:
-    """Logits, float32, of what `features` returns."""
-    table, bias = self._output()
-    logits = table.attend(x, noise).astype(jnp.float32)
-    return logits if bias is None else logits + bias
-
-  def cross_entropy(
-    self,
-    x: Float[Array, '*batch dim'],
-    targets: Int[ArrayLike, '*batch'],
-    weights: Float[ArrayLike, '*batch'],
-    **options,
-  ) -> Float[Array, '']:
-    """The weighted sum of the losses of `project(x)`, in less memory.
-
-    Args:
-      x: what `features` returns.
-      targets: target tokens.
-      weights: weights of the losses.
-      **options: `noise`, `smoothing` and `blocks` of `cross_entropy.summed`.
-    """
-    table, bias = self._output()
-    return cross_entropy.summed(
-      table, x, targets, weights, bias=bias, **options
-    )
-
   def _output(self) -> tuple[embed.Embed, Float[Array, ' vocab'] | None]:
-    """The matrix whose transpose maps features to logits, and their bias."""
     table = self._table('target') if self.config.tie_logits else self.logits
     if self.logits_bias is None:
       return table, None

@@ -1,4 +1,4 @@
-"""Sizes and choices of the encoder-decoder Transformer."""
+"""Sizes and choices of Transformers."""
 
 import dataclasses
 
@@ -8,58 +8,33 @@ ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-  """Sizes and choices of a `Transformer`.
+class LayersConfig:
+  """Sizes and choices of the layers of a Transformer.
 
   Attributes:
-    vocab_size: rows of the embeddings and number of logits.
-    source_vocab_size: rows of the source embedding, which is then not shared;
-      None means vocab_size.
     model_dim: size of the residual stream.
     ffn_dim: size of the hidden layer of the feed-forward blocks.
     num_heads: attention heads.
-    num_encoder_layers: layers of the encoder.
-    num_decoder_layers: layers of the decoder.
     norm: 'post' (norm after each residual sum, no final norms) or 'pre' (norm
-      before each sublayer, one final norm a stack).
-    share_embeddings: one embedding for source and target.
-    tie_logits: logits by the transposed target embedding.
-    logits_bias: a bias of the logits; it starts at zero.
+      before each sublayer, one final norm per stack).
     activation: 'relu' or 'gelu'.
     use_bias: biases of the projections and feed-forward layers.
     dropout: rate after embeddings and sublayers, and inside feed-forward.
   """
 
-  vocab_size: int
-  source_vocab_size: int | None = None
   model_dim: int = 512
   ffn_dim: int = 2048
   num_heads: int = 8
-  num_encoder_layers: int = 6
-  num_decoder_layers: int = 6
   norm: str = 'post'
-  share_embeddings: bool = True
-  tie_logits: bool = True
-  logits_bias: bool = False
   activation: str = 'relu'
   use_bias: bool = True
   dropout: float = 0.1
 
   def __post_init__(self):
-    sizes = [f.name for f in dataclasses.fields(self) if f.type is int]
-    if self.source_vocab_size is not None:
-      sizes.append('source_vocab_size')
-    for name in sizes:
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'model.{name}={getattr(self, name)} must be at least 1'
-        )
-    if self.share_embeddings and self.source_vocab_size is not None:
-      raise ValueError(
-        f'model.source_vocab_size={self.source_vocab_size} needs '
-        'model.share_embeddings=False: one embedding for source and target '
-        f'has model.vocab_size={self.vocab_size} rows'
-      )
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.type is int and value < 1:
+        raise ValueError(f'model.{field.name}={value} must be at least 1')
     if self.norm not in ('post', 'pre'):
       raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
     if self.activation not in ACTIVATIONS:
@@ -69,6 +44,44 @@ class TransformerConfig:
       )
     if not 0 <= self.dropout <= 0.99:
       raise ValueError(f'model.dropout={self.dropout} must be in [0, 0.99]')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig(LayersConfig):
+  """Sizes and choices of a `Transformer`, besides those of its layers.
+
+  Attributes:
+    vocab_size: rows of the embeddings and number of logits.
+    source_vocab_size: rows of the source embedding, which is then not shared;
+      None means vocab_size.
+    num_encoder_layers: layers of the encoder.
+    num_decoder_layers: layers of the decoder.
+    share_embeddings: one embedding for source and target.
+    tie_logits: logits by the transposed target embedding.
+    logits_bias: a bias of the logits; it starts at zero.
+  """
+
+  vocab_size: int
+  source_vocab_size: int | None = None
+  num_encoder_layers: int = 6
+  num_decoder_layers: int = 6
+  share_embeddings: bool = True
+  tie_logits: bool = True
+  logits_bias: bool = False
+
+  def __post_init__(self):
+    super().__post_init__()
+    source_vocab_size = self.source_vocab_size
+    if source_vocab_size is not None and source_vocab_size < 1:
+      raise ValueError(
+        f'model.source_vocab_size={source_vocab_size} must be at least 1'
+      )
+    if self.share_embeddings and source_vocab_size is not None:
+      raise ValueError(
+        f'model.source_vocab_size={source_vocab_size} needs '
+        'model.share_embeddings=False: one embedding for source and target '
+        f'has model.vocab_size={self.vocab_size} rows'
+      )
     if self.model_dim % 2:
       raise ValueError(
         f'model.model_dim={self.model_dim} must be even: half of the position '

@@ -1,0 +1,145 @@
+"""The decoder-only Transformer against its definition."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from tt_compress.models import decoder
+from tt_compress.nn import modules
+from tt_compress.nn.dropout import Noise
+
+SMALL = dict(
+  vocab_size=11,
+  max_length=6,
+  model_dim=8,
+  ffn_dim=12,
+  num_heads=2,
+  num_layers=2,
+  dropout=0.0,
+)
+TOKENS = np.array([[5, 4, 0, 2, 9], [3, 9, 10, 10, 1]])
+
+
+def make(**options):
+  """A small decoder whose every array, biases and norms too, is random."""
+  config = decoder.DecoderConfig(**{**SMALL, **options})
+  model = decoder.Decoder(config, rngs=nnx.Rngs(0))
+  random = np.random.default_rng(0)
+  for _, module in nnx.iter_modules(model):
+    for name in ('bias', 'scale'):
+      variable = getattr(module, name, None)
+      if variable is not None:
+        value = variable.get_value()
+        noise = 0.3 * random.normal(size=value.shape).astype(np.float32)
+        variable.set_value(value + noise)
+  return model
+
+
+@jax.jit
+def logits_of(model, tokens):
+  return model(tokens)
+
+
+def linear(layer, x):
+  y = x @ np.asarray(layer.full(), np.float64)
+  return y if layer.bias is None else y + np.asarray(layer.bias.get_value())
+
+
+def normalized(norm, x):
+  x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1) + 1e-6)[..., None]
+  scale, bias = norm.scale.get_value(), norm.bias.get_value()
+  return x * np.asarray(scale) + np.asarray(bias)
+
+
+def attended(layer, x, num_heads):
+  """Causal attention, a head and a position at a time."""
+  dim = x.shape[-1] // num_heads
+  q, k, v = (linear(p, x) for p in (layer.query, layer.key, layer.value))
+  found = np.zeros_like(x)
+  for head in range(num_heads):
+    part = slice(head * dim, (head + 1) * dim)
+    for t in range(len(x)):
+      scores = k[: t + 1, part] @ q[t, part] / np.sqrt(dim)
+      weights = np.exp(scores - scores.max())
+      found[t, part] = weights @ v[: t + 1, part] / weights.sum()
+  return linear(layer.out, found)
+
+
+def gelu(x):
+  """By the approximation of GPT-2."""
+  return x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+
+
+def definition(model, tokens):
+  """Logits of one text, pre-norm, in float64."""
+  table = np.asarray(model.embed.full(), np.float64)
+  positions = np.asarray(model.positions.full(), np.float64)
+  x = (table[tokens] + positions[: len(tokens)]) * np.sqrt(table.shape[1])
+  for layer in model.decoder.layers:
+    y = normalized(layer.attention_residual.norm, x)
+    x = x + attended(layer.attention, y, model.config.num_heads)
+    y = normalized(layer.ffn_residual.norm, x)
+    x = x + linear(layer.ffn.down, gelu(linear(layer.ffn.up, y)))
+  x = normalized(model.decoder.final_norm, x)
+  output = model.embed if model.config.tie_logits else model.logits
+  return x @ np.asarray(output.full(), np.float64).T
+
+
+@pytest.mark.parametrize('tie_logits', [True, False])
+def test_logits_are_those_of_the_definition(tie_logits):
+  model = make(tie_logits=tie_logits)
+  expected = [definition(model, tokens) for tokens in TOKENS]
+  np.testing.assert_allclose(
+    logits_of(model, TOKENS), expected, rtol=1e-4, atol=1e-4
+  )
+
+
+def test_logits_do_not_depend_on_later_tokens():
+  model = make()
+  before = logits_of(model, TOKENS)
+  changed = TOKENS.copy()
+  changed[:, 3:] = 7
+  after = logits_of(model, changed)
+  np.testing.assert_array_equal(before[:, :3], after[:, :3])
+  assert np.abs(before - after)[:, 3:].min() > 0
+
+
+def test_loss_is_that_of_the_logits():
+  model = make()
+  targets, weights = TOKENS[:, ::-1], np.array([[1, 1, 0, 1, 0]] * 2, float)
+  log_p = jax.nn.log_softmax(logits_of(model, TOKENS))
+  expected = -np.take_along_axis(np.asarray(log_p), targets[..., None], -1)
+  found = model.cross_entropy(
+    model.features(TOKENS), targets, weights.astype(np.float32)
+  )
+  assert float(found) == pytest.approx(
+    np.sum(expected[..., 0] * weights), rel=1e-5
+  )
+
+
+def test_dropout_draws_for_every_example():
+  model = make(dropout=0.5)
+  same = np.tile(TOKENS[:1], (2, 1))
+  noise = lambda: Noise(jax.random.key(0), jnp.arange(2))
+  found = model(same, noise())
+  assert np.abs(found[0] - found[1]).max() > 1e-3
+  np.testing.assert_array_equal(model(same, noise()), found)
+
+
+def test_paths_of_the_matrices():
+  paths = list(modules.matrices(make(num_layers=1, tie_logits=False)))
+  layer = 'decoder/layers/0'
+  assert sorted(paths) == [
+    *(f'{layer}/attention/{name}' for name in ('key', 'out', 'query', 'value')),
+    *(f'{layer}/ffn/{name}' for name in ('down', 'up')),
+    *('embed', 'logits', 'positions'),
+  ]
+
+
+def test_what_does_not_fit_is_named():
+  with pytest.raises(ValueError, match='model.max_length=0 must be at least'):
+    decoder.DecoderConfig(vocab_size=3, max_length=0)
+  with pytest.raises(ValueError, match='7 tokens are more than .*_length=6'):
+    make()(np.zeros((1, 7), int))

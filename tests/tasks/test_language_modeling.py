@@ -1,0 +1,159 @@
+"""Language modeling, from its tiny configuration to its scores."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from tt_compress import configuration
+from tt_compress.nn import modules
+from tt_compress.tasks import language_modeling
+from tt_compress.training import build, run
+
+LINES = {
+  'train': ['Der Hund', '', 'schläft.'] * 9,
+  'validation': ['Die Katze', 'sieht den Hund.'],
+  'test': ['Das Buch', 'ist alt.', ''],
+}
+
+
+def make_config(**settings):
+  config = configuration.load('configs/wikitext2_bytes.py:tiny')
+  config.update_from_flattened_dict(settings)
+  return config
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('data')
+  paths = {}
+  for split, lines in LINES.items():
+    paths[split] = str(folder / f'{split}.txt')
+    (folder / f'{split}.txt').write_text('\n'.join(lines) + '\n')
+  return paths
+
+
+def from_files(files, **settings):
+  config = make_config(**{'data.window': 8, **settings})
+  with config.unlocked():
+    config.data.source = 'text_stream'
+    config.data.options = dict(files=files)
+  config.evaluation.update(max_tokens=None, final_tokens=None, batch_size=3)
+  return config
+
+
+def make_task(config):
+  blueprint = build.blueprint(config)
+  task = language_modeling.LanguageModeling(config, blueprint.graphdef, None)
+  return task, build.initialize(config, None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(graphdef, variables, ids):
+  return modules.merge(graphdef, **variables)(ids)
+
+
+def mean_loss(task, variables, text, starts):
+  """Of the windows of 8 bytes that begin at `starts`, one at a time."""
+  losses = []
+  for start in starts:
+    inputs = text[start : min(start + 8, len(text) - 1)]
+    # The model is causal, so what follows has no effect.
+    padded = np.frombuffer(inputs.ljust(8, b'x'), np.uint8)[None]
+    logits = logits_of(task._graphdef, variables, padded.astype(np.int32))
+    logits = np.asarray(logits, np.float64)[0]
+    log_p = logits - np.log(np.sum(np.exp(logits), -1, keepdims=True))
+    targets = text[start + 1 :]
+    losses += [-log_p[t, targets[t]] for t in range(len(inputs))]
+  return np.mean(losses)
+
+
+def test_scores_are_their_definition(files):
+  task, variables = make_task(from_files(files))
+  text = ('\n'.join(LINES['test']) + '\n').encode()
+  scores = task.evaluate(variables, 'test')
+  expected = mean_loss(task, variables, text, range(0, len(text) - 1, 8))
+  assert scores['num_tokens'] == len(text) - 1
+  assert scores['data'] == 'test.txt'
+  assert scores['loss'] == pytest.approx(expected, rel=1e-5)
+  assert scores['perplexity'] == pytest.approx(2 ** scores['bits_per_byte'])
+  assert scores['perplexity'] == pytest.approx(np.exp(scores['loss']))
+  assert f'bits per byte = {scores["bits_per_byte"]:.4f}' in task.report(
+    'test', scores
+  )
+
+
+def test_an_evaluation_takes_evenly_spaced_windows(files):
+  config = from_files(files)
+  config.evaluation.update(max_tokens=17, final_tokens=100)
+  task, variables = make_task(config)
+  whole = task.evaluate(variables, 'validation')
+  found = task.validate(variables)
+  text = ('\n'.join(LINES['validation']) + '\n').encode()
+  assert whole['num_tokens'] == len(text) - 1 == 25
+  # The first and the last of four windows.
+  expected = mean_loss(task, variables, text, (0, 24))
+  assert found['loss'] == pytest.approx(expected, rel=1e-5)
+
+
+def test_training_sees_every_token_once_per_epoch(files):
+  task, _ = make_task(from_files(files, **{'data.batch_size': 4}))
+  batches = task.train_batches(batch_multiple=3)
+  steps = range(batches.steps_per_epoch)
+  orders = []
+  for epoch in range(2):
+    found = [batches.batch(epoch * len(steps) + step) for step in steps]
+    pairs = [
+      (int(i), int(t))
+      for batch in found
+      for i, t, weight in zip(
+        *(batch[name].ravel() for name in ('inputs', 'targets', 'weights')),
+        strict=True,
+      )
+      if weight
+    ]
+    text = ('\n'.join(LINES['train']) + '\n').encode()
+    assert sorted(pairs) == sorted(zip(text[:-1], text[1:], strict=True))
+    assert len(pairs) == task.num_examples
+    orders.append(pairs)
+  assert orders[0] != orders[1]
+  abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+  shapes = task.batch_shapes(task._config, 3)
+  assert shapes == jax.tree.map(abstract, batches.batch(0))
+
+
+def test_the_tiny_run_learns(tmp_path):
+  config = make_config(num_steps=40, **{'evaluation.every': 20})
+  config.optimizer.warmup_steps = 5
+  trained = run.Run(config, str(tmp_path))
+  results = trained.train()
+  # Letters of unequal frequency: better than the same for all of them.
+  assert results['test']['loss'] < 3.5
+  assert results['test']['num_tokens'] == 4096
+  assert (tmp_path / 'vocabulary.bytes').read_bytes() == b'bytes'
+  with pytest.raises(ValueError, match='does not predict from lines of text'):
+    trained.task.check_lines()
+
+
+@pytest.mark.parametrize(
+  'settings, message',
+  [
+    ({'data.window': 33}, 'data.window=33 is longer than model.max_length=32'),
+    ({'data.window': 0}, 'data.window=0 must be at least 1'),
+    ({'evaluation.max_tokens': 0}, 'evaluation.max_tokens=0 must be at least'),
+    ({'data.vocabulary': 'bits'}, "data.vocabulary='bits' is unknown"),
+    ({'evaluation.metric': 'bleu'}, "evaluation.metric='bleu' must be 'loss'"),
+  ],
+)
+def test_bad_settings_are_named(settings, message):
+  with pytest.raises(ValueError, match=message):
+    configuration.check(make_config(**settings))
+
+
+def test_other_models_are_refused():
+  config = configuration.defaults(
+    'test', configuration.parse(''), task='language_modeling'
+  )
+  with pytest.raises(ValueError, match="such as decoder; .*'transformer'"):
+    configuration.check(config)
