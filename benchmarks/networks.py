@@ -115,7 +115,7 @@ class Training:
 def training(config: ml_collections.ConfigDict) -> Training:
   """The training step of `run.Run`, with random ids by Zipf's law as data."""
   blueprint = build.blueprint(config)
-  optimizer, _ = optimizers.of_run(config)
+  optimizer, _ = optimizers.of_run(config, blueprint)
   mesh = sharding.make_mesh()
   update = step.make_step(
     blueprint.graphdef,

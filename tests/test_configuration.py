@@ -317,11 +317,11 @@ def test_a_run_from_before_optimizers_refused_foreign_options():
   settings['optimizer'].update(b1=0.9, momentum=0.0)
   old = configuration.from_json(json.dumps(settings))
   assert configuration.differences(old, config) == []
-  optimizers.of_run(old)
+  optimizers.make(old.optimizer, old.num_steps)
   settings['optimizer'].update(name='sgd', b2=None, eps=None)
   old = configuration.from_json(json.dumps(settings))
   assert old.optimizer.momentum == 0.0  # which its checkpoints hold
-  optimizers.of_run(old)
+  optimizers.make(old.optimizer, old.num_steps)
 
 
 def test_differences():

@@ -284,7 +284,7 @@ def test_a_carry_stays_where_its_examples_are():
   assert shapes['state'].shape == (8, DIM)
   made = step.initial_state(
     build.initialize(config, sharding.replicated(mesh)),
-    run.optimizers.of_run(config)[0],
+    run.optimizers.of_run(config, build.blueprint(config))[0],
     mesh,
     carry=shapes,
   )

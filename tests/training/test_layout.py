@@ -164,7 +164,7 @@ def test_moments_are_split_over_the_data(name):
     config.optimizer.momentum = 0.9
   if name == 'adafactor':
     config.optimizer.min_dim_size_to_factor = 4
-  optimizer, _ = optimizers.of_run(config)
+  optimizer, _ = optimizers.of_run(config, build.blueprint(config))
   found = shardings(config, optimizer, data=4, model=2)
   config.sharding.moments = False
   plain = shardings(config, optimizer, data=4, model=2)

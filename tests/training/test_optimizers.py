@@ -1,18 +1,25 @@
 """Every setting of an optimizer reaches the update, as NumPy computes it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
-from tt_compress import configuration
-from tt_compress.training import optimizers
+from tt_compress import configuration, parameterizations
+from tt_compress.nn import embed, linear
+from tt_compress.training import build, by_path, optimizers
 
+TABLE = 'table/factors/matrix'
+LEFT, RIGHT = 'layer/factors/left', 'layer/factors/right'
 PARAMS = {
-  'table': np.array([[1.0, -2.0], [3.0, 4.0]]),
-  'layer/kernel': np.array([[0.5, 1.5, -1.0], [2.0, -0.5, 1.0]]),
-  'layer/bias': np.ones(2),
+  TABLE: np.array([[1.0, -2.0], [3.0, 4.0]]),
+  LEFT: np.array([[0.5, 1.5], [-1.0, 2.0], [-0.5, 1.0]]),
+  RIGHT: np.array([[1.0, -1.5], [0.5, 2.0], [-1.0, 0.5], [0.5, 1.0]]),
+  'layer/bias': np.ones(4),
 }
 GRADIENTS = [
   {
@@ -54,33 +61,43 @@ CHANGES = {
   'warmup_steps': 4,
   'weight_decay': 0.3,
   'clip_norm': 0.5,
-  'frozen': ('layer/ker.*',),
+  'frozen': ('layer/.*/left',),
   'rules': (
-    ('.*/kernel', dict(learning_rate=0.5, weight_decay=0.2)),
+    ('.*/left', dict(learning_rate=0.5, weight_decay=0.2)),
     ('.*bias', dict(weight_decay=0.4)),
   ),
 }
 # The relative learning rate and the weight decay that patterns give, by hand.
 BY_PATH = {
-  'frozen': {'layer/kernel': (0.0, 0.0)},
-  'rules': {'layer/kernel': (0.5, 0.2), 'layer/bias': (1.0, 0.4)},
+  'frozen': {LEFT: (0.0, 0.0)},
+  'rules': {LEFT: (0.5, 0.2), 'layer/bias': (1.0, 0.4)},
 }
 FALLS = dict(schedule='milestones', milestones=(2,), final_scale=0.5)
 TOGETHER = dict(
   weight_decay=0.3,
   clip_norm=0.5,
   warmup_steps=2,
-  frozen=('table',),
+  frozen=('table.*',),
   rules=(
     ('layer/.*as', dict(learning_rate=2.0, weight_decay=0.1)),
     ('.*', dict(learning_rate=0.5)),
   ),
 )
 TOGETHER_BY_PATH = {
-  'table': (0.0, 0.0),
+  TABLE: (0.0, 0.0),
   'layer/bias': (2.0, 0.1),
-  'layer/kernel': (0.5, 0.3),
+  LEFT: (0.5, 0.3),
+  RIGHT: (0.5, 0.3),
 }
+DECAYED = dict(weight_decay=0.3)
+OF_PRODUCTS = dict(weight_decay_on='product')
+# A frozen factor is part of the product that the other one decays.
+WITH_FROZEN = dict(
+  clip_norm=0.5,
+  frozen=(LEFT,),
+  rules=(('.*right', dict(learning_rate=0.5, weight_decay=0.2)),),
+)
+WITH_FROZEN_BY_PATH = {LEFT: (0.0, 0.0), RIGHT: (0.5, 0.2)}
 # What all optimizers share is changed at once for each, and alone for Adam.
 CASES = [
   *(
@@ -93,6 +110,11 @@ CASES = [
   ('adam', {**FALLS, 'milestones': (1,)}, {}),
   ('adam', {**FALLS, 'final_scale': 0.1}, {}),
   *((name, TOGETHER, TOGETHER_BY_PATH) for name in OPTIONS),
+  *((name, DECAYED | OF_PRODUCTS, {}) for name in OPTIONS),
+  *(
+    (name, DECAYED | OF_PRODUCTS | WITH_FROZEN, WITH_FROZEN_BY_PATH)
+    for name in OPTIONS
+  ),
 ]
 
 
@@ -102,15 +124,37 @@ def settings(**changes):
   return config
 
 
+@functools.cache
+def blueprint():
+  """Of a model that has PARAMS: a dense table and a layer of rank 2."""
+
+  def make():
+    spec = parameterizations.make('low_rank', 3, 4, rank=2)
+    rngs = nnx.Rngs(0)
+    return nnx.Dict(
+      table=embed.Embed(2, 2, rngs=rngs),
+      layer=linear.Linear(3, 4, spec=spec, rngs=rngs),
+    )
+
+  model = nnx.eval_shape(make, graph=True)
+  return build.of_model(model, report=None, dense_num_params=0)
+
+
 def nested(flat):
   """As float32 of JAX, in a tree with paths such as 'layer/bias'."""
-  arrays = {name: jnp.asarray(a, jnp.float32) for name, a in flat.items()}
+  tree = {}
+  for path, array in flat.items():
+    *folders, last = path.split('/')
+    node = functools.reduce(lambda n, k: n.setdefault(k, {}), folders, tree)
+    node[last] = jnp.asarray(array, jnp.float32)
+  return tree
+
+
+def flat(tree):
+  """The inverse of `nested`, in NumPy."""
   return {
-    'table': arrays['table'],
-    'layer': {
-      'kernel': arrays['layer/kernel'],
-      'bias': arrays['layer/bias'],
-    },
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(array)
+    for path, array in jax.tree_util.tree_leaves_with_path(tree)
   }
 
 
@@ -118,15 +162,17 @@ def three_updates(optimizer):
   """PARAMS after three updates as NumPy, by path."""
   params = nested(PARAMS)
   state = optimizer.init(params)
-  update = jax.jit(optimizer.update)
+  update = jax.jit(optax.with_extra_args_support(optimizer).update)
   for gradients in GRADIENTS:
-    updates, state = update(nested(gradients), state, params)
+    updates, state = update(nested(gradients), state, params, buffers={})
     params = optax.apply_updates(params, updates)
-  layer = {f'layer/{name}': array for name, array in params['layer'].items()}
-  return {'table': np.asarray(params['table']), **layer}
+  return flat(params)
 
 
-def adaptive(name, o, t, g, w, state, decay):
+# The formulas have `pull`, weight decay times the direction of the decay.
+
+
+def adaptive(name, o, t, g, w, state, pull):
   """Adam, Adamax and LAMB."""
   m = state['m'] = o['b1'] * state.get('m', 0) + (1 - o['b1']) * g
   v = state.get('v', 0)
@@ -136,19 +182,19 @@ def adaptive(name, o, t, g, w, state, decay):
   else:
     v = state['v'] = o['b2'] * v + (1 - o['b2']) * g**2
     scale = np.sqrt(v / (1 - o['b2'] ** t)) + o['eps']
-  update = m / (1 - o['b1'] ** t) / scale + decay * w
+  update = m / (1 - o['b1'] ** t) / scale + pull
   if name == 'lamb':
     update = update * np.linalg.norm(w) / np.linalg.norm(update)
   return update
 
 
-def adagrad(name, o, t, g, w, state, decay):
+def adagrad(name, o, t, g, w, state, pull):
   v = state.get('v', o['initial_accumulator_value']) + g**2
   state['v'] = v
-  return g / np.sqrt(v + o['eps']) + decay * w
+  return g / np.sqrt(v + o['eps']) + pull
 
 
-def adafactor(name, o, t, g, w, state, decay):
+def adafactor(name, o, t, g, w, state, pull):
   """Algorithms 4 and 5 of the paper, by rms of w as step size."""
   rms = lambda a: np.sqrt(np.mean(a**2))
   rate = 1 - t ** -o['decay_rate']
@@ -164,21 +210,21 @@ def adafactor(name, o, t, g, w, state, decay):
   update = update / max(1, rms(update) / o['clipping_threshold'])
   if o['multiply_by_parameter_scale']:
     update = update * max(1e-3, rms(w))
-  return update + decay * w
+  return update + pull
 
 
-def novograd(name, o, t, g, w, state, decay):
+def novograd(name, o, t, g, w, state, pull):
   """v_1 = |g_1|^2, v = b2 v + (1 - b2) |g|^2; m = b1 m + g / ... + decay w."""
   square = np.sum(g**2)
   old = state.get('v')
   v = square if old is None else o['b2'] * old + (1 - o['b2']) * square
-  u = g / (np.sqrt(v) + o['eps']) + decay * w
+  u = g / (np.sqrt(v) + o['eps']) + pull
   state.update(v=v, m=o['b1'] * state.get('m', 0) + u)
   return state['m']
 
 
-def sgd(name, o, t, g, w, state, decay):
-  state['m'] = (o['momentum'] or 0) * state.get('m', 0) + g + decay * w
+def sgd(name, o, t, g, w, state, pull):
+  state['m'] = (o['momentum'] or 0) * state.get('m', 0) + g + pull
   return state['m']
 
 
@@ -205,6 +251,7 @@ def expected(config, by_path):
   }
   params, states = dict(PARAMS), {path: {} for path in PARAMS}
   for t, gradients in enumerate(GRADIENTS, 1):
+    before = dict(params)
     trained = [path for path in PARAMS if by_path.get(path, (1,))[0]]
     norm = np.sqrt(sum(np.sum(gradients[path] ** 2) for path in trained))
     scale = min(1, (config['clip_norm'] or np.inf) / norm)
@@ -212,11 +259,21 @@ def expected(config, by_path):
       w = params[path]
       general = config['weight_decay'] if w.ndim > 1 else 0.0
       relative, decay = by_path.get(path, (1.0, general))
+      pull = decay * decaying(config, before, path)
       update = FORMULAS[config['name']](
-        config['name'], o, t, scale * gradients[path], w, states[path], decay
+        config['name'], o, t, scale * gradients[path], w, states[path], pull
       )
       params[path] = w - relative * learning_rate(config, t) * update
   return params
+
+
+def decaying(config, params, path):
+  """The array, or the gradient of ||L R^T||^2 / 2."""
+  left, right = params[LEFT], params[RIGHT]
+  if config['weight_decay_on'] == 'factors' or path not in (LEFT, RIGHT):
+    return params[path]
+  product = left @ right.T
+  return product @ right if path == LEFT else product.T @ left
 
 
 def init(config):
@@ -231,14 +288,19 @@ def distance(some, others):
 
 @pytest.mark.parametrize('name, changes, by_path', CASES)
 def test_every_setting_reaches_the_update(name, changes, by_path):
-  base = FALLS if changes.keys() >= FALLS.keys() and changes != FALLS else {}
+  base = {}
+  if changes.keys() >= FALLS.keys() and changes != FALLS:
+    base = FALLS
+  elif changes.keys() >= OF_PRODUCTS.keys():
+    base = {**changes, 'weight_decay_on': 'factors'}
   config = settings(name=name, **changes)
-  optimizer, _ = optimizers.make(config, 100)
+  optimizer, _ = optimizers.make(config, 100, blueprint=blueprint())
   found, wanted = three_updates(optimizer), expected(config, by_path)
   for path in PARAMS:
     np.testing.assert_allclose(found[path], wanted[path], rtol=2e-5, atol=1e-6)
   default = settings(name=name, **base)
-  assert distance(wanted, expected(default, {})) > 1e-3
+  others = by_path if OF_PRODUCTS.keys() <= base.keys() else {}
+  assert distance(wanted, expected(default, others)) > 1e-3
 
 
 def test_every_setting_is_among_the_cases():
@@ -259,8 +321,7 @@ def test_adafactor_is_that_of_optax():
     np.testing.assert_allclose(found[path], array, rtol=1e-6)
 
 
-DECAYED = dict(weight_decay=0.1)
-CLIPPED = dict(clip_norm=1.0, frozen=('table',))
+CLIPPED = dict(clip_norm=1.0, frozen=('table.*',))
 
 
 @pytest.mark.parametrize(
@@ -317,6 +378,10 @@ def test_states_have_the_paths_that_saved_runs_have(changes, counters):
     (dict(eps=float('nan')), 'eps=nan'),
     (dict(weight_decay=-1.0), 'weight_decay=-1.0'),
     (dict(clip_norm=0.0), 'clip_norm=0.0'),
+    (
+      dict(weight_decay_on='W'),
+      "weight_decay_on='W' must be one of 'factors', 'product'",
+    ),
     (dict(name='sgd', momentum=1.5), 'momentum=1.5'),
     (dict(name='adafactor', clipping_threshold=0.0), 'clipping_threshold=0.0'),
     (
@@ -345,11 +410,24 @@ def test_bad_settings(changes, told):
   ],
 )
 def test_patterns_that_match_nothing(changes):
-  with pytest.raises(ValueError, match="'layers/0' matches none of 3 names"):
+  with pytest.raises(ValueError, match="'layers/0' matches none of 4 names"):
     init(settings(**changes))
 
 
 def test_a_rule_behind_one_that_takes_all():
-  rules = (('.*', dict(weight_decay=0.1)), ('table', dict(weight_decay=0.0)))
-  with pytest.raises(ValueError, match="'table' matches only what earlier"):
+  rules = (('.*', dict(weight_decay=0.1)), ('table.*', dict(weight_decay=0.0)))
+  with pytest.raises(ValueError, match="'table.*' matches only what earlier"):
     init(settings(rules=rules))
+
+
+def test_a_product_decays_with_all_its_factors():
+  """Vectors too, without which a learned scale would not decay."""
+  params = {'scale': np.ones(2), 'bias': np.ones(2), 'matrix': np.ones((2, 2))}
+  decay = by_path.Decay(0.1, factors=frozenset({'scale', 'matrix'}))
+  assert decay.of(params) == {'scale': 0.1, 'bias': 0.0, 'matrix': 0.1}
+
+
+def test_a_product_without_decay_needs_no_matrices():
+  found = three_updates(optimizers.make(settings(**OF_PRODUCTS), 10)[0])
+  plain = three_updates(optimizers.make(settings(), 10)[0])
+  assert distance(found, plain) == 0

@@ -40,12 +40,12 @@ SPLIT = {'mesh.model': 2, 'sharding.rules': RULES, 'sharding.moments': True}
 
 
 def shapes(made):
-  optimizer, _ = optimizers.of_run(made.config)
+  optimizer, _ = optimizers.of_run(made.config, made.blueprint)
   return states.abstract(made.config, made.blueprint, optimizer, made.mesh)
 
 
 def begin(made):
-  optimizer, _ = optimizers.of_run(made.config)
+  optimizer, _ = optimizers.of_run(made.config, made.blueprint)
   return states.begin(made.config, shapes(made), optimizer, made.mesh)
 
 
@@ -81,9 +81,16 @@ def test_checkpoints_restore_on_another_mesh(tmp_path):
     assert again.train()['test'] == results['test']
 
 
-def test_meshes_train_alike(tmp_path):
+DECAYED = {
+  'optimizer.weight_decay': 0.1,
+  'optimizer.weight_decay_on': 'product',
+}
+
+
+@pytest.mark.parametrize('optimizer', [{}, DECAYED])
+def test_meshes_train_alike(optimizer, tmp_path):
   runs = {
-    name: run.Run(make_config(**settings), str(tmp_path / name))
+    name: run.Run(make_config(**settings, **optimizer), str(tmp_path / name))
     for name, settings in (('data', {}), ('both', SPLIT))
   }
   losses = {name: made.train()['test']['loss'] for name, made in runs.items()}

@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from tt_compress import configuration
-from tt_compress.training import optimizers, schedules
+from tt_compress.training import build, optimizers, schedules
 
 PEAK, WARMUP, FINAL, DIM, STEPS = 2.0, 10, 0.1, 512, 100
 
@@ -113,12 +113,13 @@ def test_the_size_of_the_model_and_the_steps_of_a_run_reach_the_schedule():
   config = configuration.defaults('test', configuration.parse(''))
   config.optimizer.schedule = 'noam'
   config.model.model_dim = 64
-  _, schedule = optimizers.of_run(config)
+  blueprint = build.blueprint(config)
+  _, schedule = optimizers.of_run(config, blueprint)
   expected = 1e-3 * 64**-0.5 * 4000**-1.5
   np.testing.assert_allclose(schedule(0), expected, rtol=1e-6)
   config.optimizer.update(schedule='cosine', warmup_steps=0)
   config.num_steps = 10
-  _, schedule = optimizers.of_run(config)
+  _, schedule = optimizers.of_run(config, blueprint)
   assert float(schedule(9)) == 0.0
 
 

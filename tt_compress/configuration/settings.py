@@ -76,6 +76,8 @@ def defaults(
     final_scale=0.0,
     milestones=config_dict.placeholder(tuple),  # steps
     weight_decay=0.0,
+    # What decays of a matrix: each of its 'factors', or their 'product'.
+    weight_decay_on='factors',
     clip_norm=config_dict.placeholder(float),
     # Pairs of a pattern of parameter paths and a dict of learning_rate, which
     # is relative to the schedule, and weight_decay.

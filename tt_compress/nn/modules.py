@@ -79,6 +79,14 @@ def penalty(model: nnx.Module) -> Float[Array, ''] | float:
   )
 
 
+def squared_norm(model: nnx.Module) -> Float[Array, ''] | float:
+  """Sum of the squares of the entries of all matrices."""
+  return sum(
+    (m.spec.squared_norm(m.values()) for m in matrices(model).values()),
+    start=0.0,
+  )
+
+
 def project(model: nnx.Module, step: int | Int[Array, '']) -> None:
   """Projects the factors of every matrix, in place, after `step` updates."""
   for module in matrices(model).values():

@@ -81,7 +81,7 @@ def _lower(config, mesh):
   """The step, traced for the shapes of state and batch, and its sizes."""
   blueprint = build.blueprint(config)
   task = tasks.TASKS[config.task]
-  optimizer, _ = optimizers.of_run(config)
+  optimizer, _ = optimizers.of_run(config, blueprint)
   state = states.abstract(config, blueprint, optimizer, mesh)
   shardings = states.shardings(state)
   update = step.make_step(

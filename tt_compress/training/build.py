@@ -45,6 +45,17 @@ class Blueprint:
     """Shapes of all arrays, {'params', 'buffers'}."""
     return {'params': self.params, 'buffers': self.buffers}
 
+  @property
+  def factors(self) -> dict[str, jax.ShapeDtypeStruct]:
+    """{path: shape} of the trained arrays that are factors of matrices."""
+    starts = tuple(f'{path}/factors/' for path in self.matrices)
+    name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
+    leaves = jax.tree_util.tree_leaves_with_path(self.params)
+    shapes = {name(path): leaf for path, leaf in leaves}
+    return {
+      path: leaf for path, leaf in shapes.items() if path.startswith(starts)
+    }
+
   def settled_at(self, num_steps: int) -> int:
     """The first step whose checkpoint may be the best.
 
@@ -122,6 +133,13 @@ def blueprint(config) -> Blueprint:
     dense_num_params = _num_params(
       nnx.eval_shape(lambda: _build(twin, keys.Rngs(0)), graph=True)
     )
+  return of_model(model, report, dense_num_params)
+
+
+def of_model(
+  model: nnx.Module, report: compress.Report, dense_num_params: int
+) -> Blueprint:
+  """The blueprint of an abstract model; see `Blueprint`."""
   matrices = modules.matrices(model)
   specs = {path: module.spec for path, module in matrices.items()}
   tables = frozenset(

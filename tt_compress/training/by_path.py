@@ -46,13 +46,17 @@ class Decay:
   """The weight decay of each parameter.
 
   Attributes:
-    general: of arrays with two or more axes that no rule names. Others, such as
-      biases and scales, do not decay.
+    general: of arrays with two or more axes, and of `factors`, that no rule
+      names. Others, such as biases and scales, do not decay.
     rule_list: pairs of a pattern and settings, see above.
+    factors: paths of the arrays that decay in the direction of the argument
+      `decaying` of an update, see `product_decay.py`. Others, and all arrays if
+      this is None, decay towards zero.
   """
 
   general: float
   rule_list: Rules = ()
+  factors: frozenset[str] | None = None
 
   @property
   def values(self) -> list[float]:
@@ -65,9 +69,10 @@ class Decay:
 
     def find(path, array):
       rule = rules.first(self.rule_list, path) or {}
-      return rule.get('weight_decay', self.general if array.ndim > 1 else 0.0)
+      decays = array.ndim > 1 or path in (self.factors or ())
+      return rule.get('weight_decay', self.general if decays else 0.0)
 
-    return _map_paths(find, params)
+    return map_paths(find, params)
 
   def add(self) -> list[optax.GradientTransformation]:
     """Transformations that add decay * w, one for each value."""
@@ -76,9 +81,21 @@ class Decay:
       decays = lambda params: jax.tree.map(
         lambda decay: decay == value, self.of(params)
       )
-      return optax.add_decayed_weights(value, mask=decays)
+      return self.directed(optax.add_decayed_weights(value, mask=decays))
 
     return [add(value) for value in self.values]
+
+  def directed(
+    self, decay: optax.GradientTransformation
+  ) -> optax.GradientTransformation:
+    """A transformation that uses params for the decay alone, with `factors`."""
+    if self.factors is None:
+      return decay
+
+    def update(updates, state, params, *, decaying):
+      return decay.update(updates, state, decaying)
+
+    return optax.GradientTransformationExtraArgs(decay.init, update)
 
 
 def apply(
@@ -94,30 +111,32 @@ def apply(
   )
   rates = {rule.get('learning_rate', 1.0) for _, rule in rule_list}
   if rates - {0.0, 1.0}:
-    multiply = lambda updates, params=None: _map_paths(
+    multiply = lambda updates, params=None: map_paths(
       lambda path, update: update * rate(path), updates
     )
     optimizer = optax.chain(optimizer, optax.stateless(multiply))
   if 0.0 in rates:
-    labels = lambda params: _map_paths(
+    labels = lambda params: map_paths(
       lambda path, _: 'trained' if rate(path) else 'frozen', params
     )
     optimizer = optax.partition(
-      {'trained': optimizer, 'frozen': optax.set_to_zero()}, labels
+      {'trained': optimizer, 'frozen': optax.set_to_zero()},
+      labels,
+      mask_compatible_extra_args=True,
     )
 
   def init(params):
     paths = []
-    _map_paths(lambda path, _: paths.append(path), params)
+    map_paths(lambda path, _: paths.append(path), params)
     rules.assign(rule_list, paths)  # Refuses rules without effect.
     return optimizer.init(params)
 
   return optimizer._replace(init=init)
 
 
-def _map_paths(function: Callable[[str, Any], Any], tree: Any) -> Any:
-  """A tree of function(path, leaf), with paths such as 'layers/0/bias'."""
+def map_paths(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+  """A tree of function(path, leaf, *leaves), with paths as 'layers/0/bias'."""
   name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
   return jax.tree_util.tree_map_with_path(
-    lambda path, leaf: function(name(path), leaf), tree
+    lambda path, *leaves: function(name(path), *leaves), tree, *others
   )

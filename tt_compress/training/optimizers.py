@@ -5,9 +5,12 @@ keyword-only arguments are the options that the optimizer has, with their
 default values. `decay` is the weight decay, see `by_path.Decay`.
 
 Every optimizer but two subtracts learning rate * (direction + decay * w), as
-AdamW does. `sgd` and `novograd` add decay * w before the momentum.
+AdamW does. `sgd` and `novograd` add decay * w before the momentum. With
+`weight_decay_on='product'`, factors of a matrix W have the gradient of
+||W||^2 / 2 in place of w, see `product_decay`.
 """
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +18,7 @@ from typing import Any
 import jax
 import optax
 
-from tt_compress.training import by_path, schedules
+from tt_compress.training import build, by_path, product_decay, schedules
 
 # Settings that every optimizer has; the others are options of some.
 SHARED = (
@@ -26,6 +29,7 @@ SHARED = (
   'final_scale',
   'milestones',
   'weight_decay',
+  'weight_decay_on',
   'clip_norm',
   'rules',
   'frozen',
@@ -126,8 +130,8 @@ def novograd(
   eps: float = 1e-6,
 ) -> optax.GradientTransformation:
   """Momentum of gradients, each array of which has been normalized."""
-  make_one = lambda value: optax.novograd(
-    schedule, b1=b1, b2=b2, eps=eps, weight_decay=value
+  make_one = lambda value: decay.directed(
+    optax.novograd(schedule, b1=b1, b2=b2, eps=eps, weight_decay=value)
   )
   if not decay.values:
     return make_one(0.0)
@@ -140,6 +144,7 @@ def novograd(
   return optax.partition(
     {name: make_one(value) for value, name in names.items()},
     lambda params: jax.tree.map(names.__getitem__, decay.of(params)),
+    mask_compatible_extra_args=True,
   )
 
 
@@ -185,7 +190,10 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def make(
-  config: Mapping, num_steps: int, model_dim: int | None = None
+  config: Mapping,
+  num_steps: int,
+  model_dim: int | None = None,
+  blueprint: build.Blueprint | None = None,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Builds the optimizer and its learning-rate schedule.
 
@@ -200,11 +208,13 @@ def make(
       gradients together or None.
     num_steps: number of updates in the whole run.
     model_dim: size of the model's residual stream, for the schedule `noam`.
+    blueprint: of the model, for `weight_decay_on='product'`.
 
   Returns:
     `(optax.GradientTransformation, schedule)`; `schedule(count)` is the
     learning rate after `count` updates, i.e. of step `count + 1`. `init` of the
-    first one refuses rules that match no parameter.
+    first one refuses rules that match no parameter. Its `update` needs the
+    argument `buffers`, those of the model, for a decay of products.
 
   Raises:
     ValueError: an unknown optimizer, option or schedule, a value out of range,
@@ -218,20 +228,28 @@ def make(
     *by_path.checked(config['rules']),
   ]
   decay = by_path.Decay(config['weight_decay'], rule_list)
+  of_products = config['weight_decay_on'] == 'product' and decay.values
+  if of_products:
+    factors = frozenset(blueprint.factors)
+    decay = dataclasses.replace(decay, factors=factors)
   optimizer = OPTIMIZERS[config['name']](schedule, decay, **options)
   if config['clip_norm'] is not None:
     clip = optax.clip_by_global_norm(config['clip_norm'])
     optimizer = optax.chain(clip, optimizer)
-  return by_path.apply(optimizer, rule_list), schedule
+  optimizer = by_path.apply(optimizer, rule_list)
+  if of_products:
+    optimizer = product_decay.apply(optimizer, blueprint)
+  return optimizer, schedule
 
 
 def of_run(
-  config: Mapping,
+  config: Mapping, blueprint: build.Blueprint
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """What `make` builds for the configuration of a whole run."""
+  """What `make` builds for the configuration of a whole run and its model."""
   # Without steps there is no schedule, but its settings are still checked.
   num_steps = config.num_steps or config.optimizer.warmup_steps + 1
-  return make(config.optimizer, num_steps, config.model.get('model_dim'))
+  model_dim = config.model.get('model_dim')
+  return make(config.optimizer, num_steps, model_dim, blueprint)
 
 
 def _options(config: Mapping) -> dict[str, Any]:
@@ -259,6 +277,7 @@ def _options(config: Mapping) -> dict[str, Any]:
   return given
 
 
+_DECAYS_ON = 'factors', 'product'
 _FRACTION = (lambda value: 0 <= value < 1, 'in [0, 1)')
 _POSITIVE = (lambda value: value > 0, 'a positive finite number')
 _RANGES = {
@@ -276,6 +295,11 @@ _RANGES = {
 
 
 def _check(config: Mapping, options: Mapping) -> None:
+  if config['weight_decay_on'] not in _DECAYS_ON:
+    raise ValueError(
+      f'optimizer.weight_decay_on={config["weight_decay_on"]!r} must be one of '
+      f'{", ".join(map(repr, _DECAYS_ON))}'
+    )
   given = {**options, 'weight_decay': config['weight_decay']}
   if config['clip_norm'] is not None:
     given['clip_norm'] = config['clip_norm']

@@ -52,7 +52,7 @@ class Run:
     self.blueprint.settled_at(config.num_steps)
     # Abstractly, so that settings of the optimizer that do not fit the model
     # are refused now.
-    optimizer, _ = optimizers.of_run(config)
+    optimizer, _ = optimizers.of_run(config, self.blueprint)
     jax.eval_shape(optimizer.init, self.blueprint.params)
     self.task = tasks.TASKS[config.task](
       config, self.blueprint.graphdef, self.workdir

@@ -180,7 +180,7 @@ def make_step(
   Args:
     graphdef: graph of the model.
     loss: see `tasks.base.Task.loss`.
-    optimizer: of the parameters.
+    optimizer: of the parameters; its update may have the argument `buffers`.
     mesh: of the run.
     seed: of the noise.
     num_examples: sum of the weights of the loss over an epoch.
@@ -197,6 +197,7 @@ def make_step(
   gradients = make_gradients(
     graphdef, loss, mesh, accumulation, shardings['params']
   )
+  optimizer = optax.with_extra_args_support(optimizer)
 
   def penalty(params, buffers):
     model = modules.merge(graphdef, params, buffers)
@@ -211,7 +212,9 @@ def make_step(
     )
     extra, extra_grads = jax.value_and_grad(penalty)(params, buffers)
     grads = jax.tree.map(jnp.add, grads, extra_grads)
-    changes, opt_state = optimizer.update(grads, state['opt_state'], params)
+    changes, opt_state = optimizer.update(
+      grads, state['opt_state'], params, buffers=buffers
+    )
     model = modules.merge(
       graphdef, optax.apply_updates(params, changes), buffers
     )

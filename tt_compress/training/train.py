@@ -76,7 +76,7 @@ def train(
   logging.info('%s', batches.summary())
 
   # --- State ------------------------------------------------------------------
-  optimizer, schedule = optimizers.of_run(config)
+  optimizer, schedule = optimizers.of_run(config, blueprint)
   shapes = states.abstract(config, blueprint, optimizer, mesh)
   first, seconds = 0, 0.0
   if latest is None:
