@@ -28,6 +28,8 @@ AXES = {
     size=SIZES, tt_rank=RANKS, num_modes=ORDERS, index_order=INDEX_ORDERS
   ),
   'tensor_ring': dict(size=SIZES, tr_rank=RANKS, num_modes=ORDERS),
+  'block_tensor_train': dict(size=SIZES, tt_rank=RANKS),
+  'monarch': dict(size=SIZES, num_blocks=(1, 3, 8)),
   'tucker': dict(size=SIZES, tucker_rank=RANKS, num_modes=ORDERS),
   'kronecker': dict(size=SIZES, rank=RANKS, split=('best', 'ceil_sqrt')),
   'word2ket': dict(
@@ -44,6 +46,11 @@ AXES = {
 }
 # Plain sizes, and what no axis has: uneven ranks and modes that are given.
 EXTRA = {
+  'block_tensor_train': [
+    (64, 32, dict(tt_rank=2)),
+    (90, 31, dict(tt_rank=3, row_modes=(5, 20), col_modes=(8, 4))),
+  ],
+  'monarch': [(64, 32, {}), (97, 32, dict(num_blocks=(7, 4)))],
   'tensor_train': [
     (64, 32, dict(tt_rank=4)),
     (97, 32, dict(tt_rank=(3, 2), row_modes=(5, 5, 5), col_modes=(4, 3, 3))),
@@ -157,7 +164,7 @@ def test_every_entry_has_axes():
 
 def test_the_sample_covers_every_pair():
   """And is small: these are compiled one by one."""
-  assert len(CASES) <= 120
+  assert len(CASES) <= 140
   specs = covering('word2ketxs')
   for size, order in itertools.product(SIZES, ORDERS):
     assert any(
@@ -235,6 +242,8 @@ LARGE = {
   'low_rank': dict(rank=64),
   'tensor_train': dict(tt_rank=64, row_modes=(32,) * 3, col_modes=(8, 8, 16)),
   'tensor_ring': dict(tr_rank=32, row_modes=(32,) * 3, col_modes=(8, 8, 16)),
+  'block_tensor_train': dict(tt_rank=4),
+  'monarch': {},
   'tucker': dict(tucker_rank=6, row_modes=(32,) * 3, col_modes=(8, 8, 16)),
   'kronecker': dict(rank=256),
   'word2ket': dict(order=4, rank=1, norm='plain'),
@@ -311,6 +320,8 @@ EXACT = {
   'low_rank': lambda spec: True,
   'tensor_train': lambda spec: True,
   'tensor_ring': lambda spec: spec.num_modes == 1,
+  'block_tensor_train': lambda spec: True,
+  'monarch': lambda spec: True,
   'tucker': lambda spec: True,
   'kronecker': lambda spec: True,
   'phm': lambda spec: True,

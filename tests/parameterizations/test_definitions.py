@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +64,69 @@ def test_tensor_ring(tr_rank):
     pieces = [f[f'core_{k}'][:, row[k], col[k], :] for k in range(3)]
     expected[i, j] = np.trace(functools.reduce(np.matmul, pieces))
   close(full, expected[:11, :11])
+
+
+def blocks_of(f, row_modes, col_modes, rank):
+  """The matrix of a block tensor train, one block of low rank after another."""
+  (rows, i), (cols, j) = row_modes, col_modes
+  expected = np.zeros((rows * i, cols * j))
+  for a, b in itertools.product(range(rows), range(cols)):
+    left = f['core_1'][a][:, b * rank : (b + 1) * rank]
+    right = f['core_0'][b][a * rank : (a + 1) * rank]
+    expected[a * i : (a + 1) * i, b * j : (b + 1) * j] = left @ right
+  return expected
+
+
+def test_block_tensor_train():
+  modes = dict(row_modes=(3, 4), col_modes=(2, 5))
+  spec, f, full = draw('block_tensor_train', 11, 9, tt_rank=2, **modes)
+  close(full, blocks_of(f, (3, 4), (2, 5), 2)[:11, :9])
+  assert spec.num_params == 2 * (2 * 12 + 3 * 10)
+
+
+def test_monarch_is_two_block_diagonal_matrices_around_a_permutation():
+  _, f, full = draw('monarch', 6, 20, num_blocks=(2, 4))
+  close(full, blocks_of(f, (2, 3), (4, 5), 1))
+  left = np.zeros((6, 8))
+  right = np.zeros((8, 20))
+  for a in range(2):
+    left[3 * a : 3 * a + 3, 4 * a : 4 * a + 4] = f['core_1'][a]
+  for b in range(4):
+    right[2 * b : 2 * b + 2, 5 * b : 5 * b + 5] = f['core_0'][b]
+  permutation = np.arange(8).reshape(2, 4).T.reshape(-1)
+  close(full, left[:, permutation] @ right)
+
+
+def test_monarch_is_solved_for_the_most_blocks():
+  make = functools.partial(parameterizations.make, 'monarch')
+  assert make(1024, 4096).num_blocks == (32, 64)
+  spec = make(1024, 4096, compression_ratio=4)
+  assert (spec.num_blocks, spec.num_params) == ((128, 512), 2**20)
+  # Of all divisors, by hand.
+  best = max(
+    i * j
+    for i in (1, 2, 4, 5, 8, 10, 20, 25, 40, 50, 100, 125, 200, 250, 500, 1000)
+    for j in range(1, 385)
+    if 384 % j == 0 and 1000 * j + 384 * i <= 50000
+  )
+  assert math.prod(make(1000, 384, max_params=50000).num_blocks) == best
+  assert make(97, 13, compression_ratio=2).num_params <= 97 * 13 / 2
+
+
+def test_fits_of_blocks_are_the_nearest():
+  """The error is that of the singular values beyond the rank."""
+  matrix = np.random.default_rng(0).normal(size=(11, 9))
+  spec = parameterizations.make(
+    'block_tensor_train', 11, 9, tt_rank=2, row_modes=(3, 4), col_modes=(2, 5)
+  )
+  error = np.sum((np.asarray(spec.full(spec.fit(matrix))) - matrix) ** 2)
+  blocks = [
+    block
+    for row in np.split(matrix, (4, 8))
+    for block in np.split(row, (5,), axis=1)
+  ]
+  values = [np.linalg.svd(block, compute_uv=False)[2:] for block in blocks]
+  np.testing.assert_allclose(error, np.sum(np.concatenate(values) ** 2))
 
 
 def test_tucker():
@@ -187,6 +251,30 @@ def test_ids_outside_are_found_by_a_debug_check():
     ('pruned', dict(base='dense'), r"base must be dict\(name=...\) .* 'dense'"),
     ('word2ketxs', dict(order=1, rank=1), 'order must be at least 2, got 1'),
     ('word2ketxs', dict(order=2, rank=999), 'rank=999 is above 40'),
+    ('block_tensor_train', dict(tt_rank=9), 'tt_rank=9 is above .* blocks of'),
+    (
+      'block_tensor_train',
+      dict(tt_rank=1, mode_method='exact'),
+      r"rows=97 has no two modes .*'exact'; .* 96 = 8 x 12; .*'padded'",
+    ),
+    ('block_tensor_train', dict(tt_rank=1, num_modes=3), 'num_modes=3: the'),
+    ('monarch', dict(num_blocks=14), 'num_blocks=14 is above 13, .* cols=13'),
+    ('monarch', dict(num_blocks=(1, 2, 3)), 'must be one or two integers'),
+    (
+      'monarch',
+      dict(num_blocks=7, row_modes=(10, 10)),
+      r'num_blocks=7 differs from the first of row_modes=\(10, 10\)',
+    ),
+    (
+      'monarch',
+      dict(compression_ratio=2, row_modes=(10, 10)),
+      'row_modes: modes determine the size',
+    ),
+    (
+      'monarch',
+      dict(compression_ratio=2, mode_method='exact'),
+      'rows=97 has no two modes',
+    ),
     ('phm', dict(n=2), 'n=2 does not divide rows=97 and cols=13; .* n=1'),
   ],
 )

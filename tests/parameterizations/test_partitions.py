@@ -24,6 +24,8 @@ SPECS = {
   'tensor_ring': dict(
     name='tensor_ring', tr_rank=2, row_modes=(4, 2, 2), col_modes=(4, 3, 3)
   ),
+  'block_tensor_train': dict(name='block_tensor_train', tt_rank=3),
+  'monarch': dict(name='monarch', num_blocks=(4, 6)),
   'tucker': dict(
     name='tucker', tucker_rank=2, row_modes=(4, 2, 2), col_modes=(4, 3, 3)
   ),

@@ -16,6 +16,8 @@ BASES = {
   'low_rank': dict(rank=3, middle=True),
   'tensor_train': dict(tt_rank=3),
   'tensor_ring': dict(tr_rank=2),
+  'block_tensor_train': dict(tt_rank=2),
+  'monarch': {},
   'tucker': dict(tucker_rank=2, num_modes=2),
   'kronecker': dict(rank=2),
   'word2ket': dict(order=2, rank=2, norm='affine'),

@@ -69,10 +69,9 @@ def padded(size: int, num_modes: int) -> tuple[int, ...]:
   return best
 
 
-def pairs(size: int) -> list[tuple[int, int]]:
-  """All ordered pairs of modes with the product that `padded` finds for two."""
-  _check(size, 2)
-  product = math.prod(padded(size, 2))
+def pairs(size: int, method: str = 'padded') -> list[tuple[int, int]]:
+  """All ordered pairs of modes with the product that `choose` finds for two."""
+  product = math.prod(choose(size, 2, method))
   return [(m, product // m) for m in range(1, product + 1) if product % m == 0]
 
 

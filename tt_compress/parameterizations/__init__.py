@@ -9,6 +9,7 @@ from typing import Any
 
 from tt_compress.parameterizations import (
   base,
+  block_tensor_train,
   checks,
   dense,
   kronecker,
@@ -29,6 +30,8 @@ REGISTRY: dict[str, type[base.Parameterization]] = {
   'low_rank': low_rank.LowRank,
   'tensor_train': tensor_train.TensorTrain,
   'tensor_ring': tensor_ring.TensorRing,
+  'block_tensor_train': block_tensor_train.BlockTensorTrain,
+  'monarch': block_tensor_train.Monarch,
   'tucker': tucker.Tucker,
   'kronecker': kronecker.Kronecker,
   'word2ket': word2ket.Word2Ket,
