@@ -36,6 +36,8 @@ GROUND = {
   'parameterizations': {
     'base',
     'checks',
+    'random_factors',
+    'ranks',
     'reshaped',
     'train_backed',
     'wrapped',

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from tt_compress import parameterizations, rules
+from tt_compress.algebra import networks
 from tt_compress.nn import embed, linear, matrix
 from tt_compress.parameterizations import base
 
@@ -125,6 +126,12 @@ def _walk(model: nnx.Module) -> tuple[dict[int, _Site], list[str]]:
   return sites, unreached
 
 
+def _role(module: nnx.Module) -> networks.Role:
+  if isinstance(module, matrix.Matrix):
+    return module.role
+  return 'rows' if _is_embed(module) else 'product'
+
+
 def _current(module: nnx.Module) -> tuple[tuple[int, int], float, Any]:
   """(rows, cols), std and a function that returns the present matrix."""
   if isinstance(module, matrix.Matrix):
@@ -159,7 +166,7 @@ def _replacement(
     rngs=rngs,
   )
   if _is_embed(module):
-    return make()
+    return make(role=_role(module))
   bias = module.bias if keep_bias else None
   # Layers of Flax have no side that a mesh shards.
   side = getattr(module, 'shard', None)
@@ -186,7 +193,10 @@ def _make(
   """The module that replaces that of a site, and its entry in the report."""
   (rows, cols), std, weight = _current(site.module)
   options = dict(choice)
-  std = options.pop('std', std)
+  given_std, std_scale = (
+    options.pop('std', None),
+    options.pop('std_scale', None),
+  )
   keep_bias = options.pop('bias', True)
   if not isinstance(keep_bias, bool):
     raise ValueError(
@@ -201,6 +211,7 @@ def _make(
     spec = parameterizations.make(rows=rows, cols=cols, **options)
   except (TypeError, ValueError) as error:
     raise ValueError(f'cannot compress {site.path}: {error}') from error
+  std = _new_std(site, spec, std, given_std, std_scale)
   new = _replacement(site.module, spec, std, keep_bias, rngs)
   error = None
   if fit:
@@ -210,6 +221,32 @@ def _make(
     )
     error = _relative_error(weight(), new.full())
   return new, Swap(site.path, spec, error)
+
+
+def _new_std(
+  site: _Site,
+  spec: base.Parameterization,
+  std: float,
+  given: float | None,
+  scale: float | None,
+) -> float:
+  """The std of a new matrix: given, or that of the layer times a scale."""
+  if given is not None and scale is not None:
+    raise ValueError(
+      f'the rule for {site.path} has std={given!r} and std_scale={scale!r}; '
+      'leave out one of the two'
+    )
+  if given is not None:
+    return given
+  if scale is None:
+    scale = spec.start(_role(site.module)).std_scale
+  is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
+  if not is_number or not 0 <= scale < float('inf'):
+    raise ValueError(
+      f'the rule for {site.path} has std_scale={scale!r}; it is a number of at '
+      'least 0 that multiplies the std of the layer'
+    )
+  return std * scale
 
 
 def _check_untied(sites: Sequence[_Site], choices: Sequence[Any]) -> None:
@@ -252,10 +289,10 @@ def compress(
   pattern, matched by `re.fullmatch` with a path such as
   'encoder/layers/0/ffn/up', and the options of `parameterizations.make`:
   `('.*/ffn/.*', dict(name='tensor_train', tt_rank=16))`. The first match wins.
-  The option `std` overrides the standard deviation at initialization, and
-  `bias=False` drops the bias. A shared module stays shared. New layers keep
-  `dtype` and `param_dtype`; without a `dtype`, `Linear` computes in the dtype
-  of its input.
+  The option `std` overrides the standard deviation at initialization,
+  `std_scale` multiplies that of the layer, and `bias=False` drops the bias. A
+  shared module stays shared. New layers keep `dtype` and `param_dtype`; without
+  a `dtype`, `Linear` computes in the dtype of its input.
 
   Under `nnx.eval_shape` or inside `jax.jit`, the replaced matrices are never
   allocated.

@@ -7,6 +7,7 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Integer
 
+from tt_compress.algebra import networks
 from tt_compress.nn import matrix
 from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import base, dense
@@ -23,6 +24,7 @@ class Embed(matrix.Matrix):
     cols: size of a row's vector.
     spec: parameterization of the matrix; dense if None.
     std: standard deviation of W at initialization; cols^-0.5 if None.
+    role: 'rows', or 'logits' if the layer is used for logits alone.
     dtype: of the results and of the products; if None, that of the factors for
       lookups and that of x for logits.
     param_dtype: of the factors.
@@ -36,6 +38,7 @@ class Embed(matrix.Matrix):
     *,
     spec: base.Parameterization | None = None,
     std: float | None = None,
+    role: networks.Role = 'rows',
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
@@ -43,6 +46,7 @@ class Embed(matrix.Matrix):
     super().__init__(
       spec or dense.Dense(rows=rows, cols=cols),
       std=cols**-0.5 if std is None else std,
+      role=role,
       shard='rows',
       dtype=dtype,
       param_dtype=param_dtype,

@@ -9,10 +9,10 @@ from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
 
-from tt_compress.algebra import context, contractions, cost
+from tt_compress.algebra import context, contractions, cost, networks
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
-from tt_compress.parameterizations import base, dense
+from tt_compress.parameterizations import base, dense, random_factors
 
 
 class Buffer(nnx.Variable):
@@ -54,6 +54,7 @@ class Matrix(nnx.Module):
     spec: the parameterization of W.
     std: standard deviation of W at initialization; `compress` initializes
       the next parameterization with it.
+    role: what the layer computes with W, on which `initialization` depends.
     shard: side of W that a mesh shards, 'rows' or 'cols'; None replicates W.
     dtype: of the results; None leaves it to the inputs.
     param_dtype: of the factors.
@@ -65,6 +66,7 @@ class Matrix(nnx.Module):
     spec: base.Parameterization,
     *,
     std: float,
+    role: networks.Role = 'product',
     shard: partition.Side | None = None,
     dtype: DTypeLike | None = None,
     param_dtype: DTypeLike = jnp.float32,
@@ -72,10 +74,13 @@ class Matrix(nnx.Module):
   ):
     self.spec = spec
     self.std = std
+    self.role = role
     self.shard = shard
     self.dtype = dtype
     self.param_dtype = param_dtype
-    factors = spec.init(rngs.params(), std=std, dtype=param_dtype)
+    factors = random_factors.initialize(
+      spec, rngs.params(), std=std, dtype=param_dtype, role=role
+    )
     self.factors = nnx.data(_wrap(factors, spec.buffers))
 
   def values(self) -> base.Factors:

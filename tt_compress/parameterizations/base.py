@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Integer, Key, Num
 
 from tt_compress.algebra import blocks
 from tt_compress.parallel import partition
-from tt_compress.parameterizations import checks
+from tt_compress.parameterizations import checks, random_factors, ranks
 
 Factors = Mapping[str, Any]
 Matrix = Num[Array | np.ndarray, 'rows cols']
@@ -23,7 +23,7 @@ Keys = Key[Array, '...'] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Parameterization:
+class Parameterization(random_factors.Initialized):
   """A matrix W [rows, cols], written with `factors`, a nested dict of arrays.
 
   `init`, `full` and `fit` define a parameterization. All other methods follow
@@ -40,6 +40,8 @@ class Parameterization:
   Attributes:
     rows: number of rows: input features of a linear layer, or a vocabulary.
     cols: number of columns.
+    initialization: how `init` chooses the standard deviations of factors, see
+      `random_factors.deviations`; None for the default of the role.
     rank_option: name of the option that `compression_ratio=` solves for.
   """
 
@@ -47,6 +49,9 @@ class Parameterization:
 
   rows: int
   cols: int
+  initialization: Literal[random_factors.Method, None] = dataclasses.field(
+    default=None, repr=False
+  )
 
   def __post_init__(self):
     for name in ('rows', 'cols'):
@@ -55,15 +60,10 @@ class Parameterization:
       value = getattr(self, name)
       if value not in choices:
         raise ValueError(f'{name} must be one of {choices}, got {value!r}')
+    self._check_initialization()
 
   # ---------------------------------------------------------------------------
   # The definition: every parameterization has these three.
-
-  def init(
-    self, key: Key[Array, ''], *, std: float, dtype: DTypeLike = jnp.float32
-  ) -> Factors:
-    """Random factors for which full(factors) has mean 0 and this std."""
-    raise NotImplementedError(f'{type(self).__name__} has no init')
 
   def full(self, factors: Factors) -> Float[Array, 'rows cols']:
     """The matrix W: slow, but the definition of all products."""
@@ -305,33 +305,7 @@ class Parameterization:
     Raises:
       ValueError: there is no rank to solve for, or rank 1 is too large.
     """
-    if cls.rank_option is None:
-      raise ValueError(
-        f'{cls.__name__} has no rank, so its size cannot be chosen; '
-        'leave out compression_ratio and max_params'
-      )
-    at = lambda rank: cls(**options, **{cls.rank_option: rank})
-    if at(1).num_params > max_params:
-      raise ValueError(
-        f'{cls.__name__} of {options["rows"]} x {options["cols"]} has '
-        f'{at(1).num_params} parameters at {cls.rank_option}=1, more than '
-        f'the {max_params} allowed; use a smaller compression_ratio, a larger '
-        'max_params, or other options'
-      )
-
-    def fits(rank):
-      try:
-        return at(rank).num_params <= max_params
-      except checks.RankError:
-        return False
-
-    low, high = 1, 2
-    while fits(high):
-      low, high = high, 2 * high
-    while high - low > 1:
-      middle = (low + high) // 2
-      low, high = (middle, high) if fits(middle) else (low, middle)
-    return at(low)
+    return ranks.largest(cls, max_params, **options)
 
   # ---------------------------------------------------------------------------
   # Checks for the methods above and for subclasses.

@@ -39,6 +39,19 @@ def rank(name: str, value: int, largest: int, shape: str) -> None:
     )
 
 
+def can_be_zero(initialization: str | None, norm: str) -> None:
+  """Refuses a zero matrix whose scale is fixed by a norm.
+
+  Raises:
+    ValueError: the matrix would be zero forever.
+  """
+  if initialization == 'zero' and norm != 'none':
+    raise ValueError(
+      f"initialization='zero' and norm={norm!r}: the scale of the output is "
+      "not trained and would stay zero; use norm='none'"
+    )
+
+
 def deviation(std: float) -> float:
   """A standard deviation as a plain float, which promotes no array.
 

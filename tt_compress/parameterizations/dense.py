@@ -5,18 +5,21 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tt_compress.parameterizations import base, checks
+from tt_compress.parameterizations import base
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dense(base.Parameterization):
   """W itself: factors = {'matrix': [rows, cols]}."""
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    shape = self.rows, self.cols
-    return {
-      'matrix': checks.deviation(std) * jax.random.normal(key, shape, dtype)
-    }
+  @property
+  def network(self):
+    return {'matrix': {'i': self.rows, 'j': self.cols}}
+
+  def _draw(self, key, deviations, dtype):
+    # From the key itself, which seeds of older runs rely on.
+    normal = jax.random.normal(key, (self.rows, self.cols), dtype)
+    return {'matrix': deviations['matrix'] * normal}
 
   def full(self, factors):
     return factors['matrix']

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 
 from tt_compress.algebra import contractions, splits, trains
@@ -72,14 +71,12 @@ class Kronecker(train_backed.TrainBacked):
   def num_params(self):
     return self.rank * sum(map(math.prod, self.shapes))
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal factors of standard deviation (std^2 / rank)^(1 / 4)."""
-    scale = (checks.deviation(std) ** 2 / self.rank) ** 0.25
-    left_key, right_key = jax.random.split(key)
-    left, right = ((self.rank, *shape) for shape in self.shapes)
+  @property
+  def network(self):
+    (n_1, m_1), (n_2, m_2) = self.shapes
     return {
-      'left': scale * jax.random.normal(left_key, left, dtype),
-      'right': scale * jax.random.normal(right_key, right, dtype),
+      'left': {'k': self.rank, 'i_1': n_1, 'j_1': m_1},
+      'right': {'k': self.rank, 'i_2': n_2, 'j_2': m_2},
     }
 
   def _train(self, factors):

@@ -3,7 +3,6 @@
 import dataclasses
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -47,19 +46,17 @@ class LowRank(base.Parameterization):
     middle = self.rank**2 if self.middle else 0
     return self.rank * (self.rows + self.cols) + middle
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal factors of equal variance v: std^2 = rank v^2, or rank^2 v^3."""
-    std = checks.deviation(std)
-    shapes = {'left': (self.rows, self.rank), 'right': (self.cols, self.rank)}
-    variance = (std**2 / self.rank) ** (1 / 2)
-    if self.middle:
-      shapes['middle'] = self.rank, self.rank
-      variance = (std**2 / self.rank**2) ** (1 / 3)
-    keys = jax.random.split(key, len(shapes))
-    return {
-      name: variance**0.5 * jax.random.normal(key, shape, dtype)
-      for key, (name, shape) in zip(keys, shapes.items(), strict=True)
-    }
+  @property
+  def network(self):
+    left, right = {'i': self.rows, 'k': self.rank}, {'j': self.cols}
+    if not self.middle:
+      return {'left': left, 'right': right | {'k': self.rank}}
+    middle = {'k': self.rank, 'l': self.rank}
+    return {'left': left, 'right': right | {'l': self.rank}, 'middle': middle}
+
+  def sequence(self, role):
+    names = ('left', 'middle', 'right') if self.middle else ('left', 'right')
+    return names[::-1] if role == 'logits' else names
 
   def full(self, factors):
     return self._to_middle(factors['left'], factors) @ factors['right'].T

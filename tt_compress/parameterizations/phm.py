@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -73,15 +72,16 @@ class PHM(train_backed.TrainBacked):
       )
     return fitting[0]
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal factors of equal variance v: std^2 = n v^2."""
-    scale = (checks.deviation(std) ** 2 / self.n) ** 0.25
-    algebra, weights = jax.random.split(key)
-    shape = self.n, self.rows // self.n, self.cols // self.n
-    return {
-      'algebra': scale * jax.random.normal(algebra, (self.n,) * 3, dtype),
-      'weights': scale * jax.random.normal(weights, shape, dtype),
-    }
+  @property
+  def network(self):
+    n, rows, cols = self.n, self.rows // self.n, self.cols // self.n
+    weights = {'i_2': rows, 'j_2': cols}
+    if self.formula == 'released':
+      # Block row k has one S_k and the sums of the rows of A_k.
+      algebra = {'i_1': n, 'j_1': n, 'k': n}
+      return {'algebra': algebra, 'weights': {'i_1': n, **weights}}
+    algebra = {'k': n, 'i_1': n, 'j_1': n}
+    return {'algebra': algebra, 'weights': {'k': n, **weights}}
 
   def _train(self, factors):
     algebra = factors['algebra']

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from tt_compress.algebra import modes, rings
@@ -58,19 +57,19 @@ class TensorRing(reshaped.Reshaped):
   def num_params(self):
     return sum(math.prod(shape) for shape in self.core_shapes)
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal cores of variance v with v^N R_0 ... R_{N-1} = std^2.
-
-    The trace sums over N indices. The released code counts R_0 twice, so its
-    variance is R times too small.
-    """
-    variance = checks.deviation(std) ** 2 / math.prod(self.tr_rank)
-    scale = variance ** (0.5 / self.num_modes)
-    keys = jax.random.split(key, self.num_modes)
-    return _name(
-      scale * jax.random.normal(keys[k], shape, dtype)
-      for k, shape in enumerate(self.core_shapes)
-    )
+  @property
+  def network(self):
+    # A ring of one core has rank 1 at both of its ends.
+    num_ranks = max(2, self.num_modes)
+    return {
+      f'core_{k}': {
+        f'r_{k}': left,
+        f'i_{k}': rows,
+        f'j_{k}': cols,
+        f'r_{(k + 1) % num_ranks}': right,
+      }
+      for k, (left, rows, cols, right) in enumerate(self.core_shapes)
+    }
 
   def full(self, factors):
     return rings.full(self._cores(factors))[: self.rows, : self.cols]

@@ -132,19 +132,17 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
   def num_params(self):
     return sum(math.prod(shape) for shape in self.core_shapes)
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal cores of variance (std / R)^(2 / N), R^2 = R_1 ... R_{N-1}.
-
-    Reference: "Tensorized Embedding Layers for Efficient Model Compression",
-      equation (2).
-    """
-    root = math.sqrt(math.prod(self.tt_rank))
-    scale = (checks.deviation(std) / root) ** (1 / self.num_modes)
-    keys = jax.random.split(key, self.num_modes)
-    return _name(
-      scale * jax.random.normal(keys[k], shape, dtype)
-      for k, shape in enumerate(self.core_shapes)
-    )
+  @property
+  def network(self):
+    return {
+      f'core_{k}': {
+        f'r_{k}': left,
+        f'i_{k}': rows,
+        f'j_{k}': cols,
+        f'r_{k + 1}': right,
+      }
+      for k, (left, rows, cols, right) in enumerate(self.core_shapes)
+    }
 
   def _train(self, factors):
     return [factors[f'core_{k}'] for k in range(self.num_modes)]

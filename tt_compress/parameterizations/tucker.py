@@ -5,7 +5,6 @@ import itertools
 import math
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from tt_compress.algebra import modes, trains
@@ -47,19 +46,22 @@ class Tucker(reshaped.Reshaped):
     sizes = zip(self._modes, self.tucker_rank, strict=True)
     return math.prod(self.tucker_rank) + sum(m * r for m, r in sizes)
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal arrays of equal variance v: std^2 = v^(2N + 1) prod(ranks)."""
-    variance = checks.deviation(std) ** 2 / math.prod(self.tucker_rank)
-    scale = variance ** (0.5 / (2 * self.num_modes + 1))
-    shapes = [
-      self.tucker_rank,
-      *zip(self._modes, self.tucker_rank, strict=True),
+  @property
+  def network(self):
+    sides = [f'{side}_{k}' for side in 'ij' for k in self._numbers]
+    ranks = {
+      f'rank_{s}': r for s, r in zip(sides, self.tucker_rank, strict=True)
+    }
+    factors = [
+      {side: mode, f'rank_{side}': ranks[f'rank_{side}']}
+      for side, mode in zip(sides, self._modes, strict=True)
     ]
-    keys = jax.random.split(key, len(shapes))
-    return self._name(
-      scale * jax.random.normal(keys[k], shape, dtype)
-      for k, shape in enumerate(shapes)
-    )
+    return self._name([ranks, *factors])
+
+  def sequence(self, role):
+    core, *factors = self.network
+    names = *factors[: self.num_modes], core, *factors[self.num_modes :]
+    return names[::-1] if role == 'logits' else names
 
   def full(self, factors):
     rows = trains.full(self._row_train(factors))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import ClassVar, Literal
 
 import jax
@@ -67,6 +68,7 @@ class Word2Ket(base.Parameterization):
         f'cols=1 and norm={self.norm!r}: a layer norm of one entry is zero; '
         "use norm='none'"
       )
+    checks.can_be_zero(self.initialization, self.norm)
 
   @property
   def leaf_dim(self) -> int:
@@ -85,18 +87,32 @@ class Word2Ket(base.Parameterization):
     sizes = trees.affine_sizes(self.order, self.leaf_dim, self.cols)
     return leaves + 2 * sum(sizes.values())
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal leaves: standard, or of variance (std^2 / rank)^(1 / n).
+  @property
+  def network(self):
+    """With every leaf as a factor of its own, of all rows."""
+    return {
+      f'leaf_{n}': {'i': self.rows, 'k': self.rank, f'j_{n}': self.leaf_dim}
+      for n in range(self.order)
+    }
 
-    Without a norm Var W = rank v^n for leaves of variance v. With a norm,
-    entries of a tree have mean 0 and variance 1, by symmetry of the digits.
+  def fans(self, role):
+    """Of a leaf: all of them are one array."""
+    fan_in = {'product': self.rows, 'rows': 1, 'logits': self.leaf_dim}[role]
+    fan_out = self.rows if role == 'logits' else self.leaf_dim
+    return {'leaves': (fan_in, fan_out)}
+
+  def _draw(self, key, deviations, dtype):
+    """Leaves, standard normal where a norm makes trees of variance 1.
+
+    Then the fixed scale of the output is the product of their deviations.
     """
     shape = self.rows, self.rank, self.order, self.leaf_dim
     leaves = jax.random.normal(key, shape, dtype)
-    deviation = checks.deviation(std) / self.rank**0.5
     if self.norm == 'none':
-      return {'leaves': deviation ** (1 / self.order) * leaves}
-    factors = {'leaves': leaves, 'scale': jnp.asarray(deviation, dtype)}
+      sizes = jnp.asarray([*deviations.values()], dtype)
+      return {'leaves': sizes.reshape(1, 1, -1, 1) * leaves}
+    scale = math.prod(deviations.values())
+    factors = {'leaves': leaves, 'scale': jnp.asarray(scale, dtype)}
     if self.norm == 'affine':
       factors['norms'] = trees.init_affine(
         self.order, self.leaf_dim, self.cols, dtype

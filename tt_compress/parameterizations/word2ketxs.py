@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from typing import ClassVar, Literal
 
 import jax
@@ -70,6 +71,7 @@ class Word2KetXS(train_backed.TrainBacked):
         f'cols=1 and norm={self.norm!r}: a layer norm of one entry is zero; '
         "use norm='none'"
       )
+    checks.can_be_zero(self.initialization, self.norm)
 
   @property
   def factor_shape(self) -> tuple[int, int]:
@@ -90,22 +92,24 @@ class Word2KetXS(train_backed.TrainBacked):
       trees.affine_sizes(self.order, q, self.cols).values()
     )
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal factors: of variance (std^2 / rank)^(1 / order), or 1 with a norm.
-
-    With a norm every product has variance 1, and the fixed output scale
-    std / sqrt(rank) is a buffer.
-    """
-    std, scale = checks.deviation(std), 1.0
-    if self.norm == 'none':
-      scale = (std**2 / self.rank) ** (0.5 / self.order)
-    shape = self.rank, *self.factor_shape
-    factors = {
-      f'factor_{n}': scale * jax.random.normal(key, shape, dtype)
-      for n, key in enumerate(jax.random.split(key, self.order))
+  @property
+  def network(self):
+    t, q = self.factor_shape
+    return {
+      f'factor_{n}': {'k': self.rank, f'i_{n}': t, f'j_{n}': q}
+      for n in range(self.order)
     }
-    if self.norm != 'none':
-      factors['scale'] = jnp.asarray(std / self.rank**0.5, dtype)
+
+  def _draw(self, key, deviations, dtype):
+    """Factors, standard normal where a norm makes products of variance 1.
+
+    Then the fixed scale of the output is the product of their deviations.
+    """
+    if self.norm == 'none':
+      return super()._draw(key, deviations, dtype)
+    factors = super()._draw(key, dict.fromkeys(deviations, 1.0), dtype)
+    scale = math.prod(deviations.values())
+    factors['scale'] = jnp.asarray(scale, dtype)
     if self.norm == 'affine':
       _, q = self.factor_shape
       factors['norms'] = trees.init_affine(self.order, q, self.cols, dtype)

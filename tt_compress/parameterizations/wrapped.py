@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, random_factors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Wrapped(base.Parameterization):
         f'{type(self).__name__} has rows={self.rows}, cols={self.cols}; they '
         'must be the same'
       )
+    self._set('base', self._initialized_base())
 
   @property
   def buffers(self):
@@ -92,8 +93,18 @@ class Wrapped(base.Parameterization):
   def draws_per_example(self):
     return self.base.draws_per_example
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    return self._start(self.base.init(key, std=std, dtype=dtype))
+  def init(self, key, *, std, dtype=jnp.float32, role='product'):
+    """The factors of the base and the initial arrays of the subclass."""
+    return self._start(
+      random_factors.initialize(self.base, key, std=std, dtype=dtype, role=role)
+    )
+
+  def start(self, role):
+    return self.base.start(role)
+
+  def fans(self, role):
+    fans = self.base.fans(role)
+    return {f'base/{name}': found for name, found in fans.items()}
 
   def fit(self, matrix):
     """The fit of the base, with the arrays of the subclass as at the start."""
@@ -149,6 +160,20 @@ class Wrapped(base.Parameterization):
     """
     arrays = self._stored(factors).values()
     return sum(a.numbers for a in arrays), sum(a.bits for a in arrays)
+
+  def _check_initialization(self):
+    """The base refuses what it does not have."""
+
+  def _initialized_base(self):
+    """The base with the initialization of this spec, if it has one."""
+    if self.initialization in (None, self.base.initialization):
+      return self.base
+    if self.base.initialization is not None:
+      raise ValueError(
+        f'initialization={self.initialization!r}, but that of the base is '
+        f'{self.base.initialization!r}; leave out one of the two'
+      )
+    return dataclasses.replace(self.base, initialization=self.initialization)
 
   def _effective(self, factors: base.Factors) -> base.Factors:
     """The factors that the base computes with, without noise."""

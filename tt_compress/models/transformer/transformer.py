@@ -64,8 +64,8 @@ class Transformer(output.TokenModel):
     self.config = config
     self.dtype = dtype
 
-    def table(rows=config.vocab_size):
-      return embed.Embed(rows, config.model_dim, rngs=rngs)
+    def table(rows=config.vocab_size, role='rows'):
+      return embed.Embed(rows, config.model_dim, role=role, rngs=rngs)
 
     if config.share_embeddings:
       self.embed = table()
@@ -79,7 +79,7 @@ class Transformer(output.TokenModel):
       layers.DecoderLayer, config.num_decoder_layers, config, rngs
     )
     if not config.tie_logits:
-      self.logits = table()
+      self.logits = table(role='logits')
     self.logits_bias = (
       nnx.Param(jnp.zeros(config.vocab_size)) if config.logits_bias else None
     )
