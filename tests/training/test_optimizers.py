@@ -91,6 +91,18 @@ TOGETHER_BY_PATH = {
 }
 DECAYED = dict(weight_decay=0.3)
 OF_PRODUCTS = dict(weight_decay_on='product')
+# x L R^T with L [3, 2] and R^T [2, 4] in place of W [3, 4].
+RATES = {
+  **dict.fromkeys(('adam', 'adamax', 'adagrad'), (1 / 2, 3 / 2 / 2)),
+  'novograd': (0.5**0.5 / 2, 3 / 2 * (8 / 12) ** 0.5 / 2),
+  'sgd': (6 / 12 / 2, (3 / 2) ** 2 * 8 / 12 / 2),
+}
+AWARE = dict(structure_aware=True)
+AWARE_WITH_RULES = AWARE | dict(
+  weight_decay=0.3,
+  frozen=(TABLE,),
+  rules=(('.*right', dict(learning_rate=0.5)),),
+)
 # A frozen factor is part of the product that the other one decays.
 WITH_FROZEN = dict(
   clip_norm=0.5,
@@ -114,6 +126,15 @@ CASES = [
   *(
     (name, DECAYED | OF_PRODUCTS | WITH_FROZEN, WITH_FROZEN_BY_PATH)
     for name in OPTIONS
+  ),
+  *(
+    (name, AWARE, {LEFT: (left, 0.0), RIGHT: (right, 0.0)})
+    for name, (left, right) in RATES.items()
+  ),
+  (
+    'adam',
+    AWARE_WITH_RULES,
+    {TABLE: (0.0, 0.0), LEFT: (1 / 2, 0.3), RIGHT: (3 / 8, 0.3)},
   ),
 ]
 
@@ -378,6 +399,11 @@ def test_states_have_the_paths_that_saved_runs_have(changes, counters):
     (dict(eps=float('nan')), 'eps=nan'),
     (dict(weight_decay=-1.0), 'weight_decay=-1.0'),
     (dict(clip_norm=0.0), 'clip_norm=0.0'),
+    (
+      dict(name='lamb', structure_aware=True),
+      "structure_aware=True has no rule for optimizer.name='lamb', .* one of "
+      'adagrad, adam, adamax, novograd, sgd, or',
+    ),
     (
       dict(weight_decay_on='W'),
       "weight_decay_on='W' must be one of 'factors', 'product'",

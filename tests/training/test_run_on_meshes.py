@@ -8,6 +8,7 @@ import pytest
 
 from tt_compress import configuration
 from tt_compress.parallel import sharding
+from tt_compress.planning import compiled
 from tt_compress.training import optimizers, run, states, workdir
 
 SIZES = (784, 8, 10)
@@ -95,6 +96,11 @@ def test_meshes_train_alike(optimizer, tmp_path):
   }
   losses = {name: made.train()['test']['loss'] for name, made in runs.items()}
   assert losses['both'] == pytest.approx(losses['data'], rel=1e-5)
+
+
+def test_a_decay_of_products_moves_nothing_between_devices():
+  found = compiled.measure(make_config(**DECAYED), jax.devices())
+  assert found['data_bytes'] == 4 * (found['num_params'] + 2)
 
 
 def test_a_mesh_of_too_many_devices_is_refused_before_anything(tmp_path):

@@ -75,6 +75,9 @@ def defaults(
     warmup_steps=4000,
     final_scale=0.0,
     milestones=config_dict.placeholder(tuple),  # steps
+    # Whether factors learn by rates that suit the shapes of their products, see
+    # training/factor_rates.py.
+    structure_aware=False,
     weight_decay=0.0,
     # What decays of a matrix: each of its 'factors', or their 'product'.
     weight_decay_on='factors',

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from tt_compress import configuration, models
-from tt_compress.algebra import context
+from tt_compress.algebra import context, networks
 from tt_compress.nn import compress, embed, keys, modules
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -25,6 +25,7 @@ class Blueprint:
     buffers: shapes of the other arrays.
     report: the matrices that were compressed.
     matrices: the spec of every matrix, by path.
+    roles: what a layer computes with each of them, by path.
     tables: paths of the matrices that are looked up by ids or make logits.
     partitions: by matrix, the axis of each array that is sharded if several
       devices share a layer.
@@ -36,6 +37,7 @@ class Blueprint:
   buffers: dict
   report: compress.Report
   matrices: dict[str, Any]
+  roles: dict[str, networks.Role]
   tables: frozenset[str]
   partitions: dict[str, dict[str, int]]
   dense_num_params: int
@@ -145,10 +147,12 @@ def of_model(
   tables = frozenset(
     path for path, module in matrices.items() if isinstance(module, embed.Embed)
   )
+  roles = {path: module.role for path, module in matrices.items()}
   return Blueprint(
     *modules.split(model),
     report,
     specs,
+    roles,
     tables,
     modules.partitions(model),
     dense_num_params,

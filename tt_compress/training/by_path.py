@@ -98,26 +98,46 @@ class Decay:
     return optax.GradientTransformationExtraArgs(decay.init, update)
 
 
+@dataclasses.dataclass(frozen=True)
+class Rates:
+  """The learning rate of each parameter, relative to the schedule.
+
+  Attributes:
+    rule_list: pairs of a pattern and settings, see above.
+    of_factors: {path: rate}, multiplied with those of rules.
+  """
+
+  rule_list: Rules = ()
+  of_factors: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+  @property
+  def values(self) -> set[float]:
+    """The rates that rules and factors have."""
+    found = {rule.get('learning_rate', 1.0) for _, rule in self.rule_list}
+    return found | set(self.of_factors.values())
+
+  def of(self, path: str) -> float:
+    """The rate of the parameter at a path."""
+    rule = rules.first(self.rule_list, path) or {}
+    return rule.get('learning_rate', 1.0) * self.of_factors.get(path, 1.0)
+
+
 def apply(
-  optimizer: optax.GradientTransformation, rule_list: Rules
+  optimizer: optax.GradientTransformation, rates: Rates
 ) -> optax.GradientTransformation:
-  """Multiplies updates by the learning rates of rules, which are relative.
+  """Multiplies updates by the relative learning rates.
 
   Parameters with the rate 0 have no moments and no part in a norm that the
   optimizer takes. `init` refuses rules that match no parameter.
   """
-  rate = lambda path: (rules.first(rule_list, path) or {}).get(
-    'learning_rate', 1.0
-  )
-  rates = {rule.get('learning_rate', 1.0) for _, rule in rule_list}
-  if rates - {0.0, 1.0}:
+  if rates.values - {0.0, 1.0}:
     multiply = lambda updates, params=None: map_paths(
-      lambda path, update: update * rate(path), updates
+      lambda path, update: update * rates.of(path), updates
     )
     optimizer = optax.chain(optimizer, optax.stateless(multiply))
-  if 0.0 in rates:
+  if 0.0 in rates.values:
     labels = lambda params: map_paths(
-      lambda path, _: 'trained' if rate(path) else 'frozen', params
+      lambda path, _: 'trained' if rates.of(path) else 'frozen', params
     )
     optimizer = optax.partition(
       {'trained': optimizer, 'frozen': optax.set_to_zero()},
@@ -128,7 +148,7 @@ def apply(
   def init(params):
     paths = []
     map_paths(lambda path, _: paths.append(path), params)
-    rules.assign(rule_list, paths)  # Refuses rules without effect.
+    rules.assign(rates.rule_list, paths)  # Refuses rules without effect.
     return optimizer.init(params)
 
   return optimizer._replace(init=init)

@@ -18,7 +18,13 @@ from typing import Any
 import jax
 import optax
 
-from tt_compress.training import build, by_path, product_decay, schedules
+from tt_compress.training import (
+  build,
+  by_path,
+  factor_rates,
+  product_decay,
+  schedules,
+)
 
 # Settings that every optimizer has; the others are options of some.
 SHARED = (
@@ -28,6 +34,7 @@ SHARED = (
   'warmup_steps',
   'final_scale',
   'milestones',
+  'structure_aware',
   'weight_decay',
   'weight_decay_on',
   'clip_norm',
@@ -208,7 +215,8 @@ def make(
       gradients together or None.
     num_steps: number of updates in the whole run.
     model_dim: size of the model's residual stream, for the schedule `noam`.
-    blueprint: of the model, for `weight_decay_on='product'`.
+    blueprint: of the model, for `structure_aware` and for
+      `weight_decay_on='product'`.
 
   Returns:
     `(optax.GradientTransformation, schedule)`; `schedule(count)` is the
@@ -236,7 +244,10 @@ def make(
   if config['clip_norm'] is not None:
     clip = optax.clip_by_global_norm(config['clip_norm'])
     optimizer = optax.chain(clip, optimizer)
-  optimizer = by_path.apply(optimizer, rule_list)
+  of_factors = {}
+  if config['structure_aware']:
+    of_factors = factor_rates.relative(config['name'], blueprint)
+  optimizer = by_path.apply(optimizer, by_path.Rates(rule_list, of_factors))
   if of_products:
     optimizer = product_decay.apply(optimizer, blueprint)
   return optimizer, schedule
@@ -300,6 +311,8 @@ def _check(config: Mapping, options: Mapping) -> None:
       f'optimizer.weight_decay_on={config["weight_decay_on"]!r} must be one of '
       f'{", ".join(map(repr, _DECAYS_ON))}'
     )
+  if config['structure_aware']:
+    factor_rates.check(config['name'])
   given = {**options, 'weight_decay': config['weight_decay']}
   if config['clip_norm'] is not None:
     given['clip_norm'] = config['clip_norm']

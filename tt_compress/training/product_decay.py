@@ -7,7 +7,7 @@ them. So it is W that decays, where a decay of the factors alone penalizes the
 nuclear norm of U V^T. A dense matrix decays the same both ways.
 
 Reference: Khodak et al., "Initialization and Regularization of Factorized
-Neural Layers", section 3.2, Frobenius decay.
+Neural Layers", on Frobenius decay.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,97 @@
+"""Learning rates of factors, relative to that of the matrix they stand for.
+
+x W is a chain of products with its factors. A product of x, whose entries have
+size 1, with an array that a step changes by entries of size c changes by about
+fan_in c, because the change is aligned with x. So a factor moves the result as
+much as its share of a dense matrix would if
+
+  c(factor) fan_in(factor) = c(W) fan_in(W) / number of factors,
+
+as the changes that the factors cause add up. For the learning rate r and an
+array of n numbers, c depends on the optimizer:
+
+  sign    c ~ r: every entry is divided by its own size (Adam and its like);
+  array   c ~ r / sqrt(n): the array is divided by its norm (NovoGrad);
+  none    c = r g for entries g of the gradient (SGD). The change of the loss,
+          n g c by this array, is about fan_in c times that by its product, so
+          g ~ fan_in / n and c ~ r fan_in / n.
+
+Hence the rate of a factor, relative to that of W, is
+
+  (fan_in(W) / fan_in(factor))^a (n(factor) / n(W))^b / number of factors
+
+with (a, b) = (1, 0), (1, 1/2) and (2, 1). For SGD and one dense product of a
+width, this is the known fan_out / fan_in. A dense matrix has the rate 1. The
+factors are assumed to keep the size of entries, as initialization='spectral'
+makes them do.
+
+Reference: Qiu et al., "Compute Better Spent: Replacing Dense Layers with
+Structured Matrices", section 3 for Adam; Yang et al., "A Spectral Condition for
+Feature Learning", for gradient descent.
+"""
+
+from tt_compress.parameterizations import base, dense
+from tt_compress.training import build
+
+# (a, b) by the name of an optimizer, see above.
+_EXPONENTS = {
+  'adagrad': (1, 0.0),
+  'adam': (1, 0.0),
+  'adamax': (1, 0.0),
+  'novograd': (1, 0.5),
+  'sgd': (2, 1.0),
+}
+
+
+def check(name: str) -> None:
+  """Refuses optimizers without a rule.
+
+  Raises:
+    ValueError: adafactor or lamb.
+  """
+  if name not in _EXPONENTS:
+    raise ValueError(
+      'optimizer.structure_aware=True has no rule for optimizer.name='
+      f'{name!r}, whose updates are relative to the size of an array itself; '
+      f'choose one of {", ".join(_EXPONENTS)}, or set structure_aware=False '
+      'and rates by optimizer.rules'
+    )
+
+
+def relative(name: str, blueprint: build.Blueprint) -> dict[str, float]:
+  """{path: relative rate} of the factors of all matrices.
+
+  Factors that are no products, such as scales and biases, are left out.
+
+  Args:
+    name: of an optimizer that has a rule.
+    blueprint: of the model.
+
+  Raises:
+    ValueError: the products of a matrix are not known.
+  """
+  a, b = _EXPONENTS[name]
+  shapes = blueprint.factors
+  rates = {}
+  for path, spec in blueprint.matrices.items():
+    whole = dense.Dense(rows=spec.rows, cols=spec.cols)
+    [(whole_in, _)] = _fans(path, whole, blueprint).values()
+    fans = _fans(path, spec, blueprint)
+    for factor, (fan_in, _) in fans.items():
+      at = f'{path}/factors/{factor}'
+      size = shapes[at].size / (spec.rows * spec.cols)
+      rates[at] = (whole_in / fan_in) ** a * size**b / len(fans)
+  return rates
+
+
+def _fans(
+  path: str, spec: base.Parameterization, blueprint: build.Blueprint
+) -> dict[str, tuple[int, int]]:
+  try:
+    return spec.fans(blueprint.roles[path])
+  except NotImplementedError as error:
+    raise ValueError(
+      f'optimizer.structure_aware=True needs the fans of {path}, a '
+      f'{type(spec).__name__}, which has none; set it False, or give '
+      f'{type(spec).__name__} a network or fans'
+    ) from error
