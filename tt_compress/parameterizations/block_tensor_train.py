@@ -9,7 +9,6 @@ import itertools
 import math
 from typing import ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,14 +54,19 @@ class _BlockTrain(reshaped.Reshaped):
   def num_params(self):
     return sum(map(math.prod, self.core_shapes))
 
-  def init(self, key, *, std, dtype=jnp.float32):
-    """Normal cores of variance std / sqrt(R)."""
-    scale = (checks.deviation(std) / math.sqrt(self.tt_rank)) ** 0.5
-    keys = jax.random.split(key)
+  @property
+  def network(self):
+    (i_1, i_2), (j_1, j_2) = self.row_modes, self.col_modes
+    rank = self.tt_rank
     return {
-      f'core_{k}': scale * jax.random.normal(keys[k], shape, dtype)
-      for k, shape in enumerate(self.core_shapes)
+      'core_0': {'j_1': j_1, 'i_1': i_1, 'r': rank, 'j_2': j_2},
+      'core_1': {'i_1': i_1, 'i_2': i_2, 'j_1': j_1, 'r': rank},
     }
+
+  def _draw(self, key, deviations, dtype):
+    cores = super()._draw(key, deviations, dtype)
+    shapes = dict(zip(self.network, self.core_shapes, strict=True))
+    return {name: core.reshape(shapes[name]) for name, core in cores.items()}
 
   def _parts(self, factors):
     """The factors of `block_trains`: (first, last)."""

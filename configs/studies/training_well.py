@@ -1,0 +1,213 @@
+"""How compressed matrices train well: structure, initialization, rates.
+
+    export TT_COMPRESS_DATA=...   # holds multi30k/ and wikitext-2/
+    python -m tt_compress.main --mode=study \
+      --config=configs/studies/training_well.py:problem=wikitext2
+
+`problem` is wikitext2, multi30k or quickstart: a byte-level language model, a
+German-to-English Transformer on a short schedule, and the model of
+`configs/quickstart.py`. Each writes `results/training_well-PROBLEM.{json,md}`
+and figures. All matrices of attention and feed-forward layers are compressed,
+by the same ratio in every row. Rows differ in the structure, dense included, in
+the initialization, its scale, and the learning rate.
+
+Arguments: `seeds=1`; `tiny` for a short test.
+"""
+
+import dataclasses
+import re
+
+from tt_compress import configuration
+from tt_compress.studies import results, rows, study
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """A model and data that all structures are compared on.
+
+  Attributes:
+    config: file of the dense model.
+    title: of the table.
+    ratio: of the compressed matrices, which are those of `pattern`.
+    settings: that make the schedule short.
+  """
+
+  config: str
+  title: str
+  ratio: float
+  settings: dict
+  pattern: str = '.*(attention|ffn)/.*'
+
+
+PROBLEMS = {
+  'wikitext2': Problem(
+    'configs/wikitext2_bytes.py',
+    'a byte-level language model of WikiText-2',
+    6.5,
+    {
+      'num_steps': 500,
+      'optimizer.warmup_steps': 50,
+      'evaluation.every': 500,
+    },
+  ),
+  'multi30k': Problem(
+    'configs/multi30k_tt.py',
+    'a Transformer on Multi30k',
+    4.2,
+    {
+      'num_steps': 600,
+      'optimizer.warmup_steps': 100,
+      'evaluation.every': 600,
+      'evaluation.max_sentences': 200,
+      'evaluation.beam_size': 1,
+    },
+  ),
+  'quickstart': Problem(
+    'configs/quickstart.py',
+    'the quickstart',
+    3.0,
+    {
+      'evaluation.every': 1500,
+      'evaluation.beam_size': 1,
+      'evaluation.baseline': False,
+    },
+  ),
+}
+
+STRUCTURES = {
+  'dense': dict(name='dense'),
+  'low rank': dict(name='low_rank'),
+  'train of 2 cores': dict(name='tensor_train', num_modes=2),
+  'train of 3 cores': dict(name='tensor_train', num_modes=3),
+  'Monarch': dict(name='monarch'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+  """Rows that differ in the learning rate alone.
+
+  Attributes:
+    structure: a key of STRUCTURES.
+    initialization: of the factors, see `parameterizations.base`.
+    std_scale: standard deviation relative to that of the layer.
+    rates: learning rates, the first of each row.
+    is_aware: whether rates of factors follow their structure.
+  """
+
+  structure: str
+  initialization: str
+  std_scale: float
+  rates: tuple[float, ...]
+  is_aware: bool = False
+
+  @property
+  def name(self) -> str:
+    parts = [self.structure]
+    if self.structure != 'dense':
+      parts.append(self.initialization)
+    if self.std_scale != 1:
+      parts.append(f'std x {self.std_scale}')
+    if self.is_aware:
+      parts.append('rates by structure')
+    return ', '.join(parts)
+
+  def rows(self, problem: Problem) -> list[rows.Row]:
+    return [self._row(problem, rate) for rate in self.rates]
+
+  def _row(self, problem, rate):
+    choice = {**STRUCTURES[self.structure], 'std_scale': self.std_scale}
+    if self.structure != 'dense':
+      choice['compression_ratio'] = problem.ratio
+      choice['initialization'] = self.initialization
+    name = re.sub(r'[ ,]+', '-', f'{self.name} {rate:g}')
+    return rows.Row(
+      id=name,
+      method=f'{self.name}, rate {rate:g}',
+      series=self.name,
+      overrides={
+        'compress': ((problem.pattern, choice),),
+        'optimizer.learning_rate': rate,
+        **({'optimizer.structure_aware': True} if self.is_aware else {}),
+      },
+    )
+
+
+METRICS = (
+  rows.Metric(name='validation loss', source='validation/loss', better='lower'),
+  rows.Metric(
+    name='learning rate',
+    source='config/optimizer/learning_rate',
+    better='lower',
+    format='g',
+  ),
+  rows.Metric(
+    name='parameters',
+    source='num_params',
+    better='lower',
+    format=',.0f',
+  ),
+)
+
+
+def series(*entries) -> tuple[Series, ...]:
+  return tuple(Series(*entry) for entry in entries)
+
+
+# Rates of a series bracket its best one.
+TABLES = {
+  'wikitext2': series(
+    ('dense', 'frobenius', 1.0, (3e-3, 1e-2)),
+    ('dense', 'frobenius', 0.3, (3e-3, 1e-2)),
+    ('low rank', 'frobenius', 1.0, (3e-3, 1e-2)),
+    ('low rank', 'spectral', 1.0, (3e-3, 1e-2)),
+    ('train of 2 cores', 'frobenius', 1.0, (3e-3, 1e-2)),
+    ('train of 2 cores', 'spectral', 1.0, (3e-3, 1e-2)),
+    ('train of 3 cores', 'frobenius', 1.0, (3e-3, 1e-2)),
+    ('train of 3 cores', 'spectral', 1.0, (3e-3, 1e-2)),
+    ('Monarch', 'frobenius', 1.0, (3e-3, 1e-2)),
+    ('Monarch', 'frobenius', 0.3, (3e-3, 1e-2)),
+    ('Monarch', 'spectral', 1.0, (3e-3, 1e-2)),
+  ),
+  'multi30k': series(
+    ('dense', 'frobenius', 1.0, (2e-3, 4e-3)),
+    ('dense', 'frobenius', 0.3, (2e-3, 4e-3)),
+    ('low rank', 'spectral', 1.0, (4e-3,)),
+    ('train of 2 cores', 'frobenius', 1.0, (4e-3,)),
+    ('train of 2 cores', 'spectral', 1.0, (4e-3, 8e-3)),
+    ('Monarch', 'spectral', 1.0, (4e-3, 8e-3)),
+  ),
+  'quickstart': series(
+    ('dense', 'frobenius', 1.0, (2e-3, 5e-3)),
+    ('low rank', 'spectral', 1.0, (5e-3,)),
+    ('train of 2 cores', 'frobenius', 1.0, (5e-3,)),
+    ('train of 2 cores', 'spectral', 1.0, (5e-3,)),
+    ('Monarch', 'spectral', 1.0, (5e-3, 1e-2)),
+  ),
+}
+
+
+def get_config(arguments=''):
+  arguments = configuration.parse(arguments, problem='wikitext2', seeds=2)
+  name = arguments['problem']
+  if name not in PROBLEMS:
+    raise ValueError(f'problem={name!r} is none of {", ".join(PROBLEMS)}')
+  problem = PROBLEMS[name]
+  config = configuration.load(problem.config)
+  config.name = f'training_well-{name}'
+  for setting, value in problem.settings.items():
+    config.update_from_flattened_dict({setting: value})
+  return study.attach(
+    config,
+    arguments,
+    title=f'Training compressed matrices well: {problem.title}',
+    text=(),
+    metrics=METRICS,
+    table=[row for each in TABLES[name] for row in each.rows(problem)],
+    figures=(
+      results.Figure(
+        file='', x='learning rate', y='validation loss', kind='lines'
+      ),
+    ),
+    latencies=False,
+  )
