@@ -191,8 +191,8 @@ def test_sizes_of_vocabularies_have_to_fit(task_and_variables):
   config.model.source_vocab_size = None
   with pytest.raises(ValueError, match='=False needs model.source_vocab_size'):
     translation.Translation.check(config)
-  config.data.vocabulary = 'bytes'
-  with pytest.raises(ValueError, match="data.vocabulary='bytes' is unknown"):
+  config.data.vocabulary = 'bits'
+  with pytest.raises(ValueError, match="data.vocabulary='bits' is unknown"):
     translation.Translation.check(config)
 
 
@@ -232,7 +232,12 @@ def test_each_language_has_its_own_words(task_and_variables, tmp_path):
   other.adopt(folder)
   assert other.source.value.digest == facts['source_vocabulary_sha256']
   config.data.vocabulary_options = dict(specials=('<pad>', '<unk>'))
-  with pytest.raises(ValueError, match='an end-of-sentence token'):
+  with pytest.raises(ValueError, match="'words' has id None; take"):
+    translation.Translation(config, None, None).prepare()
+  config.data.vocabulary = 'bytes'
+  config.data.vocabulary_options = {}
+  config.model.update(vocab_size=256, source_vocab_size=256)
+  with pytest.raises(ValueError, match='of id 2, .*has id 10; take'):
     translation.Translation(config, None, None).prepare()
 
 

@@ -101,10 +101,12 @@ class Translation(base.Task):
 
   def prepare(self) -> dict:
     for side in self.vocabularies:
-      if side.value.eos_id is None:
+      if side.value.eos_id != corpus.EOS_ID:
         raise ValueError(
-          'translation needs a vocabulary with an end-of-sentence token; leave '
-          'specials out of data.vocabulary_options, or list all of them'
+          f'translation needs an end-of-sentence token of id {corpus.EOS_ID}, '
+          f'but that of data.vocabulary={self._config.data.vocabulary!r} has '
+          f"id {side.value.eos_id}; take 'sentencepiece', or 'words' with "
+          'specials left out of data.vocabulary_options, or all of them listed'
         )
     for split in ('validation', 'test'):
       self._split_batches(split)
