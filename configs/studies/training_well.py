@@ -48,6 +48,7 @@ PROBLEMS = {
       'num_steps': 500,
       'optimizer.warmup_steps': 50,
       'evaluation.every': 500,
+      'evaluation.final_tokens': 2**17,
     },
   ),
   'multi30k': Problem(
@@ -128,7 +129,7 @@ class Series:
       overrides={
         'compress': ((problem.pattern, choice),),
         'optimizer.learning_rate': rate,
-        **({'optimizer.structure_aware': True} if self.is_aware else {}),
+        'optimizer.structure_aware': self.is_aware,
       },
     )
 
@@ -157,17 +158,17 @@ def series(*entries) -> tuple[Series, ...]:
 # Rates of a series bracket its best one.
 TABLES = {
   'wikitext2': series(
-    ('dense', 'frobenius', 1.0, (3e-3, 1e-2)),
-    ('dense', 'frobenius', 0.3, (3e-3, 1e-2)),
-    ('low rank', 'frobenius', 1.0, (3e-3, 1e-2)),
-    ('low rank', 'spectral', 1.0, (3e-3, 1e-2)),
-    ('train of 2 cores', 'frobenius', 1.0, (3e-3, 1e-2)),
-    ('train of 2 cores', 'spectral', 1.0, (3e-3, 1e-2)),
-    ('train of 3 cores', 'frobenius', 1.0, (3e-3, 1e-2)),
-    ('train of 3 cores', 'spectral', 1.0, (3e-3, 1e-2)),
-    ('Monarch', 'frobenius', 1.0, (3e-3, 1e-2)),
-    ('Monarch', 'frobenius', 0.3, (3e-3, 1e-2)),
-    ('Monarch', 'spectral', 1.0, (3e-3, 1e-2)),
+    ('dense', 'frobenius', 1.0, (3e-3, 6e-3)),
+    ('dense', 'frobenius', 0.3, (3e-3, 6e-3)),
+    ('train of 2 cores', 'frobenius', 1.0, (6e-3, 1.2e-2)),
+    ('train of 2 cores', 'spectral', 1.0, (6e-3, 1.2e-2)),
+    ('Monarch', 'frobenius', 1.0, (6e-3, 1.2e-2)),
+    ('Monarch', 'spectral', 1.0, (6e-3, 1.2e-2)),
+    ('low rank', 'spectral', 1.0, (3e-3, 6e-3)),
+    ('low rank', 'frobenius', 1.0, (3e-3, 6e-3)),
+    ('train of 3 cores', 'spectral', 1.0, (6e-3, 1.2e-2)),
+    ('train of 2 cores', 'spectral', 1.0, (1.5e-3, 3e-3), True),
+    ('Monarch', 'spectral', 1.0, (1.5e-3, 3e-3), True),
   ),
   'multi30k': series(
     ('dense', 'frobenius', 1.0, (2e-3, 4e-3)),
