@@ -77,6 +77,7 @@ RECOVERY = (
       ('variational_dropout', dict(every=100)),
     )
   ),
+  ('sum', _EVEN, dict(parts=(_BASE, dict(name='low_rank', rank=4)))),
 )
 # (name, options) of the fits to a trained matrix, at RATIOS.
 ENTRIES = (

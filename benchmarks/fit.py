@@ -21,7 +21,7 @@ from absl import app, flags
 
 from benchmarks import cases, comparison, matrices, records
 from tt_compress import parameterizations
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, composed
 
 _OUTPUT = flags.DEFINE_string(
   'output', 'results/fit.json', 'JSON file to write.'
@@ -187,8 +187,8 @@ def _error_by_blocks(spec, factors, matrix, size=2**13):
 def _is_padded(spec: base.Parameterization) -> bool:
   """Whether the full matrix of the factors is larger than the matrix."""
   rows, cols = spec.rows, spec.cols
-  if hasattr(spec, 'base'):
-    return _is_padded(spec.base)
+  if isinstance(spec, composed.Composed):
+    return any(map(_is_padded, spec.inner.values()))
   if hasattr(spec, 'row_modes'):
     rows, cols = math.prod(spec.row_modes), math.prod(spec.col_modes)
   elif hasattr(spec, 'row_split'):

@@ -167,11 +167,14 @@ def test_tiny_drops_modes_inside_wrappers_and_lowers_ranks():
   )
   config.compress = (
     ('embed', dict(name='pruned', base=inner)),
+    ('.*/up', dict(name='sum', parts=(inner, dict(name='dense')))),
     ('.*/ffn/.*', dict(name='tensor_train', tt_rank=(4, 16))),
     ('.*', dict(name='low_rank', rank=2)),
   )
+  small = dict(name='tensor_train', tt_rank=8)
   assert configuration.finish(config, arguments).compress == (
-    ('embed', dict(name='pruned', base=dict(name='tensor_train', tt_rank=8))),
+    ('embed', dict(name='pruned', base=small)),
+    ('.*/up', dict(name='sum', parts=(small, dict(name='dense')))),
     ('.*/ffn/.*', dict(name='tensor_train', tt_rank=2)),
     ('.*', dict(name='low_rank', rank=2)),
   )

@@ -36,6 +36,7 @@ GROUND = {
   'parameterizations': {
     'base',
     'checks',
+    'composed',
     'random_factors',
     'ranks',
     'reshaped',

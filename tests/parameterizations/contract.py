@@ -112,7 +112,8 @@ def check_paths(spec):
   assert spec.num_params == sum(
     size for path, size in sizes.items() if path not in spec.buffers
   )
-  assert spec.compression_ratio == spec.rows * spec.cols / spec.num_params
+  kept = spec.num_params + spec.num_frozen
+  assert spec.compression_ratio == spec.rows * spec.cols / kept
 
 
 def check_std(spec, draws=300):

@@ -1,5 +1,7 @@
 """What specs split over devices: the named axes follow rows or columns."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -51,13 +53,19 @@ SPECS = {
     every=1,
     base=dict(name='quantized', bits=8, base=dict(TRAIN, col_modes=(4, 3, 3))),
   ),
+  'sum': dict(
+    name='sum',
+    parts=(
+      dict(name='frozen', base=dict(TRAIN, col_modes=(4, 3, 3))),
+      dict(name='low_rank', rank=3),
+    ),
+  ),
 }
 
 
 def test_every_parameterization_is_here():
-  assert {options['name'] for options in SPECS.values()} == set(
-    parameterizations.REGISTRY
-  )
+  names = re.findall(r"'name': '(\w+)'", str(SPECS))
+  assert set(names) == set(parameterizations.REGISTRY)
 
 
 def changed(factors, axes, function):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.parameterizations import contract, wrappers
-from tt_compress.parameterizations import quantized, wrapped
+from tt_compress.parameterizations import composed, quantized
 
 
 def zeros(factors):
@@ -150,7 +150,7 @@ def test_size_of_pruned_factors(kept, places):
   half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), factors['base'])
   factors = {**factors, 'base': half}
   assert spec.stored_size(factors) == (kept, 16 * kept + places)
-  assert spec.stored_size(wrapped.shapes(spec)) == (32, 32 * 32 + 32)
+  assert spec.stored_size(composed.shapes(spec)) == (32, 32 * 32 + 32)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tt_compress import parameterizations
 from tt_compress.nn import compress, linear, modules, serving
 from tt_compress.parameterizations import (
   base,
+  composed,
   pruned,
   quantized,
   variational_dropout,
@@ -23,11 +24,17 @@ NESTED = [
   ('quantized', 'pruned', 'tensor_train'),
   ('pruned', 'variational_dropout', 'word2ket'),
   ('variational_dropout', 'quantized', 'low_rank'),
+  ('frozen', 'quantized', 'dense'),
 ]
 # Where fit finds every matrix that the factors of the base can be.
-INEXACT = ('tensor_ring', 'word2ket')
+INEXACT = ('tensor_ring', 'word2ket', 'sum')
 THRESHOLD = dict(schedule='threshold', sparsity=None, end=None)
-FIT_TOLERANCE = {'pruned': 1e-4, 'quantized': 0.05, 'variational_dropout': 0.02}
+FIT_TOLERANCE = {
+  'pruned': 1e-4,
+  'quantized': 0.05,
+  'variational_dropout': 0.02,
+  'frozen': 1e-4,
+}
 NAMES = [*((w, b) for w in wrappers.WRAPPERS for b in wrappers.BASES), *NESTED]
 CASES = [
   pytest.param(wrappers.make(*names), id='-'.join(names)) for names in NAMES
@@ -80,7 +87,7 @@ def test_variance_is_that_of_the_base(name):
   'name, changes, message',
   [
     ('pruned', dict(base={}), 'base of pruned needs a name'),
-    ('pruned', dict(base=3), r'base must be dict\(name=...\) .*, got 3'),
+    ('pruned', dict(base=3), r'base=3 is int, expected dict\(name=...\)'),
     ('pruned', dict(sparsity=1.0), 'sparsity must be .* below 1, got 1.0'),
     ('pruned', dict(sparsity=None), 'needs sparsity.*sparsity=None, end=1'),
     ('pruned', dict(begin=4, end=4), 'begin=4 and end=4: steps must be'),
@@ -244,7 +251,7 @@ def test_size_of_nested_factors():
   spec = dataclasses.replace(
     spec, base=dataclasses.replace(spec.base, norm='plain')
   )
-  assert spec.stored_size(wrapped.shapes(spec)) == (
+  assert spec.stored_size(composed.shapes(spec)) == (
     384 + 1 + 1,
     384 * 4 + 32 + 32,
   )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from tests.parameterizations import contract
 from tt_compress import parameterizations
-from tt_compress.parameterizations import base, wrapped
+from tt_compress.parameterizations import base, composed
 
 ROWS, COLS = 24, 16
 BASES = {
@@ -23,12 +23,19 @@ BASES = {
   'word2ket': dict(order=2, rank=2, norm='affine'),
   'word2ketxs': dict(order=2, rank=2, norm='none'),
   'phm': dict(n=4),
+  'sum': dict(
+    parts=(
+      dict(name='low_rank', rank=2),
+      dict(name='kronecker', rank=2),
+    )
+  ),
 }
 PRUNED = dict(sparsity=0.3, end=1)
 WRAPPERS = {
   'pruned': PRUNED,
   'quantized': dict(bits=8, per='column'),
   'variational_dropout': dict(every=5),
+  'frozen': {},
 }
 
 
@@ -41,9 +48,9 @@ def options(*names):
 
 
 def make(*names, rows=ROWS, cols=COLS, **changes):
-  return parameterizations.make(
-    rows=rows, cols=cols, **{**options(*names), **changes}
-  )
+  # Nothing of a frozen matrix is trained, so it is made as a part.
+  parts = ({**options(*names), **changes}, dict(name='dense'))
+  return parameterizations.make('sum', rows, cols, parts=parts).parts[0]
 
 
 def disturb(spec, factors):
@@ -95,7 +102,7 @@ class Disturbed(base.Parameterization):
     return jax.tree.map(lambda a: a.astype(jnp.float32), factors)
 
   def _from_numbers(self, factors):
-    like = wrapped.shapes(self.spec)
+    like = composed.shapes(self.spec)
     return jax.tree.map(lambda a, b: a.astype(b.dtype), factors, like)
 
 

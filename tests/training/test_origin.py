@@ -87,6 +87,32 @@ def test_the_same_matrices_give_the_same_scores(trained, tmp_path):
   assert results['test']['loss'] == pytest.approx(expected['loss'], rel=1e-4)
 
 
+def test_an_adapter_of_trained_weights(trained, tmp_path):
+  frozen = dict(name='frozen', base=dict(name='dense'))
+  low_rank = dict(name='low_rank', rank=2, initialization='zero')
+  rules = (('layers/0', dict(name='sum', parts=(frozen, low_rank))),)
+  adapted = begin(trained, tmp_path, compress=rules)
+  results = adapted.train()
+  assert results['fit']['matrices'][0]['error'] == 0
+  before = trained.results()['test']
+  assert results['fit']['test']['loss'] == pytest.approx(before['loss'])
+  variables = jax.device_get(adapted.variables())
+  held = variables['buffers']['layers']['0']['factors']['part_0']
+  matrix = layers(trained.variables())['0']['factors']['matrix']
+  np.testing.assert_array_equal(held['base']['matrix'], matrix)
+  learned = layers(adapted.variables())['0']['factors']['part_1']
+  assert np.any(learned['right'])
+  trainable = 2 * (784 + 6) + 6 + 6 * 10 + 10
+  assert results['num_params'] == trainable
+  dense = results['dense_num_params']
+  assert results['compression_ratio'] == dense / (trainable + 784 * 6)
+  # The folder holds what an evaluation needs.
+  again = begin(trained, tmp_path, compress=rules)
+  assert again.results()['test'] == results['test']
+  found = jax.device_get(again.variables())
+  jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+
 class Killed(Exception):
   pass
 

@@ -56,8 +56,10 @@ def _shrink_choice(choice: Mapping, scale: float) -> dict:
       choice[name] = min(value, most) if isinstance(value, int) else 2
     if name in ('begin', 'end', 'every'):
       choice[name] = int(value * scale) or min(value, 1)
-    if name == 'base':
+    if isinstance(value, Mapping):  # the base of a wrapper
       choice[name] = _shrink_choice(value, scale)
+    if name == 'parts':
+      choice[name] = tuple(_shrink_choice(part, scale) for part in value)
   return choice
 
 

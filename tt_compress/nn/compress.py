@@ -33,6 +33,15 @@ class Swap:
   spec: base.Parameterization
   error: float | Float[Array, ''] | None = None
 
+  def __str__(self):
+    spec = self.spec
+    frozen = f' and {spec.num_frozen:,} frozen' if spec.num_frozen else ''
+    error = '' if self.error is None else f', error {float(self.error):.4f}'
+    return (
+      f'{self.path}: {spec.rows} x {spec.cols} in {spec.num_params:,} numbers'
+      f'{frozen}, ratio {spec.compression_ratio:.2f}{error}'
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -49,13 +58,7 @@ class Report:
   unreached: tuple[str, ...]
 
   def __str__(self):
-    lines = [
-      f'{swap.path}: {swap.spec.rows} x {swap.spec.cols} in '
-      f'{swap.spec.num_params:,} numbers, ratio '
-      f'{swap.spec.compression_ratio:.2f}'
-      + ('' if swap.error is None else f', error {float(swap.error):.4f}')
-      for swap in self.swapped
-    ]
+    lines = [str(swap) for swap in self.swapped]
     lines += [f'{path}: kept' for path in self.kept]
     lines += [f'{path}: out of reach' for path in self.unreached]
     return '\n'.join(lines)

@@ -12,11 +12,13 @@ from tt_compress.parameterizations import (
   block_tensor_train,
   checks,
   dense,
+  frozen,
   kronecker,
   low_rank,
   phm,
   pruned,
   quantized,
+  sum,
   tensor_ring,
   tensor_train,
   tucker,
@@ -40,6 +42,8 @@ REGISTRY: dict[str, type[base.Parameterization]] = {
   'pruned': pruned.Pruned,
   'quantized': quantized.Quantized,
   'variational_dropout': variational_dropout.VariationalDropout,
+  'frozen': frozen.Frozen,
+  'sum': sum.Sum,
 }
 
 _SIZES = ('compression_ratio', 'max_params')
@@ -52,17 +56,29 @@ def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
     name: an entry of REGISTRY.
     rows: number of rows.
     cols: number of columns.
-    **options: fields of the entry. Lists become tuples. `base`, a mapping with
-      a `name` of its own, becomes the spec that a wrapper changes. Without a
-      rank, `compression_ratio` (dense / compressed parameters) or `max_params`
-      chooses the largest rank that fits. With a rank, a size and
-      prefer='speed', a tensor train gets the modes with the fastest products;
-      the default is 'size'.
+    **options: fields of the entry. Lists become tuples. Specs inside of the
+      spec, such as the `base` of a wrapper and the `parts` of a sum, are
+      mappings with a `name` of their own. Without a rank, `compression_ratio`
+      (dense / compressed parameters) or `max_params` chooses the largest rank
+      that fits. With a rank, a size and prefer='speed', a tensor train gets the
+      modes with the fastest products; the default is 'size'.
 
   Raises:
-    ValueError: an unknown name or option, a value of the wrong type, or options
-      that contradict each other or do not suit the matrix.
+    ValueError: an unknown name or option, a value of the wrong type, options
+      that contradict each other or do not suit the matrix, or a matrix nothing
+      of which is trained.
   """
+  spec = _make(name, rows, cols, options)
+  if not spec.num_params:
+    raise ValueError(
+      f'{name} of {rows} x {cols} has {spec.num_frozen} frozen numbers and '
+      'nothing to train; make it a part of a sum with a trained part, or name '
+      'the layer in optimizer.frozen instead'
+    )
+  return spec
+
+
+def _make(name, rows, cols, options):
   if name not in REGISTRY:
     raise ValueError(
       f'unknown parameterization {name!r}{_guess(name, REGISTRY)}; '
@@ -72,14 +88,31 @@ def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
   options = {key: _plain(value) for key, value in options.items()}
   sizes = {key: options.pop(key) for key in _SIZES if key in options}
   prefer = options.pop('prefer', 'size')
-  _check(name, cls, options)
-  if isinstance(options.get('base'), Mapping):
-    options['base'] = _make_base(name, rows, cols, options['base'])
+  _check_names(name, cls, options)
+  options = {
+    key: _with_specs(value, f'{key} of {name}', rows, cols)
+    for key, value in options.items()
+  }
+  _check_types(name, cls, options)
   options.update(rows=rows, cols=cols)
   _check_complete(name, cls, options, sizes)
   if prefer != 'size':
     return _fastest(name, cls, options, sizes, prefer)
   return _solve(name, cls, options, sizes) if sizes else cls(**options)
+
+
+def _with_specs(value, place, rows, cols):
+  """The value of an option with specs in place of mappings."""
+  if isinstance(value, tuple):
+    return tuple(_with_specs(entry, place, rows, cols) for entry in value)
+  if not isinstance(value, Mapping):
+    return value
+  if 'name' not in value:
+    raise ValueError(
+      f'{place} needs a name, e.g. dict(name="dense"); got {value!r}'
+    )
+  inner = {key: entry for key, entry in value.items() if key != 'name'}
+  return _make(value['name'], rows, cols, inner)
 
 
 def _check_complete(name, cls, options, sizes):
@@ -96,14 +129,6 @@ def _check_complete(name, cls, options, sizes):
     is_rank = missing == [cls.rank_option]
     instead = f', or one of {", ".join(_SIZES)}' if is_rank else ''
     raise ValueError(f'{name} needs {", ".join(missing)}{instead}')
-
-
-def _make_base(name, rows, cols, options):
-  if 'name' not in options:
-    raise ValueError(
-      f'base of {name} needs a name, e.g. dict(name="dense"); got {options!r}'
-    )
-  return make(rows=rows, cols=cols, **options)
 
 
 def _fastest(name, cls, options, sizes, prefer):
@@ -148,29 +173,34 @@ def _max_params(name, options, sizes):
   return int(options['rows'] * options['cols'] / value)
 
 
-def _check(name, cls, options):
+def _hints(cls):
+  """{option: its annotated type}."""
   hints = typing.get_type_hints(cls)
-  fields = {field.name: hints[field.name] for field in dataclasses.fields(cls)}
-  valid = [field for field in fields if field not in ('rows', 'cols')]
-  if cls.rank_option:
-    valid += _SIZES
-  for key, value in options.items():
+  return {
+    field.name: hints[field.name]
+    for field in dataclasses.fields(cls)
+    if field.name not in ('rows', 'cols')
+  }
+
+
+def _check_names(name, cls, options):
+  valid = [*_hints(cls), *(_SIZES if cls.rank_option else ())]
+  for key in options:
     if key not in valid:
       raise ValueError(
         f'{name} has no option {key!r}{_guess(key, valid)}; '
         f'its options are {", ".join(valid) or "(none)"}'
       )
-    is_spec = key == 'base' and isinstance(value, Mapping)
-    if is_spec or _suits(value, fields[key]):
-      continue
-    if key == 'base':
+
+
+def _check_types(name, cls, options):
+  hints = _hints(cls)
+  for key, value in options.items():
+    if not _suits(value, hints[key]):
       raise ValueError(
-        f'{name}: base must be dict(name=...) with its options, got {value!r}'
+        f'{name}: {key}={value!r} is {type(value).__name__}, '
+        f'expected {_type_name(hints[key])}'
       )
-    raise ValueError(
-      f'{name}: {key}={value!r} is {type(value).__name__}, '
-      f'expected {_type_name(fields[key])}'
-    )
 
 
 def _plain(value: Any) -> Any:
@@ -203,6 +233,10 @@ def _suits(value, hint):
 
 
 def _type_name(hint):
+  if hint is base.Parameterization:
+    return 'dict(name=...) with its options'
+  if hint == tuple[base.Parameterization, ...]:
+    return 'a tuple of dict(name=...) with their options'
   return hint.__name__ if isinstance(hint, type) else str(hint)
 
 

@@ -284,9 +284,14 @@ class Parameterization(random_factors.Initialized):
     return _num_params(self)
 
   @property
+  def num_frozen(self) -> int:
+    """Number of weights that are kept beside the trained ones, see `frozen`."""
+    return 0
+
+  @property
   def compression_ratio(self) -> float:
-    """rows * cols / num_params: above 1 is smaller than dense."""
-    return self.rows * self.cols / self.num_params
+    """rows * cols / all numbers that are kept: above 1 is smaller."""
+    return self.rows * self.cols / (self.num_params + self.num_frozen)
 
   def stored_size(self, factors: Factors) -> tuple[int, int]:
     """(numbers, bits) of a file that holds the factors."""

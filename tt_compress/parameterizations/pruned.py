@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.parameterizations import checks, wrapped
+from tt_compress.parameterizations import checks, composed, wrapped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ class Pruned(wrapped.Wrapped):
 
   @property
   def buffers(self):
-    masks = (f'mask/{name}' for name in wrapped.weights(self.base))
+    masks = (f'mask/{name}' for name in composed.weights(self.base))
     return *super().buffers, *masks
 
   @property

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.parameterizations import base, checks, wrapped
+from tt_compress.parameterizations import base, checks, composed, wrapped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,12 +59,12 @@ class Quantized(wrapped.Wrapped):
       packed: the result of `pack`.
       dtype: of the factors that were packed.
     """
-    shapes = wrapped.shapes(self.base)
+    shapes = composed.shapes(self.base)
 
     def visit(path, entry):
       if not _is_packed(entry):
         return entry
-      shape = wrapped.at(shapes, base.join(path)).shape
+      shape = composed.at(shapes, base.join(path)).shape
       return self._decode(entry, shape).astype(dtype)
 
     return jax.tree_util.tree_map_with_path(visit, packed, is_leaf=_is_packed)

@@ -99,6 +99,10 @@ class Initialized:
       return Start(self.initialization)
     return self.default_initialization[role]
 
+  def at_zero(self) -> 'Initialized':
+    """The same spec with factors that start as a zero matrix."""
+    return dataclasses.replace(self, initialization='zero')
+
   def _deviations(self, std: float, role: networks.Role) -> dict[str, float]:
     """The standard deviation of each factor of the network."""
     return deviations(

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from tt_compress.parameterizations import base, checks, wrapped
+from tt_compress.parameterizations import base, checks, composed, wrapped
 
 _K1, _K2, _K3 = 0.63576, 1.87320, 1.48695
 
@@ -84,7 +84,7 @@ class VariationalDropout(wrapped.Wrapped):
 
   @property
   def draws_per_example(self):
-    return self._is_matrix
+    return composed.is_matrix(self.base)
 
   @property
   def settled_at(self):
@@ -107,7 +107,7 @@ class VariationalDropout(wrapped.Wrapped):
   def take(self, factors, ids, *, key=None):
     if key is None:
       return super().take(factors, ids)
-    if not self._is_matrix:
+    if not composed.is_matrix(self.base):
       drawn, key = self._draw(factors, key)
       return self.base.take(drawn, ids, key=key)
     theta, sigma = (a[ids] for a in self._theta_and_sigma(factors))
@@ -116,7 +116,7 @@ class VariationalDropout(wrapped.Wrapped):
   def apply(self, factors, x, *, key=None):
     if key is None:
       return super().apply(factors, x)
-    if not self._is_matrix:
+    if not composed.is_matrix(self.base):
       drawn, key = self._draw(factors, key)
       return self.base.apply(drawn, x, key=key)
     return _noisy_product(x, *self._theta_and_sigma(factors), key)
@@ -124,7 +124,7 @@ class VariationalDropout(wrapped.Wrapped):
   def attend(self, factors, x, *, key=None):
     if key is None:
       return super().attend(factors, x)
-    if not self._is_matrix:
+    if not composed.is_matrix(self.base):
       drawn, key = self._draw(factors, key)
       return self.base.attend(drawn, x, key=key)
     theta, sigma = self._theta_and_sigma(factors)
@@ -165,22 +165,13 @@ class VariationalDropout(wrapped.Wrapped):
     log_alpha = 2 * (log_sigma.astype(jnp.float32) - log_theta)
     return jnp.clip(log_alpha, -self.clip, self.clip)
 
-  @property
-  def _is_matrix(self):
-    """Whether the only factor of the base is W."""
-    shapes = wrapped.shapes(self.base)
-    return set(shapes) == {'matrix'} and shapes['matrix'].shape == (
-      self.rows,
-      self.cols,
-    )
-
   def _theta_and_sigma(self, factors):
     log_sigma = factors['log_sigma']['matrix']
     return factors['base']['matrix'], jnp.exp(log_sigma)
 
   def _draw(self, factors, key):
     """Factors of the base with noise on each weight, and a key for the base."""
-    key, *keys = jax.random.split(key, 1 + len(wrapped.weights(self.base)))
+    key, *keys = jax.random.split(key, 1 + len(composed.weights(self.base)))
     keys = iter(keys)
 
     def draw(theta, log_sigma):

@@ -59,13 +59,14 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
     that no rule can reach.
   """
   total = modules.num_params(blueprint.params)
+  frozen = sum(spec.num_frozen for spec in blueprint.matrices.values())
   matrices = [row(path, spec) for path, spec in blueprint.matrices.items()]
   return {
     'matrices': matrices,
     'other_params': total - sum(row['params'] for row in matrices),
     'num_params': total,
     'dense_num_params': blueprint.dense_num_params,
-    'compression_ratio': blueprint.dense_num_params / total,
+    'compression_ratio': blueprint.dense_num_params / (total + frozen),
     'reference': configuration.twin(config).name,
     'unreached': list(blueprint.report.unreached),
   }
