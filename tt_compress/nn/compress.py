@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from tt_compress import parameterizations, rules
 from tt_compress.algebra import networks
-from tt_compress.nn import embed, linear, matrix
+from tt_compress.nn import bottleneck, embed, linear, matrix
 from tt_compress.parameterizations import base
 
 Rules = Sequence[tuple[str, Mapping[str, Any]]]
@@ -156,13 +156,16 @@ def _replacement(
   spec: base.Parameterization,
   std: float,
   keep_bias: bool,
+  activation: str | None,
   rngs: nnx.Rngs,
-) -> matrix.Matrix:
+) -> matrix.Matrix | bottleneck.Bottleneck:
+  if activation is None:
+    layer = embed.Embed if _is_embed(module) else linear.Linear
+    layer = functools.partial(layer, spec.rows, spec.cols, spec=spec)
+  else:
+    layer = functools.partial(bottleneck.Bottleneck, spec, activation)
   make = functools.partial(
-    embed.Embed if _is_embed(module) else linear.Linear,
-    spec.rows,
-    spec.cols,
-    spec=spec,
+    layer,
     std=std,
     dtype=module.dtype,
     param_dtype=module.param_dtype,
@@ -192,7 +195,7 @@ def _relative_error(
 
 def _make(
   site: _Site, choice: Mapping, rngs: nnx.Rngs, fit: bool
-) -> tuple[matrix.Matrix, Swap]:
+) -> tuple[matrix.Matrix | bottleneck.Bottleneck, Swap]:
   """The module that replaces that of a site, and its entry in the report."""
   (rows, cols), std, weight = _current(site.module)
   options = dict(choice)
@@ -201,10 +204,13 @@ def _make(
     options.pop('std_scale', None),
   )
   keep_bias = options.pop('bias', True)
+  activation = options.pop('activation', None)
   if not isinstance(keep_bias, bool):
     raise ValueError(
       f'the rule for {site.path} has bias={keep_bias!r}; it is True or False'
     )
+  if activation is not None:
+    _check_activation(site, activation, fit)
   if 'name' not in options:
     raise ValueError(
       f'the rule for {site.path} has no name: {dict(choice)}; say which '
@@ -212,10 +218,12 @@ def _make(
     )
   try:
     spec = parameterizations.make(rows=rows, cols=cols, **options)
+    if activation is not None:
+      bottleneck.check(spec, activation)
   except (TypeError, ValueError) as error:
     raise ValueError(f'cannot compress {site.path}: {error}') from error
   std = _new_std(site, spec, std, given_std, std_scale)
-  new = _replacement(site.module, spec, std, keep_bias, rngs)
+  new = _replacement(site.module, spec, std, keep_bias, activation, rngs)
   error = None
   if fit:
     fitted = spec.fit(weight())  # in float32
@@ -250,6 +258,20 @@ def _new_std(
       'least 0 that multiplies the std of the layer'
     )
   return std * scale
+
+
+def _check_activation(site: _Site, activation: Any, fit: bool) -> None:
+  """Refuses an activation where no linear layer can have one."""
+  place = f'the rule for {site.path} has activation={activation!r}'
+  if _is_embed(site.module):
+    raise ValueError(
+      f'{place}, but {site.path} is an embedding; leave the activation out'
+    )
+  if fit:
+    raise ValueError(
+      f'{place}, and no such layer can fit a matrix; leave the activation '
+      'out, or train from scratch'
+    )
 
 
 def _check_untied(sites: Sequence[_Site], choices: Sequence[Any]) -> None:
@@ -293,9 +315,10 @@ def compress(
   'encoder/layers/0/ffn/up', and the options of `parameterizations.make`:
   `('.*/ffn/.*', dict(name='tensor_train', tt_rank=16))`. The first match wins.
   The option `std` overrides the standard deviation at initialization,
-  `std_scale` multiplies that of the layer, and `bias=False` drops the bias. A
-  shared module stays shared. New layers keep `dtype` and `param_dtype`; without
-  a `dtype`, `Linear` computes in the dtype of its input.
+  `std_scale` multiplies that of the layer, and `bias=False` drops the bias.
+  `activation='silu'` makes a `bottleneck.Bottleneck` of a linear layer and a
+  pair of low rank. A shared module stays shared. New layers keep `dtype` and
+  `param_dtype`; without a `dtype`, `Linear` computes in the dtype of its input.
 
   Under `nnx.eval_shape` or inside `jax.jit`, the replaced matrices are never
   allocated.
