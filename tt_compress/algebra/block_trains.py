@@ -4,10 +4,8 @@ W [A M, B N] is a grid of A x B blocks, and block (a, b) is first[a, :, b, :] @
 last[b, a, :, :], a matrix [M, N] of rank R. x W is two batches of products, one
 per row of the grid and one per column:
 
-h[a] = x[:, a] @ first[a]   [T, B R]
-y[b] = h[:, b] @ last[b]    [T, N]
-
-with `first` as A matrices [M, B R] and `last` as B matrices [A R, N].
+h[a] = x[:, a] @ first[a]   [T, B R], first[a] as a matrix [M, B R]
+y[b] = h[:, b] @ last[b]    [T, N], last[b] as a matrix [A R, N]
 
 Reference: Qiu et al., "Compute Better Spent: Replacing Dense Layers with
 Structured Matrices", section 3.
@@ -25,8 +23,8 @@ from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import blocks, context, cost
 
-First = Float[Array, 'a m br']  # [A, M, B R]
-Last = Float[Array, 'b ar n']  # [B, A R, N]
+First = Float[Array, 'a m b r']
+Last = Float[Array, 'b a r n']
 
 # Elements of the blocks of `last` that a lookup gathers at a time: 64 MiB.
 _LOOKUP_ROOM = 2**24
@@ -50,21 +48,17 @@ class Products:
     return f'two batched products{blocks}'
 
 
-def rank(first: First, last: Last) -> int:
-  """R, the rank of the blocks."""
-  return first.shape[2] // last.shape[0]
-
-
 def transpose(first: First, last: Last) -> tuple[jax.Array, jax.Array]:
   """The factors of W^T, whose first products are with `last`."""
-  return last.swapaxes(1, 2), first.swapaxes(1, 2)
+  axes = (0, 3, 1, 2), (0, 2, 3, 1)
+  return last.transpose(axes[0]), first.transpose(axes[1])
 
 
 def full(first: First, last: Last) -> Float[Array, 'rows cols']:
   """The matrix W."""
-  (a, m, _), (b, _, n) = first.shape, last.shape
-  first, last = first.reshape(a, m, b, -1), last.reshape(b, a, -1, n)
-  return jnp.einsum('ambr,barn->ambn', first, last).reshape(a * m, b * n)
+  (a, m, b, _), n = first.shape, last.shape[3]
+  grid = jnp.einsum('ambr,barn->ambn', first, last)
+  return grid.reshape(a * m, b * n)
 
 
 def apply(
@@ -89,33 +83,30 @@ def apply(
 def _multiply(factors, x):
   """Both products. Only the middle transpose moves single elements."""
   first, last = factors
-  (a, m, _), (b, _, n) = first.shape, last.shape
-  tokens, r = x.shape[0], rank(first, last)
-  h = x.reshape(tokens, a, m).swapaxes(0, 1) @ first  # [A, T, B R]
+  (a, m, b, r), (*_, n), tokens = first.shape, last.shape, x.shape[0]
+  h = x.reshape(tokens, a, m).swapaxes(0, 1) @ first.reshape(a, m, b * r)
   h = h.reshape(a, tokens, b, r).transpose(2, 1, 0, 3)
-  y = h.reshape(b, tokens, a * r) @ last  # [B, T, N]
+  y = h.reshape(b, tokens, a * r) @ last.reshape(b, a * r, n)
   return y.swapaxes(0, 1).reshape(tokens, b * n)
 
 
 @functools.lru_cache(maxsize=4096)
 def _plan(first, last, tokens, model, gradients):
-  (a, m, br), (b, ar, n) = first, last
-  sizes = a * m, a * br, b * n  # Of x, h and y, per token.
+  (a, m, b, r), (*_, n) = first, last
+  sizes = a * m, a * b * r, b * n  # Of x, h and y, per token.
 
   def products(count):
     part = -(-tokens // count)
     once = (
-      model.product(part, m, br, count=a)
-      + model.product(part, ar, n, count=b)
+      model.product(part, m, b * r, count=a)
+      + model.product(part, a * r, n, count=b)
       + sum((model.copy(part * size) for size in sizes), cost.Cost())
     )
-    total = count * once
-    repeats = 0
-    if count > 1:
-      total += model.copy(tokens * (sizes[0] + sizes[2]))
-      repeats = 1
-    # The backward pass has two products for each of the forward pass.
-    return Products((3 + repeats if gradients else 1) * total, count)
+    repeats = count > 1  # The backward pass computes blocks again.
+    copies = model.copy(repeats * tokens * (sizes[0] + sizes[2]))
+    # It has two products for each of the forward pass.
+    times = 3 + repeats if gradients else 1
+    return Products(times * (count * once + copies), count)
 
   size = tokens * max(sizes) * model.itemsize
   cached = min(tokens, max(1, -(-size // model.machine.cache)))
@@ -135,15 +126,14 @@ def rows(
 
   Complexity: R B N multiplications per id, whose R B N factors are gathered.
   """
-  (a, m, _), (b, _, n) = first.shape, last.shape
-  slices = first.reshape(a * m, b, -1)
-  blocks_of_row = last.reshape(b, a, -1, n)
+  (a, m, b, r), (*_, n) = first.shape, last.shape
+  slices = first.reshape(a * m, b, r)
 
   def look_up(ids):
-    h, part = slices[ids], blocks_of_row[:, ids // m]
-    return jnp.einsum('tbr,btrn->tbn', h, part).reshape(-1, b * n)
+    part = last[:, ids // m]
+    return jnp.einsum('tbr,btrn->tbn', slices[ids], part).reshape(-1, b * n)
 
-  size = b * n * rank(first, last)
+  size = b * n * r
   count = -(-ids.size * size // _LOOKUP_ROOM)
   if count <= 1:
     return look_up(ids)
@@ -159,20 +149,14 @@ def blocks_of_rows(
   Returns:
     (function, slices) for `algebra.blocks`, with at most `count` blocks.
   """
-  a, (b, _, n) = first.shape[0], last.shape
-  last = last.reshape(b, a, -1, n).swapaxes(0, 1)
-  make_block = lambda pair: full(
-    pair[0], pair[1].swapaxes(0, 1).reshape(b, -1, n)
-  )
-  count = min(count, a)
-  return make_block, (blocks.split(first, count), blocks.split(last, count))
+  make_block = lambda pair: full(pair[0], pair[1].swapaxes(0, 1))
+  count = min(count, len(first))
+  parts = first, last.swapaxes(0, 1)
+  return make_block, tuple(blocks.split(part, count) for part in parts)
 
 
 def squared_norm(first: First, last: Last) -> Float[Array, '']:
   """||W||^2 by the Gram matrices of both factors of each block."""
-  a, b = first.shape[0], last.shape[0]
-  first = first.reshape(*first.shape[:2], b, -1)
-  last = last.reshape(b, a, -1, last.shape[2])
   left = jnp.einsum('ambr,ambs->abrs', first, first)
   right = jnp.einsum('barn,basn->abrs', last, last)
   return jnp.sum(left * right)

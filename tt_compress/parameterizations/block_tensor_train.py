@@ -45,28 +45,22 @@ class _BlockTrain(reshaped.Reshaped):
     return found
 
   @property
-  def core_shapes(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """Shapes of core_0 [J_1, I_1 R, J_2] and core_1 [I_1, I_2, J_1 R]."""
+  def network(self):
     (i_1, i_2), (j_1, j_2) = self.row_modes, self.col_modes
-    return (j_1, i_1 * self.tt_rank, j_2), (i_1, i_2, j_1 * self.tt_rank)
+    r = self.tt_rank
+    return {
+      'core_0': {'j_1': j_1, 'i_1': i_1, 'r': r, 'j_2': j_2},
+      'core_1': {'i_1': i_1, 'i_2': i_2, 'j_1': j_1, 'r': r},
+    }
+
+  def sequence(self, role):
+    # Lookups, too, begin with the core that has a slice per row.
+    names = ('core_0', 'core_1')
+    return names if role == 'logits' else names[::-1]
 
   @property
   def num_params(self):
-    return sum(map(math.prod, self.core_shapes))
-
-  @property
-  def network(self):
-    (i_1, i_2), (j_1, j_2) = self.row_modes, self.col_modes
-    rank = self.tt_rank
-    return {
-      'core_0': {'j_1': j_1, 'i_1': i_1, 'r': rank, 'j_2': j_2},
-      'core_1': {'i_1': i_1, 'i_2': i_2, 'j_1': j_1, 'r': rank},
-    }
-
-  def _draw(self, key, deviations, dtype):
-    cores = super()._draw(key, deviations, dtype)
-    shapes = dict(zip(self.network, self.core_shapes, strict=True))
-    return {name: core.reshape(shapes[name]) for name, core in cores.items()}
+    return sum(math.prod(core.values()) for core in self.network.values())
 
   def _parts(self, factors):
     """The factors of `block_trains`: (first, last)."""
@@ -110,9 +104,10 @@ class _BlockTrain(reshaped.Reshaped):
     first, last = self._parts(factors)
     rows = np.arange(math.prod(self.row_modes)) < self.rows
     cols = np.arange(math.prod(self.col_modes)) < self.cols
-    first = jnp.where(rows.reshape(*self.row_modes, 1), first, 0)
+    rows = rows.reshape(*self.row_modes, 1, 1)
+    cols = cols.reshape(self.col_modes[0], 1, 1, self.col_modes[1])
     return block_trains.squared_norm(
-      first, jnp.where(cols.reshape(-1, 1, self.col_modes[1]), last, 0)
+      jnp.where(rows, first, 0), jnp.where(cols, last, 0)
     )
 
   def fit(self, matrix):
@@ -138,18 +133,17 @@ class _BlockTrain(reshaped.Reshaped):
         )
         first[a] = u * np.sqrt(s)[:, None, :]
         last[a] = np.sqrt(s)[..., None] * vt
-    core_0, core_1 = self.core_shapes
     return {
-      'core_0': jnp.asarray(last.swapaxes(0, 1).reshape(core_0), jnp.float32),
-      'core_1': jnp.asarray(first.swapaxes(1, 2).reshape(core_1), jnp.float32),
+      'core_0': jnp.asarray(last.swapaxes(0, 1), jnp.float32),
+      'core_1': jnp.asarray(first.swapaxes(1, 2), jnp.float32),
     }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockTensorTrain(_BlockTrain):
-  """W[i, j] = sum_r core_1[i_1, i_2, (j_1, r)] core_0[j_1, (i_1, r), j_2].
+  """W[i, j] = sum_r core_1[i_1, i_2, j_1, r] core_0[j_1, i_1, r, j_2].
 
-  factors = {'core_0': [J_1, I_1 R, J_2], 'core_1': [I_1, I_2, J_1 R]}; i =
+  factors = {'core_0': [J_1, I_1, R, J_2], 'core_1': [I_1, I_2, J_1, R]}; i =
   (i_1, i_2) and j = (j_1, j_2) are row-major. So W is a grid of I_1 x J_1
   blocks, block (i_1, j_1) is a matrix [I_2, J_2] of rank R, and the rank of W
   is at most I_1 J_1 R. The factors of the reference have the same blocks, with
