@@ -57,6 +57,8 @@ PROBLEMS = {
     4.2,
     {
       'num_steps': 600,
+      # Each length is a program to compile.
+      'data.bucket_lengths': (18, 25, 48),
       'optimizer.warmup_steps': 100,
       'evaluation.every': 600,
       'evaluation.max_sentences': 200,
