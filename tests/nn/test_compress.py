@@ -9,6 +9,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tt_compress.nn import compress, embed, linear, modules
+from tt_compress.parameterizations import low_rank, random_factors
 
 RANK_2 = dict(name='low_rank', rank=2)
 
@@ -156,6 +157,61 @@ def test_standard_deviation(layer, options, std):
   compress.compress(model, [rule], nnx.Rngs(1))
   assert model.only.std == std
   assert np.std(model.only.full()) == pytest.approx(std, rel=0.1)
+
+
+def rank_1(layer, **options):
+  """The matrix that replaces that of a layer."""
+  model = nnx.Dict(only=layer)
+  rule = ('only', dict(name='low_rank', rank=1, **options))
+  compress.compress(model, [rule], nnx.Rngs(0))
+  return model.only
+
+
+def test_a_rule_scales_the_std_of_the_layer():
+  layer = linear.Linear(100, 400, std=0.5, rngs=nnx.Rngs(0))
+  assert rank_1(layer, std_scale=0.3).std == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (dict(std=0.1, std_scale=0.3), 'std=0.1 and std_scale=0.3; leave out one'),
+    (dict(std_scale='0.3'), "std_scale='0.3'; it is a number of at least 0"),
+    (dict(std_scale=-1), 'std_scale=-1; it is a number of at least 0'),
+  ],
+)
+def test_scales_that_are_refused(options, message):
+  with pytest.raises(ValueError, match=f'the rule for only has {message}'):
+    rank_1(nnx.Linear(8, 8, rngs=nnx.Rngs(0)), **options)
+
+
+ROLES = [
+  (linear.Linear(8, 4, rngs=nnx.Rngs(0)), 'product'),
+  (nnx.Linear(8, 4, rngs=nnx.Rngs(0)), 'product'),
+  (embed.Embed(8, 4, rngs=nnx.Rngs(0)), 'rows'),
+  (nnx.Embed(8, 4, rngs=nnx.Rngs(0)), 'rows'),
+  (embed.Embed(8, 4, role='logits', rngs=nnx.Rngs(0)), 'logits'),
+]
+
+
+@pytest.mark.parametrize('layer, role', ROLES)
+def test_defaults_are_those_of_the_role(layer, role, monkeypatch):
+  """Method and scale; a rule that names either of them has no default scale."""
+  starts = {'product': 0.5, 'rows': 0.25, 'logits': 0.125}
+  defaults = {
+    name: random_factors.Start('spectral', std_scale=scale)
+    for name, scale in starts.items()
+  }
+  monkeypatch.setattr(low_rank.LowRank, 'default_initialization', defaults)
+  std = rank_1(layer, initialization='spectral').std
+  found = rank_1(layer)
+  assert found.role == role
+  assert found.std == pytest.approx(std * starts[role])
+  assert rank_1(layer, std=0.1).std == 0.1
+  assert rank_1(layer, std_scale=3.0).std == pytest.approx(std * 3)
+  key = nnx.Rngs(0).params()
+  expected = found.spec.init(key, std=found.std, role=role)
+  assert np.array_equal(found.values()['left'], expected['left'])
 
 
 def test_a_model_keeps_its_own_std():

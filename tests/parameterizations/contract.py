@@ -6,6 +6,8 @@ gradients. `check_all` is for specs that are not in the registry.
 
 import dataclasses
 import functools
+import itertools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,10 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from tt_compress.algebra import networks
 from tt_compress.parameterizations import base
 
+ROLES = typing.get_args(networks.Role)
 DTYPES = (jnp.float32, jnp.bfloat16)
 # Largest error of an array as a fraction of its norm; bfloat16 has 8 bits.
 TOLERANCE = {jnp.dtype('float32'): 1e-5, jnp.dtype('bfloat16'): 3e-2}
@@ -55,6 +59,13 @@ def initialize(spec):
 def full(spec):
   """A compiled function: factors -> matrix."""
   return jax.jit(spec.full, compiler_options=COMPILER)
+
+
+@functools.cache
+def pull(spec):
+  """A compiled function: factors, gradient of the matrix -> of the factors."""
+  compute = lambda factors, weights: jax.vjp(spec.full, factors)[1](weights)[0]
+  return jax.jit(compute, compiler_options=COMPILER)
 
 
 def draw(spec, key):
@@ -144,6 +155,89 @@ def check_variance(spec, draws=20):
   spread = sum(2 / a.size for a in jax.tree.leaves(factors)) ** 0.5
   spread *= getattr(spec, 'order', 1)  # An array may hold all factors.
   assert abs(variance / 0.25 - 1).max() < 5 * spread + 1e-5
+
+
+def starts(spec):
+  """{(method, role): factors} of one key, for standard deviation 0.5."""
+
+  def draw(key):
+    return {
+      f'{method} {role}': dataclasses.replace(spec, initialization=method).init(
+        key, std=0.5, role=role
+      )
+      for method, role in itertools.product(methods(spec), ROLES)
+    }
+
+  return jax.jit(draw, compiler_options=COMPILER)(jax.random.key(0))
+
+
+def methods(spec):
+  """Of initialization: a fixed scale of the output cannot be zero."""
+  has_norm = getattr(spec, 'norm', 'none') != 'none'
+  return ('spectral',) if has_norm else ('spectral', 'zero')
+
+
+def check_network(spec):
+  """The sum over indices of the network is the matrix, up to its padding."""
+  factors, matrix = start(spec)
+  names = sorted({k for sizes in spec.network.values() for k in sizes})
+  arguments = []
+  for name, sizes in spec.network.items():
+    arguments.append(np.asarray(tensor(factors, name), np.float64))
+    arguments.append([names.index(k) for k in sizes])
+    assert arguments[-2].shape == tuple(sizes.values())
+  digits = [names.index(k) for side in 'ij' for k in names if k[0] == side]
+  expected = np.einsum(*arguments, digits, optimize='greedy')
+  expected = expected.reshape(networks.shape(spec.network))
+  if getattr(spec, 'index_order', 'row_major') == 'column_major':
+    order = np.arange(len(expected)).reshape(spec.row_modes[::-1])
+    expected = expected[order.T.reshape(-1).argsort()]
+  expected = expected[: spec.rows, : spec.cols]
+  close(np.asarray(matrix, np.float64), expected, 1e-5)
+
+
+def tensor(factors, name):
+  """A tensor of the network, which may be a leaf of an array of leaves."""
+  if name in factors:
+    return factors[name]
+  return factors['leaves'][:, :, int(name.removeprefix('leaf_'))]
+
+
+def check_initialization(spec):
+  """Methods differ from 'frobenius' by one scale per factor.
+
+  Where W is multilinear, so that its matrix differs by their product.
+  """
+  factors, matrix = start(spec)
+  wide = np.asarray(matrix, np.float64)
+  for name, found in starts(spec).items():
+    method, role = name.split()
+    for part in spec.network:
+      _check_scaled(tensor(found, part), tensor(factors, part))
+    ours = np.asarray(full(spec)(found), np.float64)
+    if method == 'zero':
+      assert not ours.any()
+      _check_last(spec, found, role)
+      continue
+    scale = np.vdot(ours, wide) / np.vdot(wide, wide)
+    close(ours, scale * wide, 1e-5)
+    if role == 'rows':
+      assert scale == pytest.approx(1, rel=1e-5)
+
+
+def _check_scaled(ours, theirs):
+  ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+  scale = np.vdot(ours, theirs) / max(np.vdot(theirs, theirs), 1e-30)
+  assert np.linalg.norm(ours - scale * theirs) <= 1e-6 * np.linalg.norm(ours)
+
+
+def _check_last(spec, factors, role):
+  """W is zero by the last factor, which alone has a gradient."""
+  weights = np.random.default_rng(0).normal(size=(spec.rows, spec.cols))
+  gradients = pull(spec)(factors, weights.astype(np.float32))
+  last = spec.sequence(role)[-1]
+  for name in spec.network:
+    assert np.any(tensor(gradients, name)) == (name == last)
 
 
 def check_math(spec):

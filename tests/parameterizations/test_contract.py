@@ -203,6 +203,86 @@ def test_variance(spec):
     contract.check_variance(spec)
 
 
+@pytest.mark.sampled
+@pytest.mark.parametrize('spec', CASES)
+def test_network(spec):
+  if is_multilinear(spec):
+    contract.check_network(spec)
+
+
+@pytest.mark.parametrize('spec', REPRESENTATIVES)
+def test_initialization(spec):
+  contract.check_initialization(spec)
+
+
+# The mean largest singular value of the spectral initialization, relative to
+# that of a normal matrix, of 60 draws with NumPy: near 1 for large factors, and
+# smaller if they are small or many.
+SINGULAR_VALUES = [
+  ('dense', (96, 64), {}, 0.98),
+  ('low_rank', (96, 64), dict(rank=8), 0.92),
+  ('low_rank', (64, 64), dict(rank=8, middle=True), 0.85),
+  ('tensor_train', (96, 64), dict(tt_rank=6, num_modes=2), 0.94),
+  ('tensor_train', (125, 64), dict(tt_rank=8), 0.91),
+  ('tensor_ring', (64, 64), dict(tr_rank=4, num_modes=2), 0.96),
+  ('tucker', (64, 64), dict(tucker_rank=6, num_modes=2), 0.73),
+  ('kronecker', (96, 64), dict(rank=6), 0.94),
+  ('word2ketxs', (64, 64), dict(order=3, rank=12), 0.93),
+  ('word2ket', (64, 64), dict(order=2, rank=3, norm='none'), 1.0),
+  ('phm', (96, 64), dict(n=8), 0.95),
+]
+
+
+@pytest.mark.parametrize('name, size, options, expected', SINGULAR_VALUES)
+def test_spectral_initialization(name, size, options, expected):
+  """Measured over keys: 0.08 is at least twice the error of such a mean."""
+  spec = parameterizations.make(
+    name, *size, initialization='spectral', **options
+  )
+  keys = jax.random.split(jax.random.key(0), 16)
+  found = [np.linalg.norm(contract.draw(spec, key)[1], 2) for key in keys]
+  normal = 0.5 * sum(np.sqrt(size))
+  assert np.mean(found) / normal == pytest.approx(expected, abs=0.08)
+
+
+def test_factors_of_unequal_scale():
+  """By hand: s_f ~ fan_in^-1/2 min(1, sqrt(fan_out / fan_in))."""
+  spec = parameterizations.make(
+    'low_rank', 400, 100, rank=4, initialization='spectral'
+  )
+  ratio = lambda role: (
+    lambda f: float(jnp.std(f['left']) / jnp.std(f['right']))
+  )(spec.init(jax.random.key(0), std=1.0, role=role))
+  # (400, 4) before (4, 100); a lookup has (1, 4); logits (100, 4), (4, 400).
+  for role, expected in (
+    ('product', 400**-0.5 * (4 / 400) ** 0.5 / 4**-0.5),
+    ('rows', 1 / 4**-0.5),
+    ('logits', 4**-0.5 / (100**-0.5 * (4 / 100) ** 0.5)),
+  ):
+    assert ratio(role) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+  'name, options, message',
+  [
+    ('dense', dict(initialization='glorot'), 'initialization must be one of'),
+    (
+      'word2ketxs',
+      dict(order=2, rank=1, norm='plain', initialization='zero'),
+      "initialization='zero' and norm='plain'.* use norm='none'",
+    ),
+    (
+      'word2ket',
+      dict(order=2, rank=1, norm='affine', initialization='zero'),
+      "initialization='zero' and norm='affine'.* use norm='none'",
+    ),
+  ],
+)
+def test_initialization_is_refused(name, options, message):
+  with pytest.raises(ValueError, match=message):
+    parameterizations.make(name, 16, 16, **options)
+
+
 COMPILED = (contract.check_ids, contract.check_vmap, contract.check_sharded)
 
 

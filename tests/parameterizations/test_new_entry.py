@@ -10,7 +10,7 @@ from flax import nnx
 
 from tests.parameterizations import contract
 from tt_compress import parameterizations
-from tt_compress.nn import compress
+from tt_compress.nn import compress, embed
 from tt_compress.parameterizations import base
 
 
@@ -64,3 +64,16 @@ def test_it_goes_into_any_model():
 def test_its_options_are_checked_like_those_of_the_others():
   with pytest.raises(ValueError, match="did you mean 'num_blocks'"):
     parameterizations.make('block_diagonal', 24, 16, num_block=4)
+
+
+def test_it_has_its_own_initialization_alone():
+  make = lambda method: parameterizations.make(
+    'block_diagonal', 24, 16, num_blocks=4, initialization=method
+  )
+  assert make('frobenius').num_params == 24 * 16 // 4
+  message = "BlockDiagonal has no initialization='spectral'.* leave it out"
+  with pytest.raises(ValueError, match=message):
+    make('spectral')
+  # A layer has a role, of which this `init` does not know.
+  table = embed.Embed(24, 16, spec=make(None), rngs=nnx.Rngs(0))
+  assert table(jnp.array([3])).shape == (1, 16)

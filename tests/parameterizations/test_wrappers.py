@@ -56,6 +56,25 @@ def test_contract(spec):
     check(spec)
 
 
+@pytest.mark.parametrize('names', [('quantized', 'tensor_train'), NESTED[2]])
+def test_the_initialization_is_that_of_the_base(names):
+  """Given for either of them; also the roles and fans of factors."""
+  spec = wrappers.make(*names, initialization='spectral')
+  *_, innermost = names
+  plain = wrappers.make(innermost, initialization='spectral')
+  draw = lambda spec: spec.init(jax.random.key(0), std=0.5, role='rows')
+  found, prefix = draw(spec), 'base/' * (len(names) - 1)
+  for name, factor in draw(plain).items():
+    assert np.array_equal(wrapped.at(found, prefix + name), factor)
+  assert spec.fans('rows') == {
+    prefix + name: fans for name, fans in plain.fans('rows').items()
+  }
+  assert dataclasses.replace(spec) == spec
+  message = "'zero', but that of the base is 'spectral'; leave out one"
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(spec, initialization='zero')
+
+
 def has_scales(spec):
   if isinstance(spec, quantized.Quantized):
     return True

@@ -73,36 +73,46 @@ def fans(
 def norm(network: Network) -> float:
   """About the largest singular value of W for standard normal tensors.
 
-  A normal matrix has sqrt(rows) + sqrt(cols). In general, give every tensor to
-  one side, that of the rows of W or that of its columns: an index that only one
-  side has adds its size to a flattening of the network, whose norm is the root
-  of the product of such sizes. The result is the sum over all 2^n choices, with
-  n = 1 for the matrix, and equals the product of norms for a single Kronecker
-  product. Sums over indices are sums of fewer choices than in the product of
-  norms of the tensors, which is much too large for deep trains and for sums of
-  many Kronecker products.
+  Give every tensor to one side, that of the rows of W or that of its columns. A
+  flattening of the network by sides has the norm prod sqrt(size) over the
+  indices that one side has alone, and the result is the p-norm of these numbers
+  over all 2^n choices. A normal matrix has n = 1, p = 1 and sqrt(rows) +
+  sqrt(cols). In general p = log(n + 1) / log sqrt((n + 1)^(n + 1) / n^n), with
+  which the result is right for a product of n square matrices, whose n + 1
+  largest flattenings are equal.
 
-  Complexity: 2^(open indices) per tensor, the indices shared by tensors before
-    and after it.
+  Measured norms of matrices of 128 to 512 rows are 0.93 to 1.04 times the
+  result for low rank, trains and rings of up to four cores and rank 4 or more,
+  Kronecker sums, word2ketXS and PHM. The result is too large where many tensors
+  are tiny, since products of few normal numbers are mostly small: 0.76 for four
+  cores of rank 2 and 4 x 4 digits, 0.61 for seven Tucker factors of rank 4. The
+  product of the norms of the tensors would be 1.2 times too large for low rank
+  and 7 times for a train of three cores and rank 32.
+
+  Complexity: 2^k for each tensor, k the number of indices that it shares with
+    tensors after it.
   """
+  count = len(network)
+  growth = (count + 1) * math.log(count + 1) - count * math.log(count)
+  p = 2 * math.log(count + 1) / growth
   last = {k: name for name, sizes in network.items() for k in sizes}
-  # {sides of the open indices: sum of the choices for the tensors so far}
+  # {the side that has each open index: sum over sides of the tensors so far}
   sums = {(): 1.0}
   for name, sizes in network.items():
     following = collections.defaultdict(float)
     for (state, total), side in itertools.product(sums.items(), 'ij'):
-      sides = dict(state)
+      owners = dict(state)
       for k, size in sizes.items():
-        seen = sides.pop(k, k[0] if k[0] in 'ij' else side)
-        seen = side if seen == side else 'both'
+        owner = owners.pop(k, k[0] if k[0] in 'ij' else side)
+        owner = side if owner == side else 'both'
         if last[k] != name:
-          sides[k] = seen
-        elif seen == side:
-          total *= math.sqrt(size)
-      following[tuple(sorted(sides.items()))] += total
+          owners[k] = owner
+        elif owner == side:
+          total *= size ** (p / 2)
+      following[tuple(sorted(owners.items()))] += total
     sums = following
   [total] = sums.values()
-  return total
+  return total ** (1 / p)
 
 
 def _sizes(network):
