@@ -183,9 +183,10 @@ def check_network(spec):
   names = sorted({k for sizes in spec.network.values() for k in sizes})
   arguments = []
   for name, sizes in spec.network.items():
-    arguments.append(np.asarray(tensor(factors, name), np.float64))
+    # An array may join neighboring indices to one axis.
+    array = np.asarray(tensor(factors, name), np.float64)
+    arguments.append(array.reshape(tuple(sizes.values())))
     arguments.append([names.index(k) for k in sizes])
-    assert arguments[-2].shape == tuple(sizes.values())
   digits = [names.index(k) for side in 'ij' for k in names if k[0] == side]
   expected = np.einsum(*arguments, digits, optimize='greedy')
   expected = expected.reshape(networks.shape(spec.network))

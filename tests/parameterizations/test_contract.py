@@ -230,6 +230,8 @@ SINGULAR_VALUES = [
   ('word2ketxs', (64, 64), dict(order=3, rank=12), 0.93),
   ('word2ket', (64, 64), dict(order=2, rank=3, norm='none'), 1.0),
   ('phm', (96, 64), dict(n=8), 0.95),
+  ('block_tensor_train', (64, 64), dict(tt_rank=2), 0.97),
+  ('monarch', (96, 64), {}, 0.97),
 ]
 
 

@@ -82,12 +82,12 @@ def norm(network: Network) -> float:
   largest flattenings are equal.
 
   Measured norms of matrices of 128 to 512 rows are 0.93 to 1.04 times the
-  result for low rank, trains and rings of up to four cores and rank 4 or more,
-  Kronecker sums, word2ketXS and PHM. The result is too large where many tensors
-  are tiny, since products of few normal numbers are mostly small: 0.76 for four
-  cores of rank 2 and 4 x 4 digits, 0.61 for seven Tucker factors of rank 4. The
-  product of the norms of the tensors would be 1.2 times too large for low rank
-  and 7 times for a train of three cores and rank 32.
+  result for low rank, Kronecker sums, word2ketXS, PHM, block trains, and trains
+  and rings of up to four cores and rank 4 or more. The result is too large
+  where many tensors are tiny, since products of few normal numbers are mostly
+  small: 0.76 for four cores of rank 2 and 4 x 4 digits, 0.61 for seven Tucker
+  factors of rank 4. The product of the norms of the tensors would be 1.2 times
+  too large for low rank and 7 times for a train of three cores and rank 32.
 
   Complexity: 2^k for each tensor, k the number of indices that it shares with
     tensors after it.

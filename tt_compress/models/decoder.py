@@ -53,14 +53,16 @@ class Decoder(output.TokenModel):
     self.config = config
     self.dtype = dtype
     dim = config.model_dim
-    table = lambda: embed.Embed(config.vocab_size, dim, rngs=rngs)
-    self.embed = table()
+    table = lambda role: embed.Embed(
+      config.vocab_size, dim, role=role, rngs=rngs
+    )
+    self.embed = table('rows')
     self.positions = embed.Embed(config.max_length, dim, rngs=rngs)
     self.decoder = layers.Stack(
       layers.EncoderLayer, config.num_layers, config, rngs
     )
     if not config.tie_logits:
-      self.logits = table()
+      self.logits = table('logits')
 
   def _output(self) -> tuple[embed.Embed, None]:
     return self.embed if self.config.tie_logits else self.logits, None

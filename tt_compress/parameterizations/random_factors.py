@@ -175,7 +175,7 @@ def deviations(
     std: standard deviation of the dense matrix that W stands for.
 
   Reference: Qiu et al., "Compute Better Spent: Replacing Dense Layers with
-    Structured Matrices", section 3.
+    Structured Matrices"; its constants keep the norms of factors, not of W.
   """
   std = checks.deviation(std)
   ratios = dict.fromkeys(network, 1.0)
