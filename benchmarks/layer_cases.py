@@ -30,6 +30,9 @@ class Case:
       the gradient and the update of Adam.
     blocks: for 'logits', argument of `nn.cross_entropy.summed`.
     memory: for 'logits', goal of the temporaries relative to dense.
+    work_goal: goal of the time relative to one dense product of the same x with
+      as many multiplications; None if it is not measured. For matrices that
+      multiply once per parameter and token.
   """
 
   work: str
@@ -41,6 +44,7 @@ class Case:
   ids: str = 'zipf'
   blocks: str | None = None
   memory: float | None = None
+  work_goal: float | None = None
 
   @property
   def text(self) -> str:
@@ -70,7 +74,12 @@ def lookup(tokens, goals, name='tensor_train', ids='zipf', **options) -> Case:
 
 
 def linear(
-  tokens, goals, name='tensor_train', shape=(1024, 4096), **options
+  tokens,
+  goals,
+  name='tensor_train',
+  shape=(1024, 4096),
+  work_goal=None,
+  **options,
 ) -> Case:
   """Products with the matrix of a feed-forward layer."""
   return Case(
@@ -80,6 +89,7 @@ def linear(
     options=options,
     tokens=tokens,
     goals=goals,
+    work_goal=work_goal,
   )
 
 
@@ -150,6 +160,14 @@ LINEARS = (
   ),
   linear(256, _goals(0.2), 'tucker', max_params=43_000),
   linear(4096, _goals(0.35), 'tucker', max_params=43_000),
+  *(
+    linear(tokens, _goals(None, goal), name, work_goal=1.3, **options)
+    for name, goal, options in (
+      ('monarch', 0.2, {}),
+      ('block_tensor_train', 0.5, dict(tt_rank=4)),
+    )
+    for tokens in (256, 4096)
+  ),
   linear(4096, _goals(None, 1.1), 'kronecker', (512, 512), rank=16),
   linear(4096, _goals(None, 1.2), 'kronecker', (512, 2048), rank=16),
 )

@@ -30,7 +30,8 @@ def measure(
   Returns:
     A record for each case and kind of time: 'case', 'kind', the values of
     `timing.ratios`, 'goal' and 'num_params'; for logits also 'memory', the
-    temporaries relative to dense, and 'memory_goal'.
+    temporaries relative to dense, and 'memory_goal'; with a `work_goal` also
+    the ratio 'to_equal_work'.
   """
   return [record for case in cases for record in _measure(case, options)]
 
@@ -38,16 +39,17 @@ def measure(
 def table(found: Sequence[dict[str, Any]]) -> str:
   """The records as Markdown."""
   columns = ('case', 'kind', 'ratio', 'goal', 'ratio_of_minima')
-  columns += ('memory', 'memory_goal')
+  columns += ('memory', 'memory_goal', 'to_equal_work', 'work_goal')
   return records.table_of(columns, found)
 
 
 def _measure(case, options):
   for kind, goal in case.goals.items():
     pair = pair_of_programs(case, kind)
-    times = timing.interleaved(
-      {name: made.call for name, made in pair.items()}, **options
-    )
+    calls = {name: made.call for name, made in pair.items()}
+    if case.work_goal is not None:
+      calls['equal'] = _equal_work(case, kind).call
+    times = timing.interleaved(calls, **options)
     record = {
       'case': case.text,
       'kind': kind,
@@ -59,6 +61,12 @@ def _measure(case, options):
       sizes = {name: made.memory['temporaries'] for name, made in pair.items()}
       memory = sizes['ours'] / sizes['dense']
       record |= {'memory': records.rounded(memory), 'memory_goal': case.memory}
+    if case.work_goal is not None:
+      ratio = timing.ratios(times, 'ours', 'equal')['ratio']
+      record |= {
+        'to_equal_work': records.rounded(ratio),
+        'work_goal': case.work_goal,
+      }
     yield record
 
 
@@ -86,9 +94,18 @@ def pair_of_programs(
   }
 
 
+def _equal_work(case, kind):
+  """A dense product of the same x with as many multiplications."""
+  rows, _ = case.shape
+  spec = parameterizations.make(
+    'dense', rows, specs(case)['ours'].num_params // rows
+  )
+  return _program(case, spec, kind, _loss(case, spec))
+
+
 def _program(case, spec, kind, loss):
   factors = spec.init(jax.random.key(0), std=0.03)
-  inputs = _inputs(case)
+  inputs = _inputs(case, spec)
   if kind == 'step':
     return _step(loss, factors, inputs)
   if kind == 'forward':
@@ -147,9 +164,9 @@ def _loss_in_blocks(case, spec):
   return loss
 
 
-def _inputs(case):
+def _inputs(case, spec):
   draw = np.random.default_rng(0)
-  rows, cols = case.shape
+  rows, cols = spec.rows, spec.cols
   normal = lambda size: jnp.asarray(draw.normal(size=(case.tokens, size)), 'f4')
   ids = lambda kind: jnp.asarray(layer_cases.ids(kind, rows, case.tokens))
   if case.work == 'take':

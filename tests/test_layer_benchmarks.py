@@ -9,7 +9,9 @@ from benchmarks import layer_cases, layers
 from tt_compress import parameterizations
 
 
-def make(work, name, goals, memory=None, blocks=None, **options):
+def make(
+  work, name, goals, memory=None, blocks=None, work_goal=None, **options
+):
   return layer_cases.Case(
     work=work,
     name=name,
@@ -19,6 +21,7 @@ def make(work, name, goals, memory=None, blocks=None, **options):
     goals=goals,
     blocks=blocks,
     memory=memory,
+    work_goal=work_goal,
   )
 
 
@@ -28,14 +31,16 @@ def test_every_kind_of_time_is_reported():
     make('apply', 'dense', dict(gradient=1.0)),
     make('logits', 'kronecker', dict(gradient=1.0), memory=0.5, rank=2),
     make('logits', 'dense', dict(gradient=1.0), memory=1.0, blocks='rows'),
+    make('apply', 'monarch', dict(gradient=1.0), work_goal=1.3, num_blocks=2),
   ]
   found = layers.measure(cases, rounds=2, seconds=0.0)
   kinds = [record['kind'] for record in found]
-  assert kinds == ['forward', 'step', *['gradient'] * 3]
+  assert kinds == ['forward', 'step', *['gradient'] * 4]
   assert found[0]['num_params'] == 2 * (12 + 8)
   assert all(record['ratio'] > 0 for record in found)
   assert found[3]['memory'] > 0 and found[3]['memory_goal'] == 0.5
-  assert len(layers.table(found).splitlines()) == 7
+  assert found[5]['to_equal_work'] > 0 and found[5]['work_goal'] == 1.3
+  assert len(layers.table(found).splitlines()) == 8
   json.dumps(found)
 
 
