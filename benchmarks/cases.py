@@ -2,6 +2,7 @@
 
 _EVEN, _PADDED = (64, 27), (61, 25)
 _MODES = dict(row_modes=(4, 4, 4), col_modes=(3, 3, 3))
+_GRID = dict(row_modes=(8, 8), col_modes=(9, 3))
 _SPLITS = dict(row_split=(8, 8), col_split=(9, 3))
 _BASE = dict(name='tensor_train', tt_rank=4, **_MODES)
 # (name, size, options). Fits of rings, of products of more than two factors,
@@ -35,6 +36,12 @@ RECOVERY = (
     for size in (_EVEN, _PADDED)
     for rank in (2, 3)
   ),
+  *(
+    ('block_tensor_train', size, dict(tt_rank=rank, **_GRID))
+    for size in (_EVEN, _PADDED)
+    for rank in (1, 3)
+  ),
+  *(('monarch', size, _GRID) for size in (_EVEN, _PADDED)),
   *(
     ('kronecker', size, dict(rank=rank, **_SPLITS))
     for size in (_EVEN, _PADDED)
@@ -84,6 +91,8 @@ ENTRIES = (
   ('low_rank', {}),
   ('tensor_train', {}),
   ('tensor_ring', {}),
+  ('block_tensor_train', {}),
+  ('monarch', {}),
   ('tucker', {}),
   ('kronecker', {}),
   ('word2ket', dict(order=2, norm='none')),
