@@ -82,6 +82,7 @@ RECOVERY = (
       ('quantized', dict(bits=8)),
       ('quantized', dict(bits=4, per='column')),
       ('variational_dropout', dict(every=100)),
+      ('normalized', {}),
     )
   ),
   ('sum', _EVEN, dict(parts=(_BASE, dict(name='low_rank', rank=4)))),

@@ -53,6 +53,7 @@ SPECS = {
     every=1,
     base=dict(name='quantized', bits=8, base=dict(TRAIN, col_modes=(4, 3, 3))),
   ),
+  'normalized': dict(name='normalized', base=dict(name='low_rank', rank=3)),
   'sum': dict(
     name='sum',
     parts=(

@@ -25,6 +25,7 @@ NESTED = [
   ('pruned', 'variational_dropout', 'word2ket'),
   ('variational_dropout', 'quantized', 'low_rank'),
   ('frozen', 'quantized', 'dense'),
+  ('normalized', 'pruned', 'low_rank'),
 ]
 # Where fit finds every matrix that the factors of the base can be.
 INEXACT = ('tensor_ring', 'word2ket', 'sum')
@@ -33,6 +34,7 @@ FIT_TOLERANCE = {
   'pruned': 1e-4,
   'quantized': 0.05,
   'variational_dropout': 0.02,
+  'normalized': 1e-4,
   'frozen': 1e-4,
 }
 NAMES = [*((w, b) for w in wrappers.WRAPPERS for b in wrappers.BASES), *NESTED]

@@ -35,6 +35,7 @@ WRAPPERS = {
   'pruned': PRUNED,
   'quantized': dict(bits=8, per='column'),
   'variational_dropout': dict(every=5),
+  'normalized': {},
   'frozen': {},
 }
 
@@ -57,6 +58,8 @@ def disturb(spec, factors):
   """Factors in the middle of training: some are pruned, sigmas differ."""
 
   def spread(path, array):
+    if 'bound' in base.join(path):  # Weights have outgrown it.
+      return array / 2
     if 'log_sigma' not in base.join(path):
       return array
     noise = jax.random.normal(jax.random.key(7), array.shape, array.dtype)

@@ -15,6 +15,7 @@ from tt_compress.parameterizations import (
   frozen,
   kronecker,
   low_rank,
+  normalized,
   phm,
   pruned,
   quantized,
@@ -42,6 +43,7 @@ REGISTRY: dict[str, type[base.Parameterization]] = {
   'pruned': pruned.Pruned,
   'quantized': quantized.Quantized,
   'variational_dropout': variational_dropout.VariationalDropout,
+  'normalized': normalized.Normalized,
   'frozen': frozen.Frozen,
   'sum': sum.Sum,
 }
