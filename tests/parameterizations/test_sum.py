@@ -8,14 +8,16 @@ import pytest
 
 from tests.parameterizations import contract, wrappers
 from tt_compress import configuration, parameterizations
+from tt_compress.nn import matrix as nn_matrix
 
 ROWS, COLS = 24, 16
 FROZEN = dict(name='frozen', base=dict(name='dense'))
 LOW_RANK = dict(name='low_rank', rank=3)
+TRAIN = dict(name='tensor_train', tt_rank=2)
 ADAPTERS = {
   'low_rank': LOW_RANK,
   'kronecker': dict(name='kronecker', rank=2),
-  'tensor_train': dict(name='tensor_train', tt_rank=2),
+  'tensor_train': TRAIN,
 }
 PARTS = {
   'two': (LOW_RANK, dict(name='kronecker', rank=2)),
@@ -27,7 +29,7 @@ PARTS = {
   ),
   'frozen': (
     dict(name='frozen', base=dict(name='quantized', base=dict(name='dense'))),
-    dict(name='tensor_train', tt_rank=2),
+    TRAIN,
   ),
   'nested': (dict(name='sum', parts=(FROZEN, LOW_RANK)), LOW_RANK),
 }
@@ -224,6 +226,27 @@ def test_products_of_constant_sums():
   assert made == spec
   made, held = made.prepared(held, 4, jnp.bfloat16)
   assert held['part_0']['left'].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+  'parts, is_known',
+  [
+    ((TRAIN, dict(name='kronecker', rank=2)), True),
+    ((TRAIN, LOW_RANK), False),
+    ((FROZEN, TRAIN), False),
+  ],
+)
+def test_a_cost_is_known_if_that_of_every_part_is(parts, is_known):
+  spec = make(*parts, rows=512, cols=2048)
+  factors = contract.initialize(spec)(jax.random.key(0))
+  saved = lambda spec, factors: nn_matrix.seconds_saved(spec, factors, 256)
+  found = saved(spec, factors)
+  if is_known:
+    parts = [saved(part, factors[name]) for name, part in spec.inner.items()]
+    dense = nn_matrix.dense_seconds(spec, 256, jnp.float32)
+    assert found == pytest.approx(sum(parts) + dense)
+  else:  # One product with a plain matrix is the fastest way.
+    assert found == (np.inf if parts[0] is FROZEN else -np.inf)
 
 
 def test_options_of_a_config():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import operator
 import zlib
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tt_compress.algebra import context
 from tt_compress.parameterizations import base, checks, composed, random_factors
 
 
@@ -174,11 +176,17 @@ class Sum(composed.Composed):
     return spec.at_zero().init(key, std=std)
 
   def _products(self, method, factors, argument, key):
-    keys = self._keys(key)
-    return _total(
-      getattr(spec, method)(factors[name], argument, key=keys[name])
-      for name, spec in self.inner.items()
-    )
+    keys, records, terms = self._keys(key), [], []
+    for name, spec in self.inner.items():
+      product = getattr(spec, method)
+      records.append([])
+      with context.use(record=records[-1]):
+        terms.append(product(factors[name], argument, key=keys[name]))
+    record = context.current().record
+    # The cost of the sum is known if that of every part is.
+    if record is not None and all(records):
+      record.extend(itertools.chain(*records))
+    return _total(terms)
 
   def _keys(self, key):
     """A key for each part, or one key per example for each."""
