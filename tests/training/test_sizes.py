@@ -49,3 +49,20 @@ def test_the_table_of_a_model():
   assert [line[0] for line in lines[2:4]] == ['layers/0', 'layers/1']
   assert lines[3][1:6] == ['1', '256', 'x', '10', 'dense']
   assert '3,574 parameters' in text and '203,530' in text
+
+
+def test_the_table_of_a_model_with_frozen_numbers():
+  config = configuration.load('configs/mnist.py')
+  quantized = dict(name='quantized', bits=4, base=dict(name='dense'))
+  parts = dict(name='frozen', base=quantized), dict(name='low_rank', rank=2)
+  config.compress = (('layers/0', dict(name='sum', parts=parts)),)
+  text = sizes.table(sizes.make(config, build.blueprint(config)))
+  assert (
+    'sum(parts=(frozen(base=quantized(base=dense, bits=4, per=array)), '
+    'low_rank(rank=2, middle=False)), sweeps=1)'
+  ) in text
+  trained = 2 * (784 + 256) + 256 + 256 * 10 + 10
+  assert (
+    f'{trained:,} parameters and 200,704 frozen numbers; dense twin '
+    f'mnist-dense: 203,530; compression ratio {203530 / (trained + 200704):.3f}'
+  ) in text

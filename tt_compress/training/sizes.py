@@ -18,10 +18,9 @@ Row = dict[str, Any]
 
 def row(path: str, spec: base.Parameterization) -> Row:
   """Describes one matrix; 'ratio' is its dense size relative to its params."""
-  names = {kind: name for name, kind in parameterizations.REGISTRY.items()}
   return {
     'path': path,
-    'parameterization': names[type(spec)],
+    'parameterization': _name(spec),
     'rows': spec.rows,
     'cols': spec.cols,
     'options': _options(spec),
@@ -33,10 +32,24 @@ def row(path: str, spec: base.Parameterization) -> Row:
 def _options(spec: base.Parameterization) -> str:
   """The options of a spec without its shape, e.g. 'tt_rank=(1, 4, 1)'."""
   return ', '.join(
-    f'{field.name}={getattr(spec, field.name)}'
+    f'{field.name}={_shown(getattr(spec, field.name))}'
     for field in dataclasses.fields(spec)
     if field.repr and field.name not in ('rows', 'cols')
   )
+
+
+def _shown(value: Any) -> str:
+  """The value of an option; of specs, what `choice` tells."""
+  if isinstance(value, tuple):
+    return f'({", ".join(map(_shown, value))})'
+  if not isinstance(value, base.Parameterization):
+    return str(value)
+  return choice({'parameterization': _name(value), 'options': _options(value)})
+
+
+def _name(spec: base.Parameterization) -> str:
+  names = {kind: name for name, kind in parameterizations.REGISTRY.items()}
+  return names[type(spec)]
 
 
 def choice(row: Row) -> str:
@@ -54,7 +67,8 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
 
   Returns:
     'matrices', see `row`; 'other_params', those outside of matrices;
-    'num_params', 'dense_num_params' and 'compression_ratio' of the models;
+    'num_params', 'num_frozen', 'dense_num_params' and 'compression_ratio', of
+    all numbers that are kept, of the models;
     'reference', the name of the dense twin; 'unreached', the paths of weights
     that no rule can reach.
   """
@@ -65,6 +79,7 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
     'matrices': matrices,
     'other_params': total - sum(row['params'] for row in matrices),
     'num_params': total,
+    'num_frozen': frozen,
     'dense_num_params': blueprint.dense_num_params,
     'compression_ratio': blueprint.dense_num_params / (total + frozen),
     'reference': configuration.twin(config).name,
@@ -136,9 +151,11 @@ def matrix_lines(sizes: Mapping[str, Any]) -> list[str]:
 
 def total_lines(sizes: Mapping[str, Any]) -> list[str]:
   """Lines about weights out of reach, and the totals."""
+  num_frozen = sizes['num_frozen']
+  frozen = f' and {num_frozen:,} frozen numbers' if num_frozen else ''
   return [
     *(f'not reached by compress: {path}' for path in sizes['unreached']),
-    f'model: {sizes["num_params"]:,} parameters; dense twin '
+    f'model: {sizes["num_params"]:,} parameters{frozen}; dense twin '
     f'{sizes["reference"]}: {sizes["dense_num_params"]:,}; compression ratio '
     f'{sizes["compression_ratio"]:.3f}',
   ]
