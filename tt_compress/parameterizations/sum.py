@@ -5,10 +5,12 @@ import functools
 import itertools
 import operator
 import zlib
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Num
 
 from tt_compress.algebra import context
 from tt_compress.parameterizations import base, checks, composed, random_factors
@@ -64,10 +66,10 @@ class Sum(composed.Composed):
     )
 
   def init(self, key, *, std, dtype=jnp.float32, role='product'):
-    """Independent parts whose variances add to std^2, each with its share.
+    """Independent parts, frozen ones included, whose variances add to std^2.
 
-    Parts that start at zero have no share: with n others, each of these has
-    variance std^2 / n. Frozen parts are random like trained ones.
+    With n parts that do not start at zero, each of these is that of a layer of
+    std / sqrt(n).
     """
     shares = sum(not _is_zero(spec, role) for spec in self.parts)
     std = checks.deviation(std) / max(1, shares) ** 0.5
@@ -163,7 +165,13 @@ class Sum(composed.Composed):
         fulls[name] = np.asarray(spec.full(factors[name]), np.float64)
     return factors
 
-  def _fit_part(self, spec, rest, matrix):
+  def _fit_part(
+    self,
+    spec: base.Parameterization,
+    rest: Float[np.ndarray, 'rows cols'],
+    matrix: Float[np.ndarray, 'rows cols'],
+  ) -> base.Factors:
+    """Factors of a part for what the other parts leave of the matrix."""
     # What rounding leaves is not worth the rank of a part.
     tiny = np.finfo(np.float32).eps * np.linalg.norm(matrix)
     skips = _is_zero(spec) and not _is_zero(self)
@@ -175,7 +183,14 @@ class Sum(composed.Composed):
     std = size or self.rows**-0.5
     return spec.at_zero().init(key, std=std)
 
-  def _products(self, method, factors, argument, key):
+  def _products(
+    self,
+    method: str,
+    factors: base.Factors,
+    argument: Num[Array | np.ndarray, '...'],
+    key: base.Keys,
+  ) -> Float[Array, '...']:
+    """The sum of what a method of every part returns."""
     keys, records, terms = self._keys(key), [], []
     for name, spec in self.inner.items():
       product = getattr(spec, method)
@@ -188,7 +203,7 @@ class Sum(composed.Composed):
       record.extend(itertools.chain(*records))
     return _total(terms)
 
-  def _keys(self, key):
+  def _keys(self, key: base.Keys) -> dict[str, base.Keys]:
     """A key for each part, or one key per example for each."""
     if key is None:
       return dict.fromkeys(self.inner)
@@ -196,7 +211,9 @@ class Sum(composed.Composed):
     keys = jax.vmap(split, out_axes=1)(key) if key.ndim else split(key)
     return dict(zip(self.inner, keys, strict=True))
 
-  def _of(self, pairs):
+  def _of(
+    self, pairs: Iterable[tuple[base.Parameterization, base.Factors]]
+  ) -> tuple[base.Parameterization, base.Factors]:
     """The sum of pairs of a spec and its factors, as such a pair."""
     specs, factors = zip(*pairs, strict=True)
     spec = dataclasses.replace(self, parts=specs)
