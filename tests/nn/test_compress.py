@@ -153,7 +153,8 @@ def test_a_rule_may_drop_the_bias():
 )
 def test_standard_deviation(layer, options, std):
   model = nnx.Dict(only=layer(400, 100, rngs=nnx.Rngs(0)))
-  rule = ('only', dict(name='low_rank', rank=50, **options))
+  options = dict(rank=50, initialization='frobenius', **options)
+  rule = ('only', dict(name='low_rank', **options))
   compress.compress(model, [rule], nnx.Rngs(1))
   assert model.only.std == std
   assert np.std(model.only.full()) == pytest.approx(std, rel=0.1)
@@ -217,7 +218,7 @@ def test_defaults_are_those_of_the_role(layer, role, monkeypatch):
 def test_a_model_keeps_its_own_std():
   layer = linear.Linear(100, 400, std=0.5, rngs=nnx.Rngs(0))
   model = nnx.Dict(only=layer)
-  rule = ('only', dict(name='low_rank', rank=50))
+  rule = ('only', dict(name='low_rank', rank=50, std_scale=1.0))
   compress.compress(model, [rule], nnx.Rngs(1))
   assert model.only.std == 0.5
 

@@ -50,7 +50,12 @@ def _close(ours, theirs, tolerance, scale):
 
 @functools.cache
 def initialize(spec):
-  """A compiled function: key -> factors of standard deviation 0.5."""
+  """A compiled function: key -> factors of standard deviation 0.5.
+
+  By default by the initialization for which entries of W have this deviation.
+  """
+  method = spec.initialization or 'frobenius'
+  spec = dataclasses.replace(spec, initialization=method)
   init = functools.partial(spec.init, std=0.5)
   return jax.jit(init, compiler_options=COMPILER)
 

@@ -449,6 +449,16 @@ def test_fit_refuses_what_is_no_such_matrix(spec):
     spec.fit(matrix)
 
 
+def test_fit_has_nothing_of_the_initialization():
+  """Normalized products are fitted from random factors on."""
+  spec = parameterizations.make(
+    'word2ketxs', 9, 9, order=2, rank=2, norm='plain'
+  )
+  other = dataclasses.replace(spec, initialization='spectral')
+  matrix = np.random.default_rng(0).normal(size=(9, 9))
+  contract.close(other.fit(matrix), spec.fit(matrix), 0)
+
+
 def test_fit_takes_what_training_holds(key):
   spec = parameterizations.make('low_rank', 12, 8, rank=2)
   matrix = spec.full(spec.init(key, std=1.0))

@@ -247,7 +247,11 @@ def test_ids_outside_are_found_by_a_debug_check():
     ('kronecker', dict(rank=1, split='x'), "split must be one of .*, got 'x'"),
     ('word2ketxs', dict(compression_ratio=2), 'word2ketxs needs order$'),
     ('word2ketxs', dict(rank=2), 'word2ketxs needs order$'),
-    ('pruned', dict(base='dense'), r"base must be dict\(name=...\) .* 'dense'"),
+    (
+      'pruned',
+      dict(base='dense'),
+      r"base='dense' is str, expected dict\(name=...\)",
+    ),
     ('word2ketxs', dict(order=1, rank=1), 'order must be at least 2, got 1'),
     ('word2ketxs', dict(order=2, rank=999), 'rank=999 is above 40'),
     ('block_tensor_train', dict(tt_rank=9), 'tt_rank=9 is above .* blocks of'),

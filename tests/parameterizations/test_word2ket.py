@@ -108,7 +108,7 @@ def test_leaves_have_the_exact_integer_root():
   ],
 )
 def test_the_scale_is_set_and_not_trained(key, norm, names):
-  spec = make(norm=norm, rank=4)
+  spec = make(norm=norm, rank=4, initialization='frobenius')
   factors = spec.init(key, std=0.5)
   assert set(factors) == names
   assert spec.buffers == (() if norm == 'none' else ('scale',))

@@ -67,12 +67,12 @@ def test_the_initialization_is_that_of_the_base(names):
   draw = lambda spec: spec.init(jax.random.key(0), std=0.5, role='rows')
   found, prefix = draw(spec), 'base/' * (len(names) - 1)
   for name, factor in draw(plain).items():
-    assert np.array_equal(wrapped.at(found, prefix + name), factor)
+    assert np.array_equal(composed.at(found, prefix + name), factor)
   assert spec.fans('rows') == {
     prefix + name: fans for name, fans in plain.fans('rows').items()
   }
   assert dataclasses.replace(spec) == spec
-  message = "'zero', but that of the base is 'spectral'; leave out one"
+  message = "initialization='zero' of .* is 'spectral'; leave out one"
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(spec, initialization='zero')
 

@@ -180,7 +180,8 @@ class Word2KetXS(train_backed.TrainBacked):
     if self.norm == 'none':
       return factors
     size = float(np.sqrt(np.mean(np.square(matrix)))) or 1.0
-    start = self.init(jax.random.key(0), std=1.0)
+    normal = dataclasses.replace(self, initialization='frobenius')
+    start = normal.init(jax.random.key(0), std=1.0)
     start.update(
       {name: _with_unit_size(factor) for name, factor in factors.items()}
     )
