@@ -41,6 +41,7 @@ RECOVERY = (
     for size in (_EVEN, _PADDED)
     for rank in (1, 3)
   ),
+  *(('butterfly', size, {}) for size in (_EVEN, _PADDED)),
   *(('monarch', size, _GRID) for size in (_EVEN, _PADDED)),
   *(
     ('kronecker', size, dict(rank=rank, **_SPLITS))

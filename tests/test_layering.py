@@ -41,6 +41,7 @@ GROUND = {
     'ranks',
     'reshaped',
     'train_backed',
+    'block_backed',
     'wrapped',
   }
 }

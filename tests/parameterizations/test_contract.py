@@ -30,6 +30,7 @@ AXES = {
   'tensor_ring': dict(size=SIZES, tr_rank=RANKS, num_modes=ORDERS),
   'block_tensor_train': dict(size=SIZES, tt_rank=RANKS),
   'monarch': dict(size=SIZES, num_blocks=(1, 3, 8)),
+  'butterfly': dict(size=(*SIZES, (16, 8))),
   'tucker': dict(size=SIZES, tucker_rank=RANKS, num_modes=ORDERS),
   'kronecker': dict(size=SIZES, rank=RANKS, split=('best', 'ceil_sqrt')),
   'word2ket': dict(
@@ -326,6 +327,7 @@ LARGE = {
   'tensor_ring': dict(tr_rank=32, row_modes=(32,) * 3, col_modes=(8, 8, 16)),
   'block_tensor_train': dict(tt_rank=4),
   'monarch': {},
+  'butterfly': {},
   'tucker': dict(tucker_rank=6, row_modes=(32,) * 3, col_modes=(8, 8, 16)),
   'kronecker': dict(rank=256),
   'word2ket': dict(order=4, rank=1, norm='plain'),
@@ -404,6 +406,7 @@ EXACT = {
   'tensor_ring': lambda spec: spec.num_modes == 1,
   'block_tensor_train': lambda spec: True,
   'monarch': lambda spec: True,
+  'butterfly': lambda spec: True,
   'tucker': lambda spec: True,
   'kronecker': lambda spec: True,
   'phm': lambda spec: True,

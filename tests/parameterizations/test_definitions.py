@@ -128,6 +128,40 @@ def test_fits_of_blocks_are_the_nearest():
   np.testing.assert_allclose(error, np.sum(np.concatenate(values) ** 2))
 
 
+def sparse(level, count):
+  """The sparse matrix [2^count, 2^count] of the blocks of the k-th level."""
+  name, blocks = level
+  step = 2 ** (int(name.removeprefix('level_')) - 1)
+  matrix = np.zeros((2**count, 2**count))
+  for index, block in enumerate(blocks):
+    # The other digits, before and after the one that the level replaces.
+    before, after = divmod(index, step)
+    places = 2 * step * before + after + step * np.arange(2)
+    matrix[np.ix_(places, places)] = block
+  return matrix
+
+
+@pytest.mark.parametrize('rows, cols, count', [(11, 6, 4), (3, 32, 5)])
+def test_butterfly_is_a_product_of_sparse_matrices(rows, cols, count):
+  spec, f, full = draw('butterfly', rows, cols)
+  levels = [sparse(level, count) for level in sorted(f.items())]
+  for level in levels:
+    assert np.count_nonzero(level) == 2 * 2**count
+  close(full, functools.reduce(np.matmul, levels)[:rows, :cols])
+  assert spec.num_params == 2 * count * 2**count
+
+
+def test_the_hadamard_matrix_is_a_butterfly():
+  matrix = functools.reduce(np.kron, [np.array([[1, 1], [1, -1]])] * 5)
+  spec = parameterizations.make('butterfly', 32, 32)
+  close(spec.full(spec.fit(matrix)), matrix)
+
+
+def test_butterflies_start_as_rotations():
+  spec, _, full = draw('butterfly', 16, 16)
+  close(full @ full.T, 16 * np.eye(16))
+
+
 def test_tucker():
   row_modes, col_modes = (2, 3), (3, 2)
   _, f, full = draw(
@@ -261,6 +295,11 @@ def test_ids_outside_are_found_by_a_debug_check():
       r"rows=97 has no two modes .*'exact'; .* 96 = 8 x 12; .*'padded'",
     ),
     ('block_tensor_train', dict(tt_rank=1, num_modes=3), 'num_modes=3: the'),
+    (
+      'butterfly',
+      dict(compression_ratio=2),
+      'Butterfly has no rank, so its si',
+    ),
     ('monarch', dict(num_blocks=14), 'num_blocks=14 is above 13, .* cols=13'),
     ('monarch', dict(num_blocks=(1, 2, 3)), 'must be one or two integers'),
     (

@@ -18,6 +18,7 @@ BASES = {
   'tensor_ring': dict(tr_rank=2),
   'block_tensor_train': dict(tt_rank=2),
   'monarch': {},
+  'butterfly': {},
   'tucker': dict(tucker_rank=2, num_modes=2),
   'kronecker': dict(rank=2),
   'word2ket': dict(order=2, rank=2, norm='affine'),

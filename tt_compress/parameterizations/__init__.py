@@ -10,6 +10,7 @@ from typing import Any
 from tt_compress.parameterizations import (
   base,
   block_tensor_train,
+  butterfly,
   checks,
   dense,
   frozen,
@@ -35,6 +36,7 @@ REGISTRY: dict[str, type[base.Parameterization]] = {
   'tensor_ring': tensor_ring.TensorRing,
   'block_tensor_train': block_tensor_train.BlockTensorTrain,
   'monarch': block_tensor_train.Monarch,
+  'butterfly': butterfly.Butterfly,
   'tucker': tucker.Tucker,
   'kronecker': kronecker.Kronecker,
   'word2ket': word2ket.Word2Ket,

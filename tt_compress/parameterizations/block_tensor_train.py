@@ -12,13 +12,13 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from tt_compress.algebra import block_trains, distinct, modes
-from tt_compress.algebra.fit import threads
-from tt_compress.parameterizations import checks, reshaped
+from tt_compress.algebra import modes
+from tt_compress.algebra.fit import block_svd, threads
+from tt_compress.parameterizations import block_backed, checks, reshaped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _BlockTrain(reshaped.Reshaped):
+class _BlockTrain(reshaped.Reshaped, block_backed.BlockBacked):
   """A grid of I_1 x J_1 blocks of rank tt_rank, which a subclass defines."""
 
   def __post_init__(self):
@@ -66,31 +66,6 @@ class _BlockTrain(reshaped.Reshaped):
     """The factors of `block_trains`: (first, last)."""
     return factors['core_1'], factors['core_0']
 
-  def full(self, factors):
-    matrix = block_trains.full(*self._parts(factors))
-    return matrix[: self.rows, : self.cols]
-
-  def _look_up(self, factors, ids):
-    look_up = lambda parts, ids: block_trains.rows(*parts, ids)
-    found = distinct.rows(look_up, self._parts(factors), ids, self.rows)
-    return found[:, : self.cols]
-
-  def _apply(self, factors, x):
-    y = block_trains.apply(*self._parts(factors), self._pad_rows(x))
-    return y[..., : self.cols]
-
-  def _attend(self, factors, x):
-    transposed = block_trains.transpose(*self._parts(factors))
-    return block_trains.apply(*transposed, self._pad_cols(x))[..., : self.rows]
-
-  def makes_full(self, factors, tokens):
-    return False
-
-  def row_blocks(self, factors, count):
-    parts = self._parts(factors)
-    make_block, slices = block_trains.blocks_of_rows(*parts, count)
-    return lambda piece: make_block(piece)[:, : self.cols], slices
-
   def partitions(self, side):
     if side == 'rows':
       return {'core_0': 1, 'core_1': 0}
@@ -99,43 +74,20 @@ class _BlockTrain(reshaped.Reshaped):
   def prepared(self, factors, tokens, dtype, *, transposed=False):
     return self, {name: a.astype(dtype) for name, a in factors.items()}
 
-  def squared_norm(self, factors):
-    """The sum over blocks of <A^T A, B B^T> for a block A B."""
-    first, last = self._parts(factors)
-    rows = np.arange(math.prod(self.row_modes)) < self.rows
-    cols = np.arange(math.prod(self.col_modes)) < self.cols
-    rows = rows.reshape(*self.row_modes, 1, 1)
-    cols = cols.reshape(self.col_modes[0], 1, 1, self.col_modes[1])
-    return block_trains.squared_norm(
-      jnp.where(rows, first, 0), jnp.where(cols, last, 0)
-    )
-
   def fit(self, matrix):
     """The nearest matrix: the truncated SVD of each block.
 
-    Blocks share no parameters, so each is fitted on its own. Zeros in the
-    padding do not change the singular vectors of a block. The reference of
-    Monarch has the closed form for rank 1.
+    For rank 1 this is the closed form of the reference of Monarch.
     """
     matrix = self._check_matrix(matrix)
     (i_1, i_2), (j_1, j_2) = self.row_modes, self.col_modes
     padding = (0, i_1 * i_2 - self.rows), (0, j_1 * j_2 - self.cols)
-    grid = np.pad(matrix, padding).reshape(i_1, i_2, j_1, j_2).swapaxes(1, 2)
-    first = np.zeros((i_1, j_1, i_2, self.tt_rank))
-    last = np.zeros((i_1, j_1, self.tt_rank, j_2))
+    grid = np.pad(matrix, padding).reshape(i_1, i_2, j_1, j_2)
     with threads.suited_to(matrix.size):
-      for a, row in enumerate(grid):
-        u, s, vt = np.linalg.svd(row, full_matrices=False)
-        u, s, vt = (
-          u[..., : self.tt_rank],
-          s[:, : self.tt_rank],
-          vt[:, : self.tt_rank],
-        )
-        first[a] = u * np.sqrt(s)[:, None, :]
-        last[a] = np.sqrt(s)[..., None] * vt
+      first, last = block_svd.truncate(grid, self.tt_rank)
     return {
-      'core_0': jnp.asarray(last.swapaxes(0, 1), jnp.float32),
-      'core_1': jnp.asarray(first.swapaxes(1, 2), jnp.float32),
+      'core_0': jnp.asarray(last, jnp.float32),
+      'core_1': jnp.asarray(first, jnp.float32),
     }
 
 
