@@ -54,7 +54,7 @@ PROBLEMS = {
   'multi30k': Problem(
     'configs/multi30k_tt.py',
     'a Transformer on Multi30k',
-    4.2,
+    4.0,
     {
       'num_steps': 600,
       # Each length is a program to compile.
@@ -83,6 +83,7 @@ STRUCTURES = {
   'train of 2 cores': dict(name='tensor_train', num_modes=2),
   'train of 3 cores': dict(name='tensor_train', num_modes=3),
   'Monarch': dict(name='monarch'),
+  'block train': dict(name='block_tensor_train'),
 }
 
 
@@ -176,11 +177,12 @@ TABLES = {
   ),
   'multi30k': series(
     ('dense', 'frobenius', 1.0, (2e-3, 4e-3)),
-    ('dense', 'frobenius', 0.3, (2e-3, 4e-3)),
-    ('low rank', 'spectral', 1.0, (4e-3,)),
-    ('train of 2 cores', 'frobenius', 1.0, (4e-3,)),
-    ('train of 2 cores', 'spectral', 1.0, (4e-3, 8e-3)),
-    ('Monarch', 'spectral', 1.0, (4e-3, 8e-3)),
+    ('train of 2 cores', 'spectral', 1.0, (2e-3,), True),
+    ('block train', 'spectral', 1.0, (2e-3,), True),
+    ('train of 2 cores', 'spectral', 1.0, (2e-3, 4e-3)),
+    ('block train', 'spectral', 1.0, (2e-3, 4e-3)),
+    ('low rank', 'spectral', 1.0, (2e-3, 4e-3)),
+    ('train of 2 cores', 'frobenius', 1.0, (2e-3, 4e-3)),
   ),
   'quickstart': series(
     ('dense', 'frobenius', 1.0, (2e-3, 5e-3)),
