@@ -97,6 +97,7 @@ class Series:
     std_scale: standard deviation relative to that of the layer.
     rates: learning rates, the first of each row.
     is_aware: whether rates of factors follow their structure.
+    best: the rates with the seeds of the study; others have one.
   """
 
   structure: str
@@ -104,6 +105,7 @@ class Series:
   std_scale: float
   rates: tuple[float, ...]
   is_aware: bool = False
+  best: tuple[float, ...] = ()
 
   @property
   def name(self) -> str:
@@ -129,6 +131,7 @@ class Series:
       id=name,
       method=f'{self.name}, rate {rate:g}',
       series=self.name,
+      num_seeds=None if rate in self.best else 1,
       overrides={
         'compress': ((problem.pattern, choice),),
         'optimizer.learning_rate': rate,

@@ -134,6 +134,10 @@ def test_wrong_entries_of_metrics(entries, told):
       ],
       "row c: init_from='a' is none of the rows that run",
     ),
+    (
+      [make(num_seeds=1), make(id='c', init_from='a')],
+      "row c: num_seeds=None differs from num_seeds=1 of 'a'",
+    ),
   ],
 )
 def test_wrong_tables(table, told):

@@ -36,6 +36,7 @@ TABLE = (
   rows.Row(
     id='row-2',
     method='pruned',
+    num_seeds=1,
     uncounted='layers/1',
     overrides={
       'compress': (('layers/0', PRUNED),),

@@ -112,6 +112,7 @@ class Row:
     overrides: settings that differ from it, by dotted name.
     init_from: id of an earlier row. Every run starts from its run of the same
       seed.
+    num_seeds: at most so many of the study's seeds; all of them if None.
     published: figures as printed, by the name of their metric.
     corrected: figures that replace printed ones that do not hold.
     correction: why they do not hold.
@@ -132,6 +133,7 @@ class Row:
   config: str | None = None
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   init_from: str | None = None
+  num_seeds: int | None = None
   published: Mapping[str, float] = dataclasses.field(default_factory=dict)
   corrected: Mapping[str, float] = dataclasses.field(default_factory=dict)
   correction: str = ''
@@ -155,6 +157,11 @@ class Row:
       raise ValueError(
         f'row {self.id}: corrected={dict(self.corrected)} and '
         f'correction={self.correction!r} go together'
+      )
+    if self.num_seeds is not None and self.num_seeds < 1:
+      raise ValueError(
+        f'row {self.id}: num_seeds={self.num_seeds} must be at least 1, or '
+        'None for all seeds of the study'
       )
     if self.published_only and not self.published:
       raise ValueError(
@@ -196,7 +203,7 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
   for name in known:
     if known.count(name) > 1:
       raise ValueError(f'there are two metrics {name!r}')
-  ids, running = [], []
+  ids, running = [], {}
   for row in table:
     if row.id in ids:
       raise ValueError(f'there are two rows {row.id!r}')
@@ -210,11 +217,17 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
     if row.init_from is not None and row.init_from not in running:
       raise ValueError(
         f'row {row.id}: init_from={row.init_from!r} is none of the rows that '
-        f'run before it, {running}'
+        f'run before it, {list(running)}'
+      )
+    start = running.get(row.init_from)
+    if start and start.num_seeds not in (None, row.num_seeds):
+      raise ValueError(
+        f'row {row.id}: num_seeds={row.num_seeds} differs from num_seeds='
+        f'{start.num_seeds} of {start.id!r}, from which its runs start'
       )
     ids.append(row.id)
     if not row.published_only:
-      running.append(row.id)
+      running[row.id] = row
   if not running:
     raise ValueError('a study needs rows that run')
 

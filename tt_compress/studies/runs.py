@@ -60,7 +60,9 @@ class Study:
     start = time.monotonic()
     finished, latencies = {}, {}
     for row in self._running:
-      finished[row.id] = [self._train(row, seed) for seed in self._seeds]
+      finished[row.id] = [
+        self._train(row, seed) for seed in self._seeds[: row.num_seeds]
+      ]
       report(self._result(finished, latencies))
     logging.info('ran for %.0f seconds', time.monotonic() - start)
     if not self.config.study.latencies:
