@@ -119,13 +119,18 @@ class MLP(nnx.Module):
     self.out = linear.Linear(256, 10, rngs=rngs)
 
 
-def build_mlp(rule_list=()):
+def build_compressed(make, rule_list=()):
+  """Shapes of the trained arrays of a compressed model."""
+
   def abstract():
-    model = MLP(nnx.Rngs(0))
+    model = make(nnx.Rngs(0))
     compress.compress(model, rule_list, nnx.Rngs(0))
     return model
 
   return split(abstract)
+
+
+build_mlp = functools.partial(build_compressed, MLP)
 
 
 def count_mlp(entry):
@@ -149,6 +154,42 @@ def count_svd(entry):
     for params in (build_mlp([('hidden', choice)]), build_mlp())
   )
   return found, dense
+
+
+def count_adapters(entry):
+  """Low rank beside frozen matrices of queries and values."""
+  dim, num_layers = entry['shape']['model_dim'], entry['shape']['num_layers']
+  parts = (
+    dict(name='frozen', base=dict(name='dense')),
+    dict(name='low_rank', rank=entry['ranks'], initialization='zero'),
+  )
+  params, dense = count_matrix('sum', dim, dim, parts=parts)
+  return 2 * num_layers * params, 2 * num_layers * dense
+
+
+class LlamaLayer(nnx.Module):
+  """The matrices of a layer, of which nothing but their sizes matters here."""
+
+  def __init__(self, dim, hidden, rngs):
+    shapes = [(dim, dim)] * 4 + [(dim, hidden)] * 2 + [(hidden, dim)]
+    self.matrices = nnx.List(
+      linear.Linear(*shape, use_bias=False, rngs=rngs) for shape in shapes
+    )
+
+
+def count_llama(entry):
+  """All matrices of layers with a nonlinearity between factors of low rank."""
+  shape = entry['shape']
+  dim, num_layers = shape['model_dim'], shape['num_layers']
+  make = functools.partial(LlamaLayer, dim, shape['ffn_dim'])
+  choice = dict(name='low_rank', rank=entry['ranks'], activation='silu')
+  params, dense = (
+    num_params(build_compressed(make, rule_list))
+    for rule_list in ([('.*', choice)], [])
+  )
+  # Embeddings, logits, and the scales of two norms per layer and of one more.
+  others = 2 * shape['vocab'] * dim + (2 * num_layers + 1) * dim
+  return num_layers * params + others, num_layers * dense + others
 
 
 def build_config(config):
@@ -278,6 +319,8 @@ COUNTS = (
   ('ss_.*', functools.partial(count_product, 'kronecker', 'rank')),
   ('mnist_(base|tt_.*)', count_mlp),
   ('mnist_svd_.*', count_svd),
+  ('lora_.*', count_adapters),
+  ('cola_.*', count_llama),
   ('nmt_total_full', count_wmt14('dense')),
   ('nmt_total_tt1', count_wmt14('rank=64')),
   ('nmt_total_tt2', count_wmt14('rank=48')),
