@@ -169,6 +169,7 @@ def test_tiny_drops_modes_inside_wrappers_and_lowers_ranks():
     ('embed', dict(name='pruned', base=inner)),
     ('.*/up', dict(name='sum', parts=(inner, dict(name='dense')))),
     ('.*/ffn/.*', dict(name='tensor_train', tt_rank=(4, 16))),
+    ('.*/query', dict(name='monarch', num_blocks=(128, 256))),
     ('.*', dict(name='low_rank', rank=2)),
   )
   small = dict(name='tensor_train', tt_rank=8)
@@ -176,6 +177,7 @@ def test_tiny_drops_modes_inside_wrappers_and_lowers_ranks():
     ('embed', dict(name='pruned', base=small)),
     ('.*/up', dict(name='sum', parts=(small, dict(name='dense')))),
     ('.*/ffn/.*', dict(name='tensor_train', tt_rank=2)),
+    ('.*/query', dict(name='monarch', num_blocks=2)),
     ('.*', dict(name='low_rank', rank=2)),
   )
 

@@ -179,6 +179,8 @@ def test_a_rule_scales_the_std_of_the_layer():
     (dict(std=0.1, std_scale=0.3), 'std=0.1 and std_scale=0.3; leave out one'),
     (dict(std_scale='0.3'), "std_scale='0.3'; it is a number of at least 0"),
     (dict(std_scale=-1), 'std_scale=-1; it is a number of at least 0'),
+    (dict(std=-0.1), 'std=-0.1; it is a number of at least 0'),
+    (dict(std='0.1'), "std='0.1'; it is a number of at least 0"),
   ],
 )
 def test_scales_that_are_refused(options, message):

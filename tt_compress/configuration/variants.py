@@ -50,7 +50,7 @@ def _shrink_choice(choice: Mapping, scale: float) -> dict:
     choice.pop('max_params', None)
     choice['compression_ratio'] = 2.0
   for name, value in choice.items():
-    if name.endswith('rank'):
+    if name.endswith('rank') or name == 'num_blocks':
       # The modes of a Tucker core are small in a tiny model.
       most = 2 if name == 'tucker_rank' else _TINY_RANK
       choice[name] = min(value, most) if isinstance(value, int) else 2

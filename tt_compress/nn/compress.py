@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import numbers
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -199,10 +200,11 @@ def _make(
   """The module that replaces that of a site, and its entry in the report."""
   (rows, cols), std, weight = _current(site.module)
   options = dict(choice)
-  given_std, std_scale = (
-    options.pop('std', None),
-    options.pop('std_scale', None),
-  )
+  deviation = {
+    name: value
+    for name in ('std', 'std_scale')
+    if (value := options.pop(name, None)) is not None
+  }
   keep_bias = options.pop('bias', True)
   activation = options.pop('activation', None)
   if not isinstance(keep_bias, bool):
@@ -222,7 +224,7 @@ def _make(
       bottleneck.check(spec, activation)
   except (TypeError, ValueError) as error:
     raise ValueError(f'cannot compress {site.path}: {error}') from error
-  std = _new_std(site, spec, std, given_std, std_scale)
+  std = _new_std(site, spec, std, deviation)
   new = _replacement(site.module, spec, std, keep_bias, activation, rngs)
   error = None
   if fit:
@@ -238,26 +240,21 @@ def _new_std(
   site: _Site,
   spec: base.Parameterization,
   std: float,
-  given: float | None,
-  scale: float | None,
+  given: Mapping[str, float],
 ) -> float:
-  """The std of a new matrix: given, or that of the layer times a scale."""
-  if given is not None and scale is not None:
-    raise ValueError(
-      f'the rule for {site.path} has std={given!r} and std_scale={scale!r}; '
-      'leave out one of the two'
-    )
-  if given is not None:
-    return given
-  if scale is None:
-    scale = spec.start(_role(site.module)).std_scale
-  is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
-  if not is_number or not 0 <= scale < float('inf'):
-    raise ValueError(
-      f'the rule for {site.path} has std_scale={scale!r}; it is a number of at '
-      'least 0 that multiplies the std of the layer'
-    )
-  return std * scale
+  """The `std` that a rule gives, or that of the layer times a scale."""
+  place = f'the rule for {site.path} has '
+  place += ' and '.join(f'{name}={value!r}' for name, value in given.items())
+  if len(given) > 1:
+    raise ValueError(f'{place}; leave out one of the two')
+  for value in given.values():
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float('inf'):
+      raise ValueError(f'{place}; it is a number of at least 0')
+  if 'std' in given:
+    return given['std']
+  default = spec.start(_role(site.module)).std_scale
+  return std * given.get('std_scale', default)
 
 
 def _check_activation(site: _Site, activation: Any, fit: bool) -> None:

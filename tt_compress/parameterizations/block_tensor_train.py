@@ -205,7 +205,8 @@ class Monarch(_BlockTrain):
       raise ValueError(
         f'Monarch of {options["rows"]} x {options["cols"]} has '
         f'{min(map(size, pairs))} parameters at num_blocks=1, more than the '
-        f'{max_params} allowed; use less compression or larger max_params'
+        f'{max_params} allowed; use a smaller compression_ratio or a larger '
+        'max_params'
       )
     blocks = lambda pair: pair[0][0] * pair[1][0]
     row_modes, col_modes = max(fitting, key=lambda p: (blocks(p), size(p)))
