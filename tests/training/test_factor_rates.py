@@ -54,9 +54,9 @@ def test_rates_by_hand():
     'pruned/factors/base/core_1': 24 / 6 / 2,
     'dense/factors/matrix': 1.0,
     # A row of digits (i_1, i_2) is core_0[i_1] core_1[i_2], of sizes [2, 3] and
-    # [3, 8]; a dense row has no inputs but its id.
+    # [3, 8]; a dense row has no inputs but its id, a dense product 16.
     'table/factors/core_0': 1 / 1 / 2,
-    'table/factors/core_1': 1 / 3 / 2,
+    'table/factors/core_1': 16 / 3 / 2,
     # x W^T by core_1 [8, 3 * 6] and core_0 [2 * 3, 4].
     'logits/factors/core_0': 16 / 6 / 2,
     'logits/factors/core_1': 16 / 8 / 2,

@@ -20,10 +20,12 @@ Hence the rate of a factor, relative to that of W, is
 
   (fan_in(W) / fan_in(factor))^a (n(factor) / n(W))^b / number of factors
 
-with (a, b) = (1, 0), (1, 1/2) and (2, 1). For SGD and one dense product of a
-width, this is the known fan_out / fan_in. A dense matrix has the rate 1. The
-factors are assumed to keep the size of entries, as initialization='spectral'
-makes them do.
+with (a, b) = (1, 0), (1, 1/2) and (2, 1). A lookup has fan_in 1, in W and in
+the factor that is looked up first; the factors after it are products, which are
+compared with a dense product of the same width, fan_in(W) = cols. For SGD and
+one dense product of a width, this is the known fan_out / fan_in. A dense matrix
+has the rate 1. The factors are assumed to keep the size of entries, as
+initialization='spectral' makes them do.
 
 Reference: Qiu et al., "Compute Better Spent: Replacing Dense Layers with
 Structured Matrices", section 3 for Adam; Yang et al., "A Spectral Condition for
@@ -77,10 +79,13 @@ def relative(name: str, blueprint: build.Blueprint) -> dict[str, float]:
     whole = dense.Dense(rows=spec.rows, cols=spec.cols)
     [(whole_in, _)] = _fans(path, whole, blueprint).values()
     fans = _fans(path, spec, blueprint)
+    is_looked_up = blueprint.roles[path] == 'rows'
     for factor, (fan_in, _) in fans.items():
+      is_product = is_looked_up and fan_in > 1
+      dense_in = spec.cols if is_product else whole_in
       at = f'{path}/factors/{factor}'
       size = shapes[at].size / (spec.rows * spec.cols)
-      rates[at] = (whole_in / fan_in) ** a * size**b / len(fans)
+      rates[at] = (dense_in / fan_in) ** a * size**b / len(fans)
   return rates
 
 
