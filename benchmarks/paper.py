@@ -100,7 +100,7 @@ def operations(config: ml_collections.ConfigDict) -> float:
   layers = sum(
     spec.rows * spec.cols
     for path, spec in blueprint.matrices.items()
-    if path not in blueprint.tables
+    if blueprint.roles[path] == 'product'
   )
   model = config.model
   logits = model.vocab_size * model.model_dim

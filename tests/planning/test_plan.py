@@ -40,6 +40,21 @@ def test_a_plan_tells_ways_for_the_tokens_of_a_batch():
   assert f'for {found["tokens"]:,} tokens' in plan.table(found)
 
 
+def test_a_plan_has_the_products_of_every_role():
+  config = configuration.load('configs/wikitext2_bytes.py:tiny')
+  config.model.tie_logits = False
+  train = dict(name='tensor_train', tt_rank=2)
+  double = dict(name='sum', parts=(train, train))
+  config.compress = (('embed', double), ('logits', train))
+  config.data.batch_size = 64  # Lookups have branches.
+  found = {row['path']: row['contractions'] for row in make(config)['matrices']}
+  assert set(found['logits']) == {'attend'}
+  way, seconds, _ = plan.contractions(
+    parameterizations.make(rows=256, cols=64, **train), ('take',), 2048, 'f4'
+  )['take']
+  assert found['embed']['take'][:2] == (f'{way}, {way}', 2 * seconds)
+
+
 # Free traffic: the fewest multiplications are the fastest.
 SLOW = cost.Machine(1e6, 1e15, 1e15, cache=2**30, start=0.0)
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from tt_compress.algebra import context
 from tt_compress.parallel import partition
 
 # For fewer tokens, finding the distinct ids costs as much as it saves.
@@ -107,7 +108,9 @@ def switch(
     # This branch is taken only if no number is above the size.
     numbers = jnp.where(is_owner, number, size)
     different = jnp.zeros(size, ids.dtype).at[numbers].set(ids, mode='drop')
-    return part(different, places)
+    # The record of a lookup is the way for all ids, that of the last branch.
+    with context.use(record=None):
+      return part(different, places)
 
   branches = [functools.partial(branch, size) for size in sizes]
   # The last number is one less than the number of distinct ids.

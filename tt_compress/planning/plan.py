@@ -15,6 +15,13 @@ from tt_compress.nn import matrix
 from tt_compress.parameterizations import base
 from tt_compress.training import build, sizes
 
+# What a layer may compute, by its role; an embedding may make logits, too.
+_METHODS = {
+  'product': ('apply',),
+  'rows': ('take', 'attend'),
+  'logits': ('attend',),
+}
+
 
 def contractions(
   spec: base.Parameterization, methods: tuple[str, ...], tokens: int, dtype
@@ -52,8 +59,6 @@ def _contractions(spec, methods, tokens, dtype, machine):
     with context.use(record=made):
       jax.eval_shape(getattr(spec, method), factors, arguments[method])
     if made:
-      # A lookup has several branches; the last one computes all ids.
-      made = made[-1:] if method == 'take' else made
       ways = ', '.join(map(str, made))
       dense = None
       if method != 'take':
@@ -76,15 +81,13 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
   """
   tokens = tasks.TASKS[config.task].batch_rows(config)
   dtype = build.activation_dtype(config.dtype)
-  methods = lambda path: (
-    ('take', 'attend') if path in blueprint.tables else ('apply',)
-  )
   found = sizes.make(config, blueprint)
   with build.machine(config):
     for row in found['matrices']:
-      spec = blueprint.matrices[row['path']]
+      path = row['path']
+      methods = _METHODS[blueprint.roles[path]]
       row['contractions'] = contractions(
-        spec, methods(row['path']), tokens, dtype
+        blueprint.matrices[path], methods, tokens, dtype
       )
   return {**found, 'tokens': tokens}
 

@@ -10,7 +10,7 @@ from flax import nnx
 
 from tt_compress import configuration, models
 from tt_compress.algebra import context, networks
-from tt_compress.nn import compress, embed, keys, modules
+from tt_compress.nn import compress, keys, modules
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -26,7 +26,6 @@ class Blueprint:
     report: the matrices that were compressed.
     matrices: the spec of every matrix, by path.
     roles: what a layer computes with each of them, by path.
-    tables: paths of the matrices that are looked up by ids or make logits.
     partitions: by matrix, the axis of each array that is sharded if several
       devices share a layer.
     dense_num_params: number of parameters of the dense twin.
@@ -38,7 +37,6 @@ class Blueprint:
   report: compress.Report
   matrices: dict[str, Any]
   roles: dict[str, networks.Role]
-  tables: frozenset[str]
   partitions: dict[str, dict[str, int]]
   dense_num_params: int
 
@@ -144,16 +142,12 @@ def of_model(
   """The blueprint of an abstract model; see `Blueprint`."""
   matrices = modules.matrices(model)
   specs = {path: module.spec for path, module in matrices.items()}
-  tables = frozenset(
-    path for path, module in matrices.items() if isinstance(module, embed.Embed)
-  )
   roles = {path: module.role for path, module in matrices.items()}
   return Blueprint(
     *modules.split(model),
     report,
     specs,
     roles,
-    tables,
     modules.partitions(model),
     dense_num_params,
   )
