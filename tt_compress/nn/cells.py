@@ -1,0 +1,163 @@
+"""Cells of recurrent layers: one step of an LSTM or of a GRU.
+
+Gates are in the order of PyTorch, which is also that of Flax.
+"""
+
+from typing import ClassVar
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Float32
+
+from tt_compress.nn import linear
+from tt_compress.nn.dropout import Noise
+from tt_compress.parallel import partition
+
+# By name, each [batch, hidden_dim]; `h` is the output.
+State = dict[str, Float32[Array, 'batch hidden']]
+
+
+class Cell(nnx.Module):
+  """One step of a recurrence: the products x W + b and h U, then the gates.
+
+  W is `input` and U is `recurrent`; each has the columns of one gate after
+  those of the other. Products are in the dtype of x, gates and state in
+  float32.
+
+  Args:
+    input_dim: size of the feature axis of x.
+    hidden_dim: size of the feature axis of h.
+    two_biases: whether U has a bias, too, as in PyTorch.
+    rngs: source of the keys.
+  """
+
+  num_gates: ClassVar[int]
+  state_names: ClassVar[tuple[str, ...]]
+
+  def __init__(
+    self,
+    input_dim: int,
+    hidden_dim: int,
+    *,
+    two_biases: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    self.hidden_dim = hidden_dim
+    cols = self.num_gates * hidden_dim
+    self.input = linear.Linear(
+      input_dim,
+      cols,
+      std=(2 / (input_dim + hidden_dim)) ** 0.5,
+      shard='cols',
+      rngs=rngs,
+    )
+    # Replicated on a mesh: devices would have to exchange h in every step.
+    self.recurrent = linear.Linear(
+      hidden_dim, cols, use_bias=two_biases, std=hidden_dim**-0.5, rngs=rngs
+    )
+
+  def start(self, x: Float[ArrayLike, 'batch _']) -> State:
+    """The state before the first step, zeros, for a batch of any features."""
+    # Zeros made from x vary over the mesh axes of x, as a scan demands.
+    zeros = jnp.zeros_like(x, jnp.float32, shape=(len(x), self.hidden_dim))
+    return dict.fromkeys(self.state_names, zeros)
+
+  def project(
+    self, x: Float[ArrayLike, '*batch input'], noise: Noise | None = None
+  ) -> Float[Array, '*batch gates']:
+    """x W + b, for one step or for all of them."""
+    # One hidden feature takes a column of every gate, far from each other.
+    return partition.replicate(self.input(x, noise))
+
+  def advance(
+    self,
+    x: Float[Array, 'batch gates'],
+    h: Float[Array, 'batch gates'],
+    state: State,
+  ) -> State:
+    """The next state, from the products x W + b and h U."""
+    raise NotImplementedError
+
+  def __call__(
+    self,
+    x: Float[ArrayLike, 'batch input'],
+    state: State,
+    noise: Noise | None = None,
+  ) -> State:
+    """The state after one more step; its `h` is the output."""
+    h = self.recurrent(state['h'].astype(x.dtype), noise)
+    return self.advance(self.project(x, noise), h, state)
+
+
+class LSTM(Cell):
+  """c' = f c + i g and h' = o tanh(c').
+
+  i, f, o = sigmoid and g = tanh of x W + b + h U, in the order i, f, g, o.
+
+  Args:
+    forget_bias: at which the bias of f starts; see `Cell` for the others.
+
+  Reference: Hochreiter and Schmidhuber, "Long Short-Term Memory"; Gers et al.,
+    "Learning to Forget".
+  """
+
+  num_gates = 4
+  state_names = ('h', 'c')
+
+  def __init__(
+    self,
+    input_dim: int,
+    hidden_dim: int,
+    *,
+    forget_bias: float = 0.0,
+    two_biases: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    super().__init__(input_dim, hidden_dim, two_biases=two_biases, rngs=rngs)
+    bias = self.input.bias.get_value()
+    forget = slice(hidden_dim, 2 * hidden_dim)
+    self.input.bias.set_value(bias.at[forget].set(forget_bias))
+
+  def advance(
+    self,
+    x: Float[Array, 'batch gates'],
+    h: Float[Array, 'batch gates'],
+    state: State,
+  ) -> State:
+    i, f, g, o = jnp.split(_float32(x) + _float32(h), 4, axis=-1)
+    c = nnx.sigmoid(f) * state['c'] + nnx.sigmoid(i) * jnp.tanh(g)
+    return {'h': nnx.sigmoid(o) * jnp.tanh(c), 'c': c}
+
+
+class GRU(Cell):
+  """h' = (1 - z) n + z h, with n = tanh((x W + b)_n + r (h U)_n).
+
+  r, z = sigmoid of x W + b + h U, in the order r, z, n.
+
+  Reference: Cho et al., "Learning Phrase Representations using RNN
+    Encoder-Decoder for Statistical Machine Translation", with r applied after
+    U, as in cuDNN.
+  """
+
+  num_gates = 3
+  state_names = ('h',)
+
+  def advance(
+    self,
+    x: Float[Array, 'batch gates'],
+    h: Float[Array, 'batch gates'],
+    state: State,
+  ) -> State:
+    x_r, x_z, x_n = jnp.split(_float32(x), 3, axis=-1)
+    h_r, h_z, h_n = jnp.split(_float32(h), 3, axis=-1)
+    z = nnx.sigmoid(x_z + h_z)
+    n = jnp.tanh(x_n + nnx.sigmoid(x_r + h_r) * h_n)
+    return {'h': (1 - z) * n + z * state['h']}
+
+
+CELLS = {'gru': GRU, 'lstm': LSTM}
+
+
+def _float32(a: Float[Array, '*shape']) -> Float32[Array, '*shape']:
+  return a.astype(jnp.float32)
