@@ -1,15 +1,16 @@
 """How compressed matrices train well: structure, initialization, rates.
 
-    export TT_COMPRESS_DATA=...   # holds multi30k/ and wikitext-2/
+    export TT_COMPRESS_DATA=...   # holds multi30k/, wikitext-2/ and mnist/
     python -m tt_compress.main --mode=study \
       --config=configs/studies/training_well.py:problem=wikitext2
 
-`problem` is wikitext2, multi30k or quickstart: a byte-level language model, a
-German-to-English Transformer on a short schedule, and the model of
-`configs/quickstart.py`. Each writes `results/training_well-PROBLEM.{json,md}`
-and figures. All matrices of attention and feed-forward layers are compressed,
-by the same ratio in every row. Rows differ in the structure, dense included, in
-the initialization, its scale, and the learning rate.
+`problem` is wikitext2, multi30k, quickstart or mnist: a byte-level language
+model, a German-to-English Transformer on a short schedule, the model of
+`configs/quickstart.py`, and a small network with every structure. Each writes
+`results/training_well-PROBLEM.{json,md}` and figures. All matrices of attention
+and feed-forward layers (of MNIST, the first matrix) are compressed, by the same
+ratio in every row. Rows differ in the structure, dense included, in the
+initialization, its scale, and the learning rate.
 
 Arguments: `seeds=1`; `tiny` for a short test.
 """
@@ -65,6 +66,18 @@ PROBLEMS = {
       'evaluation.beam_size': 1,
     },
   ),
+  'mnist': Problem(
+    'configs/mnist.py',
+    'the first matrix of 784-256-10 on MNIST',
+    10.0,
+    {
+      'num_steps': 1000,
+      'optimizer.schedule': 'cosine',
+      'optimizer.warmup_steps': 100,
+      'evaluation.every': 1000,
+    },
+    pattern='layers/0',
+  ),
   'quickstart': Problem(
     'configs/quickstart.py',
     'the quickstart',
@@ -84,6 +97,11 @@ STRUCTURES = {
   'train of 3 cores': dict(name='tensor_train', num_modes=3),
   'Monarch': dict(name='monarch'),
   'block train': dict(name='block_tensor_train'),
+  'ring': dict(name='tensor_ring', num_modes=3),
+  'Tucker': dict(name='tucker', num_modes=2),
+  'Kronecker': dict(name='kronecker'),
+  'word2ketXS': dict(name='word2ketxs', order=2),
+  'PHM': dict(name='phm'),
 }
 
 
@@ -186,6 +204,21 @@ TABLES = {
     ('block train', 'spectral', 1.0, (2e-3, 4e-3)),
     ('low rank', 'spectral', 1.0, (2e-3, 4e-3)),
     ('train of 2 cores', 'frobenius', 1.0, (2e-3, 4e-3)),
+  ),
+  'mnist': (
+    Series('dense', 'frobenius', 1.0, (1e-3, 4e-3), best=(1e-3, 4e-3)),
+    *(
+      Series(
+        structure,
+        initialization,
+        1.0,
+        (4e-3, 1.2e-2),
+        best=(4e-3, 1.2e-2),
+      )
+      for structure in STRUCTURES
+      if structure != 'dense'
+      for initialization in ('frobenius', 'spectral')
+    ),
   ),
   'quickstart': series(
     ('dense', 'frobenius', 1.0, (2e-3, 5e-3)),
