@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import pytest
@@ -43,16 +44,22 @@ def test_a_plan_tells_ways_for_the_tokens_of_a_batch():
 def test_a_plan_has_the_products_of_every_role():
   config = configuration.load('configs/wikitext2_bytes.py:tiny')
   config.model.tie_logits = False
-  train = dict(name='tensor_train', tt_rank=2)
-  double = dict(name='sum', parts=(train, train))
-  config.compress = (('embed', double), ('logits', train))
-  config.data.batch_size = 64  # Lookups have branches.
-  found = {row['path']: row['contractions'] for row in make(config)['matrices']}
-  assert set(found['logits']) == {'attend'}
-  way, seconds, _ = plan.contractions(
-    parameterizations.make(rows=256, cols=64, **train), ('take',), 2048, 'f4'
-  )['take']
-  assert found['embed']['take'][:2] == (f'{way}, {way}', 2 * seconds)
+  rule = dict(name='tensor_train', tt_rank=2)
+  config.compress = (('embed|logits', rule),)
+  rows = {row['path']: row for row in make(config)['matrices']}
+  assert set(rows['embed']['contractions']) == {'take', 'attend'}
+  assert set(rows['logits']['contractions']) == {'attend'}
+
+
+@pytest.mark.parametrize('tokens', [512, 2048])  # With branches and without.
+def test_each_product_of_a_lookup_is_planned_once(tokens):
+  make = functools.partial(parameterizations.make, rows=256, cols=64)
+  take = lambda spec: plan.contractions(spec, ('take',), tokens, 'f4')['take']
+  double = make('sum', parts=(dict(name='tucker', tucker_rank=4),) * 2)
+  one, two = take(double.parts[0]), take(double)
+  # A train of the row factors, then the matrix of the column factors.
+  assert one[0].endswith(', full') and one[0].count('full') == 1
+  assert two[:2] == (f'{one[0]}, {one[0]}', pytest.approx(2 * one[1]))
 
 
 # Free traffic: the fewest multiplications are the fastest.

@@ -99,8 +99,12 @@ def switch(
   Returns:
     The result of `part` or `whole`.
   """
-  if ids.size < _LEAST:
-    return whole()
+  # Branches, which are traced several times, would be recorded as often.
+  with context.use(record=None):
+    return whole() if ids.size < _LEAST else _switch(part, whole, ids, num_rows)
+
+
+def _switch(part, whole, ids, num_rows):
   is_owner, number, places = _places(ids, num_rows)
   sizes = [ids.size * part // 16 for part in _SIXTEENTHS]
 
@@ -108,9 +112,7 @@ def switch(
     # This branch is taken only if no number is above the size.
     numbers = jnp.where(is_owner, number, size)
     different = jnp.zeros(size, ids.dtype).at[numbers].set(ids, mode='drop')
-    # The record of a lookup is the way for all ids, that of the last branch.
-    with context.use(record=None):
-      return part(different, places)
+    return part(different, places)
 
   branches = [functools.partial(branch, size) for size in sizes]
   # The last number is one less than the number of distinct ids.
