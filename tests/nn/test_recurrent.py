@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tests.nn import recurrent_definition as definition
 from tests.parameterizations import contract
 from tt_compress.nn import compress, modules, recurrent, serving
 from tt_compress.nn.dropout import Noise
+from tt_compress.planning import traffic
 
 BATCH, LENGTH, DIM, HIDDEN = 3, 5, 4, 6
 LENGTHS = np.array([5, 0, 3])
@@ -264,12 +265,28 @@ def test_a_model_survives_being_split_and_merged():
   close(again(X, LENGTHS), model(X, LENGTHS), atol=0)
 
 
+def sharded(params, model, mesh):
+  """The params with the matrices of the inputs sharded over the devices."""
+  axes = modules.partitions(model)
+  assert sum(map(bool, axes.values())) == len(axes) / 2
+
+  def place(path, a):
+    names = [entry.key for entry in path]
+    axis = axes['/'.join(names[:4])].get('/'.join(names[4:]))
+    spec = P() if axis is None else P(*axis * [None], 'model')
+    return jax.device_put(a, NamedSharding(mesh, spec))
+
+  return jax.tree_util.tree_map_with_path(place, params)
+
+
 def test_results_on_a_mesh():
   """Values and gradients in the `shard_map` of the training step."""
   mesh = jax.make_mesh(
     (2, 4), ('data', 'model'), axis_types=2 * (AxisType.Auto,)
   )
-  graphdef, params, buffers = modules.split(compressed())
+  model = make()
+  compress.compress(model, RULES[1:], nnx.Rngs(1))
+  graphdef, params, buffers = modules.split(model)
   x, lengths = rows(4, LENGTH, DIM), jnp.array([5, 0, 3, 2])
 
   def sums(params, x, lengths):
@@ -283,16 +300,22 @@ def test_results_on_a_mesh():
     return jax.lax.psum((loss, found), 'data')
 
   batch = P('data')
-  sharded = jax.shard_map(
+  step = jax.shard_map(
     local,
     mesh=mesh,
     in_specs=(P(), batch, batch),
     out_specs=(P(), P()),
     axis_names={'data'},
   )
-  found = jax.jit(sharded)(params, x, lengths)
+  arguments = sharded(params, model, mesh), x, lengths
+  program = jax.jit(step).lower(*arguments).compile(contract.COMPILER)
   expected = jax.jit(jax.value_and_grad(sums))(params, x, lengths)
-  contract.close(found, expected, 1e-5)
+  contract.close(program(*arguments), expected, 1e-5)
+  found = traffic.transfers(program.as_text(), mesh)
+  assert {each.times for each in found} == {1}  # None in the loops.
+  gathered = [each.bytes for each in found if each.kind == 'all-gather']
+  # Two examples on a device, in two layers and two directions.
+  assert gathered == 4 * [4 * 2 * LENGTH * 4 * HIDDEN]
 
 
 def test_the_forget_gate_can_start_open():

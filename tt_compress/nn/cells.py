@@ -22,7 +22,8 @@ class Cell(nnx.Module):
   """One step of a recurrence: the products x W + b and h U, then the gates.
 
   W is `input` and U is `recurrent`; each has the columns of one gate after
-  those of the other. Products are in the dtype of x, gates and state in
+  those of the other. W starts with the Glorot variance of one gate, and U with
+  variance 1 / hidden_dim. Products are in the dtype of x, gates and state in
   float32.
 
   Args:
@@ -52,7 +53,7 @@ class Cell(nnx.Module):
       shard='cols',
       rngs=rngs,
     )
-    # Replicated on a mesh: devices would have to exchange h in every step.
+    # Not sharded: devices would have to exchange h in every step.
     self.recurrent = linear.Linear(
       hidden_dim, cols, use_bias=two_biases, std=hidden_dim**-0.5, rngs=rngs
     )
@@ -67,7 +68,7 @@ class Cell(nnx.Module):
     self, x: Float[ArrayLike, '*batch input'], noise: Noise | None = None
   ) -> Float[Array, '*batch gates']:
     """x W + b, for one step or for all of them."""
-    # One hidden feature takes a column of every gate, far from each other.
+    # Devices hold different gates of a feature, and each needs all of them.
     return partition.replicate(self.input(x, noise))
 
   def advance(

@@ -77,14 +77,14 @@ class Recurrent(nnx.Module):
     """Outputs of the last layer, and the last states of all cells.
 
     Padding changes no state, and outputs at padding are zero. So the last state
-    is that after the last token of an example, forward, or after its first
-    token, backward.
+    of the forward direction is that after the last token of an example, and
+    that of the backward direction the one after the first token.
 
     Args:
       x: inputs; products are in their dtype.
       lengths: number of tokens of each example, which padding follows. None
-        reads padding as tokens. The released code of "Tensorized Embedding
-        Layers" does so: its state is that after 1,000 steps, most of them
+        reads padding as tokens, as the released code of "Tensorized Embedding
+        Layers" does: its last state is that after 1,000 steps, most of them
         padding.
       states: before the first step; zeros if None. Cells are in the order of
         layers and, in a layer, of directions.
