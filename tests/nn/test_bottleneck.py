@@ -54,6 +54,22 @@ def test_outputs_are_those_of_the_formula(name):
   assert (model.up.in_features, model.up.out_features) == (6, 8)
 
 
+@pytest.mark.parametrize(
+  'side, down, up',
+  [
+    ('cols', {}, {'factors/matrix': 1, 'bias': 0}),
+    ('rows', {'factors/matrix': 0}, {}),
+    (None, {}, {}),
+  ],
+)
+def test_a_mesh_shards_the_side_of_the_pair(side, down, up):
+  layer = linear.Linear(6, 8, shard=side, rngs=nnx.Rngs(0))
+  model = nnx.Dict(layer=layer)
+  compress.compress(model, [('layer', RULE)], nnx.Rngs(1))
+  found = modules.partitions(model)
+  assert found == {'layer/down': down, 'layer/up': up}
+
+
 def test_it_starts_as_the_pair_does():
   model = nnx.Dict(layer=linear.Linear(60, 80, std=0.5, rngs=nnx.Rngs(0)))
   rule = dict(RULE, rank=40)

@@ -8,7 +8,7 @@ import pytest
 
 from tt_compress import configuration
 from tt_compress.nn import modules
-from tt_compress.tasks import language_modeling
+from tt_compress.tasks import language_modeling, run_vocabulary
 from tt_compress.training import build, run
 
 LINES = {
@@ -149,6 +149,15 @@ def test_the_tiny_run_learns(tmp_path):
 def test_bad_settings_are_named(settings, message):
   with pytest.raises(ValueError, match=message):
     configuration.check(make_config(**settings))
+
+
+def test_a_vocabulary_larger_than_the_model_is_refused():
+  bytes_of_run = run_vocabulary.RunVocabulary(
+    None, lambda: ['a'], name='bytes', options={}, model=dict(vocab_size=100)
+  )
+  message = "vocabulary='bytes' of model.vocab_size=100: .* at least 256"
+  with pytest.raises(ValueError, match=message):
+    _ = bytes_of_run.value
 
 
 def test_other_models_are_refused():

@@ -52,25 +52,36 @@ class RunVocabulary:
     """The vocabulary in the folder of the run, or a trained one.
 
     Raises:
-      ValueError: it has more ids than the embedding has rows.
+      ValueError: it cannot be trained, or has more ids than the embedding has
+        rows.
     """
     path = self._workdir and os.path.join(self._workdir, self._file)
     if path and os.path.exists(path):
       found = vocabularies.load(path)
     else:
-      found = vocabularies.train(
-        self._name,
-        self._lines(),
-        max_size=self._size,
-        cache_dir=CACHE,
-        **self._options,
-      )
+      found = self._train()
     if len(found) > self._size:
       raise ValueError(
         f'{path} has {len(found)} pieces, but model.{self._setting}='
         f'{self._size}; another run wrote it: choose another --workdir'
       )
     return found
+
+  def _train(self) -> vocabulary.Vocabulary:
+    lines = self._lines()
+    try:
+      return vocabularies.train(
+        self._name,
+        lines,
+        max_size=self._size,
+        cache_dir=CACHE,
+        **self._options,
+      )
+    except ValueError as error:
+      raise ValueError(
+        f'data.vocabulary={self._name!r} of model.{self._setting}={self._size}:'
+        f' {error}'
+      ) from error
 
   def facts(self) -> dict[str, Any]:
     """Entries of the results about the vocabulary."""
