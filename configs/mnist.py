@@ -41,6 +41,7 @@ def get_config(arguments=''):
         tt_rank=(1, 2, 4, 2, 1),
         row_modes=(7, 4, 7, 4),
         col_modes=(2, 8, 8, 2),
+        initialization='frobenius',
       ),
     ),
   )

@@ -55,7 +55,6 @@ def get_config(arguments=''):
         name='tensor_train',
         num_modes=2,
         compression_ratio=arguments['layers'],
-        initialization='spectral',
       ),
     ),
   )
@@ -63,11 +62,7 @@ def get_config(arguments=''):
     config.compress += (
       (
         'embed',
-        dict(
-          name='low_rank',
-          compression_ratio=arguments['embedding'],
-          initialization='spectral',
-        ),
+        dict(name='low_rank', compression_ratio=arguments['embedding']),
       ),
     )
   config.optimizer.update(

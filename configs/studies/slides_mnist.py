@@ -141,6 +141,8 @@ def train_of(rank, row_modes=(28, 28), col_modes=(16, 16)):
     tt_rank=rank,
     row_modes=row_modes,
     col_modes=col_modes,
+    # On pixels it trains better than 'spectral'.
+    initialization='frobenius',
   )
 
 

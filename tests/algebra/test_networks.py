@@ -62,9 +62,9 @@ def flattenings(network):
       ((3, 28), (35, 6), (12, 6)),
     ),
     (TRAIN, ('core_0', 'core_1', 'core_2'), 'rows', ((1, 18), (3, 14), (7, 4))),
-    (SHARED, ('a', 'b', 'c'), 'rows', ((1, 20), (1, 1), (4, 7))),
+    (SHARED, ('a', 'b', 'c'), 'rows', ((1, 20), (2, 1), (4, 7))),
     # An index of several tensors is a batch until its last one.
-    (SHARED, ('b', 'c', 'a'), 'product', ((6, 4), (1, 7), (12, 5))),
+    (SHARED, ('b', 'c', 'a'), 'product', ((12, 4), (1, 7), (12, 5))),
   ],
 )
 def test_fans(network, order, role, expected):

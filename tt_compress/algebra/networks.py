@@ -40,10 +40,10 @@ def fans(
 ) -> dict[str, tuple[int, int]]:
   """(fan_in, fan_out) of each tensor as a dense matrix, one after the other.
 
-  A tensor sums over the indices of the intermediate result that no later tensor
-  has, its fan_in, and adds those that later tensors or the result have, its
-  fan_out. An index that stays is a batch, and part of neither. A row is looked
-  up by its digits, so that they are part of neither, too.
+  A tensor sums over indices of its own and of the intermediate result that no
+  later tensor has, its fan_in, and adds those that later tensors or the result
+  have, its fan_out. An index that stays is a batch, and part of neither. A row
+  is looked up by its digits, so that they are part of neither, too.
 
   Args:
     network: of W.
@@ -65,6 +65,8 @@ def fans(
     later = set().union(*tensors[number + 1 :])
     before = {k for k in sizes if k[0] == given or k in earlier}
     after = {k for k in sizes if k[0] == kept or k in later}
+    # Indices that no other tensor has are summed, too.
+    before |= {k for k in sizes if k[0] not in 'ij'} - after
     product = lambda indices, sizes=sizes: math.prod(sizes[k] for k in indices)
     found[name] = product(before - after), product(after - before)
   return found

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -30,6 +31,17 @@ class Start:
   std_scale: float = 1.0
 
 
+def defaults(**methods: Method) -> dict[networks.Role, Start]:
+  """The default start of each role, 'frobenius' where none is given.
+
+  `results/training_well-*.md` has the measurements behind them.
+  """
+  return {
+    role: Start(methods.get(role, 'frobenius'))
+    for role in typing.get_args(networks.Role)
+  }
+
+
 class Initialized:
   """The part of a parameterization that draws factors; see `base`.
 
@@ -40,11 +52,7 @@ class Initialized:
     default_initialization: how a matrix starts, by what a layer does with it.
   """
 
-  default_initialization: ClassVar[Mapping[networks.Role, Start]] = {
-    'product': Start('frobenius', std_scale=1.0),
-    'rows': Start('frobenius', std_scale=1.0),
-    'logits': Start('frobenius', std_scale=1.0),
-  }
+  default_initialization: ClassVar[Mapping[networks.Role, Start]] = defaults()
 
   def init(
     self,

@@ -10,7 +10,13 @@ import numpy as np
 
 from tt_compress.algebra import contractions, modes, trains
 from tt_compress.algebra.fit import tt_svd
-from tt_compress.parameterizations import base, checks, reshaped, train_backed
+from tt_compress.parameterizations import (
+  base,
+  checks,
+  random_factors,
+  reshaped,
+  train_backed,
+)
 
 # The number of tokens that modes are chosen for.
 _SPEED_TOKENS = 256
@@ -44,6 +50,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
   """
 
   rank_option: ClassVar[str | None] = 'tt_rank'
+  default_initialization = random_factors.defaults(product='spectral')
 
   tt_rank: int | tuple[int, ...]
   index_order: Literal['row_major', 'column_major'] = 'row_major'
