@@ -34,6 +34,7 @@ def test_a_dense_matrix_has_one_way_only():
 
 def test_a_plan_tells_ways_for_the_tokens_of_a_batch():
   config = configuration.load('configs/quickstart.py:tiny')
+  config.compress = (('embed', dict(name='tensor_train', tt_rank=8)),)
   found = make(config)
   assert found['tokens'] == config.data.batch_tokens
   [embed] = [row for row in found['matrices'] if row['path'] == 'embed']
