@@ -78,7 +78,7 @@ def test_what_a_run_prints_and_keeps(finished):
   results = read_json(workdir / 'results.json')
   assert output.splitlines()[-1] == f'BLEU = {results["test"]["bleu"]:.2f}'
   assert output.count('translation  ') == 3
-  assert 'tensor_train(' in output and 'tt_rank=(1, 8, 1)' in output
+  assert 'tensor_train(' in output and 'tt_rank=(1, ' in output
   score = results['nearest_sentence_bleu']
   assert f'nearest training sentence: BLEU = {score:.2f}' in output
   kept = {path.name for path in workdir.iterdir()}
