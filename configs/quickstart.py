@@ -8,7 +8,7 @@ the model.
     python -m tt_compress.main --config=configs/quickstart.py
     python -m tt_compress.main --config=configs/quickstart.py:dense
 
-About two minutes each on two CPU cores. Expect test BLEU 87, and 94 for the
+About two minutes each on two CPU cores. Expect test BLEU 96.3, and 96.6 for the
 dense twin; copying the translation of the nearest training sentence scores 14.
 """
 
