@@ -1,0 +1,22 @@
+"""The sweep over structures, initializations and rates."""
+
+import pytest
+
+from tt_compress import configuration
+from tt_compress.studies import runs
+
+FILE = 'configs/studies/training_well.py:problem='
+
+
+@pytest.mark.parametrize('problem', ['mnist', 'quickstart'])
+def test_every_row_can_run(problem, tmp_path):
+  config = configuration.load(f'{FILE}{problem},tiny')
+  made = runs.Study(config, str(tmp_path))
+  ids = [row.id for row in made._running]
+  assert 'dense-0.004' in ids or 'dense-0.005' in ids
+  assert len({*ids}) == len(ids)
+
+
+def test_an_unknown_problem_is_named():
+  with pytest.raises(ValueError, match="problem='x' is none of wikitext2, "):
+    configuration.load(f'{FILE}x')
