@@ -11,10 +11,15 @@ _STYLES = ('-', '--', ':')
 
 def caption(result: results.Result) -> str:
   return (
-    f'Validation {result.main.name} during training, mean over seeds; the '
-    'beginning of training lies outside the axes. Names are in the order of '
-    'the last score, the best first.'
+    f'{_title(result)}, mean over seeds; the beginning of training lies '
+    'outside the axes. Names are in the order of the last score, the best '
+    'first.'
   )
+
+
+def _title(result):
+  name = result.main.name.removeprefix('validation ')
+  return f'Validation {name} during training'
 
 
 def rows(result: results.Result) -> list[results.RowResult]:
@@ -60,7 +65,7 @@ def draw(axes, result: results.Result) -> None:
       label=row.row.method,
     )
   axes.set(
-    title=f'Validation {result.main.name} during training',
+    title=_title(result),
     xscale='log',
     xlabel='steps (log scale)',
     ylabel=f'{result.main.header} on the validation data',
