@@ -127,9 +127,9 @@ class Series:
     structure: a key of STRUCTURES.
     initialization: of the factors, see `parameterizations.base`.
     std_scale: standard deviation relative to that of the layer.
-    rates: learning rates, the first of each row.
+    rates: learning rates, one per row.
     is_aware: whether rates of factors follow their structure.
-    best: the rates with the seeds of the study; others have one.
+    best: the rates that run with every seed of the study; others have one.
   """
 
   structure: str
@@ -202,7 +202,9 @@ TABLES = {
       (6e-3, 1.2e-2, 2.4e-2),
       best=(1.2e-2,),
     ),
-    Series('train of 2 cores', 'spectral', 1.0, (3e-3, 6e-3, 1.2e-2), True),
+    Series(
+      'train of 2 cores', 'spectral', 1.0, (3e-3, 6e-3, 1.2e-2), is_aware=True
+    ),
     Series('train of 2 cores', 'spectral', 2.0, (1.2e-2,)),
     Series('train of 3 cores', 'frobenius', 1.0, (1.2e-2,)),
     Series(
@@ -211,16 +213,21 @@ TABLES = {
     Series('Monarch', 'frobenius', 1.0, (1.2e-2,)),
     Series('Monarch', 'spectral', 1.0, (6e-3, 1.2e-2, 2.4e-2)),
     Series(
-      'Monarch', 'spectral', 1.0, (3e-3, 6e-3, 1.2e-2), True, best=(6e-3,)
+      'Monarch',
+      'spectral',
+      1.0,
+      (3e-3, 6e-3, 1.2e-2),
+      is_aware=True,
+      best=(6e-3,),
     ),
     Series('low rank', 'frobenius', 1.0, (6e-3, 1.2e-2)),
     Series('low rank', 'spectral', 1.0, (6e-3, 1.2e-2), best=(6e-3,)),
   ),
   'multi30k': (
     Series('dense', 'frobenius', 1.0, (2e-3, 4e-3)),
-    Series('train of 2 cores', 'spectral', 1.0, (2e-3,), True),
-    Series('block train', 'spectral', 1.0, (2e-3,), True),
-    Series('low rank', 'spectral', 1.0, (2e-3,), True),
+    Series('train of 2 cores', 'spectral', 1.0, (2e-3,), is_aware=True),
+    Series('block train', 'spectral', 1.0, (2e-3,), is_aware=True),
+    Series('low rank', 'spectral', 1.0, (2e-3,), is_aware=True),
   ),
   'mnist': (
     Series(
@@ -245,9 +252,9 @@ TABLES = {
   ),
   'quickstart': (
     Series('dense', 'frobenius', 1.0, (5e-3,)),
-    Series('train of 2 cores', 'spectral', 1.0, (5e-3,), True),
-    Series('Monarch', 'spectral', 1.0, (5e-3,), True),
-    Series('low rank', 'spectral', 1.0, (5e-3,), True),
+    Series('train of 2 cores', 'spectral', 1.0, (5e-3,), is_aware=True),
+    Series('Monarch', 'spectral', 1.0, (5e-3,), is_aware=True),
+    Series('low rank', 'spectral', 1.0, (5e-3,), is_aware=True),
   ),
 }
 
