@@ -1,5 +1,7 @@
 """Swapping parameterizations in: sharing, foreign models, rules."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tt_compress.nn import compress, embed, linear, modules
-from tt_compress.parameterizations import low_rank, random_factors
+from tt_compress.parameterizations import low_rank
 
 RANK_2 = dict(name='low_rank', rank=2)
 
@@ -199,22 +201,17 @@ ROLES = [
 
 @pytest.mark.parametrize('layer, role', ROLES)
 def test_defaults_are_those_of_the_role(layer, role, monkeypatch):
-  """Method and scale; a rule that names either of them has no default scale."""
-  starts = {'product': 0.5, 'rows': 0.25, 'logits': 0.125}
-  defaults = {
-    name: random_factors.Start('spectral', std_scale=scale)
-    for name, scale in starts.items()
-  }
+  defaults = {'product': 'spectral', 'rows': 'zero', 'logits': 'frobenius'}
   monkeypatch.setattr(low_rank.LowRank, 'default_initialization', defaults)
-  std = rank_1(layer, initialization='spectral').std
   found = rank_1(layer)
   assert found.role == role
-  assert found.std == pytest.approx(std * starts[role])
-  assert rank_1(layer, std=0.1).std == 0.1
-  assert rank_1(layer, std_scale=3.0).std == pytest.approx(std * 3)
-  key = nnx.Rngs(0).params()
-  expected = found.spec.init(key, std=found.std, role=role)
-  assert np.array_equal(found.values()['left'], expected['left'])
+  spec = dataclasses.replace(found.spec, initialization=defaults[role])
+  expected = spec.init(nnx.Rngs(0).params(), std=found.std, role=role)
+  for name, factor in found.values().items():
+    assert np.array_equal(factor, expected[name])
+  assert rank_1(layer, initialization='spectral').spec.method(role) == (
+    'spectral'
+  )
 
 
 def test_a_model_keeps_its_own_std():

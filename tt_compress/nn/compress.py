@@ -224,7 +224,7 @@ def _make(
       bottleneck.check(spec, activation)
   except (TypeError, ValueError) as error:
     raise ValueError(f'cannot compress {site.path}: {error}') from error
-  std = _new_std(site, spec, std, deviation)
+  std = _new_std(site, std, deviation)
   new = _replacement(site.module, spec, std, keep_bias, activation, rngs)
   error = None
   if fit:
@@ -236,12 +236,7 @@ def _make(
   return new, Swap(site.path, spec, error)
 
 
-def _new_std(
-  site: _Site,
-  spec: base.Parameterization,
-  std: float,
-  given: Mapping[str, float],
-) -> float:
+def _new_std(site: _Site, std: float, given: Mapping[str, float]) -> float:
   """The `std` that a rule gives, or that of the layer times a scale."""
   place = f'the rule for {site.path} has '
   place += ' and '.join(f'{name}={value!r}' for name, value in given.items())
@@ -253,8 +248,7 @@ def _new_std(
       raise ValueError(f'{place}; it is a number of at least 0')
   if 'std' in given:
     return given['std']
-  default = spec.start(_role(site.module)).std_scale
-  return std * given.get('std_scale', default)
+  return std * given.get('std_scale', 1.0)
 
 
 def _check_activation(site: _Site, activation: Any, fit: bool) -> None:

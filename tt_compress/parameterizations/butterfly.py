@@ -59,7 +59,7 @@ class Butterfly(block_backed.BlockBacked):
 
   def _deviations(self, std, role):
     """Of rotations, whose product has singular values std sqrt(n)."""
-    std, method = checks.deviation(std), self.start(role).method
+    std, method = checks.deviation(std), self.method(role)
     if method != 'frobenius' and role != 'rows':
       size = math.sqrt(self.rows) + math.sqrt(self.cols)
       std *= size / math.sqrt(2**self.num_levels)

@@ -18,26 +18,13 @@ from tt_compress.parameterizations import checks
 Method = Literal['frobenius', 'spectral', 'zero']
 
 
-@dataclasses.dataclass(frozen=True)
-class Start:
-  """How a matrix starts.
-
-  Attributes:
-    method: of initialization.
-    std_scale: number that `compress` multiplies the std of the layer with.
-  """
-
-  method: Method = 'frobenius'
-  std_scale: float = 1.0
-
-
-def defaults(**methods: Method) -> dict[networks.Role, Start]:
-  """The default start of each role, 'frobenius' where none is given.
+def defaults(**methods: Method) -> dict[networks.Role, Method]:
+  """The default method of each role, 'frobenius' where none is given.
 
   `results/training_well-*.md` has the measurements behind them.
   """
   return {
-    role: Start(methods.get(role, 'frobenius'))
+    role: methods.get(role, 'frobenius')
     for role in typing.get_args(networks.Role)
   }
 
@@ -49,10 +36,10 @@ class Initialized:
   of its own.
 
   Attributes:
-    default_initialization: how a matrix starts, by what a layer does with it.
+    default_initialization: the method, by what a layer does with the matrix.
   """
 
-  default_initialization: ClassVar[Mapping[networks.Role, Start]] = defaults()
+  default_initialization: ClassVar[Mapping[networks.Role, Method]] = defaults()
 
   def init(
     self,
@@ -101,11 +88,9 @@ class Initialized:
     """
     return networks.fans(self.network, self.sequence(role), role)
 
-  def start(self, role: networks.Role) -> Start:
+  def method(self, role: networks.Role) -> Method:
     """The given initialization, or the default of a role."""
-    if self.initialization is not None:
-      return Start(self.initialization)
-    return self.default_initialization[role]
+    return self.initialization or self.default_initialization[role]
 
   def at_zero(self) -> 'Initialized':
     """The same spec with factors that start as a zero matrix."""
@@ -114,7 +99,7 @@ class Initialized:
   def _deviations(self, std: float, role: networks.Role) -> dict[str, float]:
     """The standard deviation of each factor of the network."""
     return deviations(
-      self.network, self.sequence(role), self.start(role).method, role, std
+      self.network, self.sequence(role), self.method(role), role, std
     )
 
   def _draw(

@@ -75,18 +75,17 @@ class Sum(composed.Composed):
     std = checks.deviation(std) / max(1, shares) ** 0.5
 
     def draw(spec, key):
-      scaled = std * spec.start(role).std_scale
       return random_factors.initialize(
-        spec, key, std=scaled, dtype=dtype, role=role
+        spec, key, std=std, dtype=dtype, role=role
       )
 
     keys = jax.random.split(key, len(self.parts))
     return dict(zip(self.inner, map(draw, self.parts, keys), strict=True))
 
-  def start(self, role):
-    """Zero if all parts are; every part has its own scale of the std."""
+  def method(self, role):
+    """Zero if all parts are; every part has a method of its own."""
     is_zero = all(_is_zero(spec, role) for spec in self.parts)
-    return random_factors.Start('zero' if is_zero else 'frobenius')
+    return 'zero' if is_zero else 'frobenius'
 
   def at_zero(self):
     parts = tuple(spec.at_zero() for spec in self.parts)
@@ -221,7 +220,7 @@ class Sum(composed.Composed):
 
 
 def _is_zero(spec, role='product'):
-  return spec.start(role).method == 'zero'
+  return spec.method(role) == 'zero'
 
 
 def _total(terms):

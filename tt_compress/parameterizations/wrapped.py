@@ -45,8 +45,8 @@ class Wrapped(composed.Composed):
       random_factors.initialize(self.base, key, std=std, dtype=dtype, role=role)
     )
 
-  def start(self, role):
-    return self.base.start(role)
+  def method(self, role):
+    return self.base.method(role)
 
   def at_zero(self):
     return dataclasses.replace(
