@@ -4,8 +4,9 @@
     python -m tt_compress.main --mode=study \
       --config=configs/studies/training_well.py:problem=wikitext2
 
-`problem` is wikitext2, multi30k, quickstart or mnist: a byte-level language
-model, a German-to-English Transformer and the model of `configs/quickstart.py`
+`problem` is wikitext2, multi30k, multi30k_embedding, quickstart or mnist: a
+byte-level language model, a German-to-English Transformer (its layers, or the
+embedding that also makes its logits) and the model of `configs/quickstart.py`
 on short schedules, and a small network with every structure. Each writes
 `results/training_well-PROBLEM.{json,md}` and figures. All matrices of attention
 and feed-forward layers (of MNIST, the first matrix) are compressed, by the same
@@ -103,6 +104,11 @@ PROBLEMS = {
     metrics=(BLEU,),
   ),
 }
+PROBLEMS['multi30k_embedding'] = dataclasses.replace(
+  PROBLEMS['multi30k'],
+  title='the embedding, which makes the logits, of a Transformer on Multi30k',
+  pattern='embed',
+)
 
 STRUCTURES = {
   'dense': dict(name='dense'),
@@ -228,6 +234,14 @@ TABLES = {
     Series('train of 2 cores', 'spectral', 1.0, (2e-3,), is_aware=True),
     Series('block train', 'spectral', 1.0, (2e-3,), is_aware=True),
     Series('low rank', 'spectral', 1.0, (2e-3,), is_aware=True),
+  ),
+  'multi30k_embedding': (
+    Series('dense', 'frobenius', 1.0, (2e-3,)),
+    *(
+      Series(structure, initialization, 1.0, (2e-3,), is_aware=True)
+      for structure in ('train of 3 cores', 'low rank')
+      for initialization in ('frobenius', 'spectral')
+    ),
   ),
   'mnist': (
     Series(
