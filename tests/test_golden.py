@@ -16,14 +16,7 @@ import pytest
 from flax import nnx
 
 from tt_compress import configuration, parameterizations, rules
-from tt_compress.nn import (
-  compress,
-  embed,
-  linear,
-  matrix,
-  modules,
-  recurrent,
-)
+from tt_compress.nn import compress, linear, matrix, modules
 from tt_compress.training import build
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -189,36 +182,12 @@ def count_llama(entry):
   return num_layers * params + others, num_layers * dense + others
 
 
-class TextClassifier(nnx.Module):
-  """Embedding, bidirectional LSTM, classes; nothing but its size matters."""
-
-  def __init__(self, vocab_size, num_classes, rngs):
-    self.embed = embed.Embed(vocab_size, 256, rngs=rngs)
-    self.lstm = recurrent.Recurrent(
-      'lstm',
-      256,
-      128,
-      num_layers=2,
-      directions=recurrent.DIRECTIONS,
-      two_biases=True,
-      rngs=rngs,
-    )
-    self.out = linear.Linear(256, num_classes, rngs=rngs)
-
-
 def count_text_classifier(entry):
-  """The embedding of a row '..._tt1' has the cores of its other entry."""
+  """Of a config file; a row '..._tt1' is its variant of that name."""
   data, _, variant = entry['id'].split('_')
-  num_classes = entry['shape']['fc'][1]
-  make = functools.partial(TextClassifier, UNPADDED_ROWS[data], num_classes)
-  rule_list = ()
-  if variant != 'full':
-    [cores] = (e for e in GOLDEN if e['id'] == f'{data}_{variant}_core_params')
-    row_modes, col_modes = cores['shape']
-    choice = dict(name='tensor_train', tt_rank=cores['ranks'])
-    choice.update(row_modes=row_modes, col_modes=col_modes)
-    rule_list = [('embed', choice)]
-  return num_params(build_compressed(make, rule_list)), None
+  argument = 'dense' if variant == 'full' else f'variant={variant}'
+  config = configuration.load(f'{ROOT}/configs/{data}_tt.py:{argument}')
+  return num_params(build_config(config)), None
 
 
 def build_config(config):

@@ -110,3 +110,53 @@ def test_bad_examples_are_refused():
   ):
     with pytest.raises(ValueError, match=message):
       labeled_text.LabeledText(texts, labels, 'x')
+
+
+def test_validation_is_held_out_of_training(tmp_path):
+  lines = [f'{i % 2}\ttext {i}' for i in range(20)]
+  path = write(tmp_path / 'a.tsv', lines)
+  files = {'train': path, 'test': path}
+  load = lambda split, **options: labeled_text.load(
+    split, files=files, num_validation=5, **options
+  )
+  parts = [load('train'), load('validation')]
+  assert [len(part) for part in parts] == [15, 5]
+  assert {*parts[0].texts} | {*parts[1].texts} == {
+    f'text {i}' for i in range(20)
+  }
+  for part in parts:
+    numbers = [int(text.split()[1]) for text in part.texts]
+    assert part.labels.tolist() == [number % 2 for number in numbers]
+  assert load('validation').texts == parts[1].texts
+  assert len(load('test')) == 20
+
+
+@pytest.mark.parametrize('number', [20, 25, -1])
+def test_a_held_out_part_must_leave_training(tmp_path, number):
+  path = write(tmp_path / 'a.tsv', [f'0\ttext {i}' for i in range(20)])
+  with pytest.raises(ValueError, match=f'num_validation={number} must be'):
+    labeled_text.load('train', files={'train': path}, num_validation=number)
+
+
+def test_two_validation_splits_are_refused(tmp_path):
+  path = write(tmp_path / 'a.tsv', ['0\ta', '1\tb'])
+  with pytest.raises(ValueError, match='give one of the two'):
+    labeled_text.load(
+      'train', files={'train': path, 'validation': path}, num_validation=1
+    )
+
+
+def test_generated_opinions_can_be_told_apart():
+  splits = [
+    sources.load('labeled text', 'generated', split, num_classes=3)
+    for split in ('train', 'validation', 'test')
+  ]
+  texts = [text for split in splits for text in split.texts]
+  assert len({*texts}) == len(texts) == 2600
+  for split in splits:
+    assert {*split.labels.tolist()} == {0, 1, 2}
+    votes = [
+      max(range(3), key=lambda c: text.count(f'opinion{c}x'))
+      for text in split.texts
+    ]
+    assert 0.7 < np.mean(votes == split.labels) < 1

@@ -22,7 +22,7 @@ def test_sources_have_one_interface(tmp_path):
   'kind, source, message',
   [
     ('pairs', 'mnist', "'mnist' holds labeled images; sources of pairs are"),
-    ('labeled text', 'tfds', "'tfds' holds pairs or labeled images; .*'label"),
+    ('labeled text', 'mnist', "'mnist' holds labeled images; .*'labeled_text"),
     ('table rows', 'criteo', "'criteo' is unknown; .*table rows.*'table_fi"),
   ],
 )

@@ -1,7 +1,4 @@
-"""Classification of texts in words, added from here.
-
-Nothing in `training/` knows of it: a task and a model in two tables.
-"""
+"""Classification of texts, by a model that is added from here."""
 
 import dataclasses
 import json
@@ -13,11 +10,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from tt_compress import configuration, models, tasks
-from tt_compress.data import batching, corpus
+from tt_compress import configuration, models
+from tt_compress.data import corpus
 from tt_compress.nn import embed, linear, modules
 from tt_compress.parallel import sharding
-from tt_compress.tasks import classification, run_vocabulary
+from tt_compress.tasks import text_classification
 from tt_compress.training import build, metrics, run
 
 NUM_STEPS, RATE = 20, 1.0
@@ -43,73 +40,9 @@ class BagOfWords(nnx.Module):
     return self.top(total / jnp.maximum(1, jnp.sum(is_word, axis=1)))
 
 
-class TextClassification(classification.Classification):
-  kind = 'labeled text'
-  unit = 'texts'
-
-  def __init__(self, config, graphdef, workdir):
-    super().__init__(config, graphdef, workdir)
-    self.words = run_vocabulary.RunVocabulary(
-      workdir,
-      lambda: self.load('train').texts,
-      name=config.data.vocabulary,
-      options=config.data.vocabulary_options,
-      model=config.model,
-    )
-
-  @property
-  def vocabularies(self):
-    return [self.words]
-
-  @classmethod
-  def defaults(cls):
-    settings = super().defaults()
-    settings['data'].update(
-      source='labeled_text_files',
-      options={},
-      bucket_lengths=(3, 6),
-      vocabulary='words',
-      vocabulary_options=dict(
-        specials=('<pad>', '<unk>'), min_count=2, lower_case=True
-      ),
-    )
-    return settings
-
-  @classmethod
-  def batch_shapes(cls, config, batch_multiple):
-    longest = [[0] * max(config.data.bucket_lengths)]
-    batches = batching.of_sequences(
-      longest,
-      {'labels': np.zeros(1, np.int32)},
-      bucket_lengths=config.data.bucket_lengths,
-      batch_size=config.data.batch_size,
-      batch_multiple=batch_multiple,
-    )
-    return jax.eval_shape(lambda: batches.batch(0))
-
-  def prepare(self):
-    return {**super().prepare(), **self.words.facts()}
-
-  def batches(self, split, batch_size, **options):
-    lengths = self._config.data.bucket_lengths
-    found = self.load(split)
-    encoded = self.words.value.encode(found.texts)
-    return batching.of_sequences(
-      [ids[: max(lengths)] for ids in encoded],
-      {'labels': found.labels},
-      bucket_lengths=lengths,
-      batch_size=batch_size,
-      **options,
-    )
-
-  def logits(self, model, batch, noise=None):
-    return model(batch['inputs'], noise)
-
-
 @pytest.fixture(scope='module', autouse=True)
 def registered():
   with pytest.MonkeyPatch.context() as patch:
-    patch.setitem(tasks.TASKS, 'text_classification', TextClassification)
     patch.setitem(models.MODELS, 'bag_of_words', (Options, BagOfWords))
     yield
 
@@ -139,6 +72,10 @@ def make_config(files):
     task='text_classification',
   )
   config.data.options = dict(files=files)
+  config.data.bucket_lengths = (3, 6)
+  config.data.vocabulary_options = dict(
+    specials=('<pad>', '<unk>'), min_count=2, lower_case=True
+  )
   config.data.batch_size = 5
   config.evaluation.update(every=NUM_STEPS, batch_size=4)
   config.num_steps = NUM_STEPS
@@ -232,7 +169,7 @@ def test_a_first_loss_is_its_definition(trained, files):
   folder, _ = trained['eight devices']
   config = make_config(files)
   graphdef = build.blueprint(config).graphdef
-  task = TextClassification(config, graphdef, str(folder))
+  task = text_classification.TextClassification(config, graphdef, str(folder))
   variables = build.initialize(config, None)
   batch = task.train_batches().batch(0)
   log_p = log_probabilities(
@@ -255,7 +192,7 @@ def test_a_changed_vocabulary_is_refused(trained, files):
 
 def test_shapes_of_a_batch_are_those_of_the_longest(files):
   config = make_config(files)
-  task = TextClassification(config, None, None)
+  task = text_classification.TextClassification(config, None, None)
   batches = task.train_batches(batch_multiple=8)
   longest = max(
     map(batches.batch, range(batches.steps_per_epoch)),

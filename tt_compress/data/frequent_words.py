@@ -2,14 +2,14 @@
 
 import collections
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from absl import logging
 from jaxtyping import Int32
 
-from tt_compress.data import corpus, vocabulary
+from tt_compress.data import corpus, vocabulary, word_splitting
 
 PAD, BOS, EOS, UNK = '<pad>', '<s>', '</s>', '<unk>'
 SPECIALS = (PAD, BOS, EOS, UNK)
@@ -23,7 +23,7 @@ class FrequentWords(vocabulary.Vocabulary):
 
   Args:
     content: JSON of 'words' in the order of their ids, the number of 'specials'
-      among them, 'lower_case' and the 'pattern' of a word.
+      among them, and the options of the splitting.
 
   Raises:
     ValueError: something else.
@@ -37,8 +37,13 @@ class FrequentWords(vocabulary.Vocabulary):
       found = json.loads(content)
       self.words = tuple(found['words'])
       self._specials = self.words[: found['specials']]
-      self._lower_case = found['lower_case']
-      self._pattern = re.compile(found['pattern'])
+      self._splitting = word_splitting.WordSplitting(
+        lower_case=found['lower_case'],
+        pattern=found['pattern'],
+        markup=found.get('markup', ''),
+        tokenizer=found.get('tokenizer', ''),
+      )
+      _check_version(found.get('version', ''), self._splitting.version)
     except (KeyError, TypeError, ValueError) as error:
       raise ValueError(f'not a vocabulary of words: {error!r}') from error
     _check_specials(self._specials)
@@ -59,6 +64,8 @@ class FrequentWords(vocabulary.Vocabulary):
     min_count: int = 1,
     lower_case: bool = False,
     pattern: str = r'\S+',
+    markup: str = '',
+    tokenizer: str = '',
     specials: Sequence[str] = SPECIALS,
   ) -> 'FrequentWords':
     """Counts words, or finds the vocabulary under `cache_dir`.
@@ -70,9 +77,7 @@ class FrequentWords(vocabulary.Vocabulary):
       max_size: number of words, special ones included.
       cache_dir: see `vocabulary.cached`.
       min_count: words that are less frequent become unknown.
-      lower_case: lower the case of all text.
-      pattern: regular expression of a word, e.g. r'\\w+|[^\\w\\s]' for text
-        whose punctuation is not separate.
+      lower_case, pattern, markup, tokenizer: see `word_splitting`.
       specials: '<pad>', then '<s>' and '</s>' if texts have ends, '<unk>' and
         any others.
 
@@ -86,20 +91,24 @@ class FrequentWords(vocabulary.Vocabulary):
       raise ValueError(
         f'max_size={max_size} leaves no room for words after {tuple(specials)}'
       )
+    splitting = word_splitting.WordSplitting(
+      pattern=pattern,
+      lower_case=lower_case,
+      markup=markup,
+      tokenizer=tokenizer,
+    )
     options = dict(
       max_size=max_size,
       min_count=min_count,
-      lower_case=lower_case,
-      pattern=pattern,
       specials=list(specials),
+      **_described(splitting),
     )
 
     def count() -> bytes:
-      words = _count(lines, min_count, lower_case, pattern, specials)
+      words = _count(lines, min_count, splitting, specials)
       content = dict(
         specials=len(specials),
-        lower_case=lower_case,
-        pattern=pattern,
+        **_described(splitting),
         words=[*specials, *words[: max_size - len(specials)]],
       )
       return json.dumps(content, ensure_ascii=False).encode()
@@ -110,12 +119,9 @@ class FrequentWords(vocabulary.Vocabulary):
     return len(self.words)
 
   def encode(self, lines: Sequence[str]) -> list[Int32[np.ndarray, ' ids']]:
-    find = lambda word: self._ids.get(word, self.unk_id)
+    find, unk, words = self._ids.get, self.unk_id, self._splitting.words
     return [
-      np.array(
-        [find(w) for w in _split(line, self._lower_case, self._pattern)],
-        np.int32,
-      )
+      np.array([find(word, unk) for word in words(line)], np.int32)
       for line in vocabulary.check_lines(lines)
     ]
 
@@ -138,23 +144,37 @@ def _check_specials(specials: Sequence[str]) -> None:
     )
 
 
-def _split(
-  line: str, lower_case: bool, pattern: re.Pattern | str
-) -> Iterator[str]:
-  line = line.lower() if lower_case else line
-  return (match[0] for match in re.finditer(pattern, line))
+def _described(splitting: word_splitting.WordSplitting) -> dict[str, Any]:
+  """The entries of a file about its splitting."""
+  found = dict(lower_case=splitting.lower_case, pattern=splitting.pattern)
+  # Files without them are older, and their digests must stay.
+  new = dict(
+    markup=splitting.markup,
+    tokenizer=splitting.tokenizer,
+    version=splitting.version,
+  )
+  return found | {name: value for name, value in new.items() if value}
+
+
+def _check_version(trained: str, found: str) -> None:
+  if trained != found:
+    logging.warning(
+      'the words were counted with the tokenizer of %s, and are now found with '
+      'that of %s',
+      trained,
+      found,
+    )
 
 
 def _count(
   lines: Sequence[str],
   min_count: int,
-  lower_case: bool,
-  pattern: str,
+  splitting: word_splitting.WordSplitting,
   specials: Sequence[str],
 ) -> list[str]:
   """Words that are frequent enough, by falling frequency."""
   counts = collections.Counter(
-    word for line in lines for word in _split(line, lower_case, pattern)
+    word for line in lines for word in splitting.words(line)
   )
   for word in specials:
     counts.pop(word, None)

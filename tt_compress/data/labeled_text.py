@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Int32
 
-from tt_compress.data import corpus, text_files
+from tt_compress.data import corpus, text_files, tfds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,7 @@ def load(
   separator: str = '\t',
   label_key: str = 'label',
   text_key: str = 'text',
+  num_validation: int = 0,
 ) -> LabeledText:
   """Reads one split from a file, plain or .gz or .xz.
 
@@ -68,13 +69,38 @@ def load(
     separator: between label and text.
     label_key: key of the label in a .jsonl line.
     text_key: key of the text in a .jsonl line.
+    num_validation: training examples that are held out for validation, for data
+      without a split of that name; drawn at random, always the same.
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: an unset variable, an unknown split, or bad content, with file
-      and line.
+    ValueError: an unset variable, an unknown split, two validation splits, or
+      bad content, with file and line.
   """
-  [path] = text_files.paths(split, files, max_paths=1)
+  if num_validation and 'validation' in files:
+    raise ValueError(
+      f'num_validation={num_validation} holds out training examples, but '
+      f'files["validation"]={files["validation"]!r}; give one of the two'
+    )
+  is_held_out = bool(num_validation) and split != 'test'
+  [path] = text_files.paths(
+    'train' if is_held_out else split, files, max_paths=1
+  )
+  classes = None if classes is None else tuple(classes)
+  whole = _read(path, classes, separator, label_key, text_key)
+  return _held_out(whole, split, num_validation) if is_held_out else whole
+
+
+# Training and validation may be parts of one file.
+@functools.lru_cache(maxsize=1)
+def _read(
+  path: str,
+  classes: Sequence[str] | None,
+  separator: str,
+  label_key: str,
+  text_key: str,
+) -> LabeledText:
+  """The examples of a file; arguments as of `load`."""
   if text_files.suffix(path) == '.jsonl':
     examples = _jsonl(path, label_key, text_key)
   else:
@@ -88,6 +114,57 @@ def load(
     texts.append(text)
   # The name goes into results, which move between machines; paths do not.
   return LabeledText(texts, np.array(labels), os.path.basename(path))
+
+
+def from_tfds(
+  split: str,
+  *,
+  name: str,
+  num_validation: int,
+  text_key: str = 'text',
+  data_dir: str | None = None,
+) -> LabeledText:
+  """A data set of TensorFlow Datasets with a 'label', such as imdb_reviews.
+
+  Args:
+    split: 'train', 'validation' or 'test'.
+    name: data set with its configuration.
+    num_validation: training examples that are held out for validation.
+    text_key: feature with the text.
+    data_dir: folder of prepared data, see `tfds.load`.
+  """
+  part = 'test' if split == 'test' else 'train'
+  found = tfds.examples(name, part, (text_key, 'label'), data_dir=data_dir)
+  labels, texts = [], []
+  for i, example in enumerate(found):
+    texts.append(
+      tfds.decode(example[text_key], f'{name} {part} example {i}, {text_key}')
+    )
+    labels.append(int(example['label']))
+  whole = LabeledText(texts, np.array(labels), f'{name} {part}')
+  return whole if split == 'test' else _held_out(whole, split, num_validation)
+
+
+def _held_out(
+  whole: LabeledText, split: str, num_validation: int
+) -> LabeledText:
+  """A random part for validation, the other examples for training.
+
+  Files are often sorted by their labels, so the last examples would not do.
+  """
+  if not 0 < num_validation < len(whole):
+    raise ValueError(
+      f'num_validation={num_validation} must be from 1 to {len(whole) - 1}, of '
+      f'the {len(whole)} examples of {whole.name}'
+    )
+  # Raw bits, which NumPy keeps over its versions.
+  bits = np.random.Philox(np.random.SeedSequence(0)).random_raw(len(whole))
+  is_validation = np.zeros(len(whole), bool)
+  is_validation[np.argsort(bits, kind='stable')[:num_validation]] = True
+  kept = np.flatnonzero(is_validation == (split == 'validation'))
+  return LabeledText(
+    [whole.texts[i] for i in kept], whole.labels[kept], f'{whole.name}, {split}'
+  )
 
 
 def _separated(path: str, separator: str) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from tt_compress.data import (
   images,
   keyword_options,
   labeled_text,
+  opinions,
   questions,
   tables,
   text,
@@ -40,7 +41,11 @@ SOURCES: dict[Kind, dict[str, Callable[..., Data]]] = {
     'text': text.load,
     'tfds': tfds.load,
   },
-  'labeled text': {'labeled_text_files': labeled_text.load},
+  'labeled text': {
+    'labeled_text_files': labeled_text.load,
+    'tfds': labeled_text.from_tfds,
+    'generated': opinions.load,
+  },
   'labeled images': {
     'mnist': images.mnist,
     'idx': images.from_idx,

@@ -54,7 +54,7 @@ def load(
   found = examples(name, part, languages, data_dir=data_dir, kind='language')
   pairs = (
     [
-      _decode(example[key], f'{name} {part} example {i}, {key}')
+      decode(example[key], f'{name} {part} example {i}, {key}')
       for key in languages
     ]
     for i, example in enumerate(found)
@@ -93,6 +93,18 @@ def examples(
     builder = _prepare(datasets, name, folder)
   _check_split(builder, name, part)
   return _examples(datasets, builder, name, part)
+
+
+def decode(text: bytes | str, where: str) -> str:
+  """The text of a feature; `where` is its place, for errors."""
+  if isinstance(text, str):
+    return text
+  if not isinstance(text, bytes):
+    raise ValueError(f'{where}: {type(text).__name__} is not text')
+  try:
+    return text.decode('utf-8')
+  except UnicodeDecodeError as error:
+    raise ValueError(f'{where}: invalid UTF-8 ({error})') from error
 
 
 def is_prepared(name: str, *, data_dir: str | None = None) -> bool:
@@ -189,17 +201,6 @@ def _check_split(builder: Any, name: str, part: str) -> None:
         f'{name} has no split {part!r}; it has {known}: name them with '
         "splits={'train': ..., 'validation': ..., 'test': ...}"
       )
-
-
-def _decode(text: bytes | str, where: str) -> str:
-  if isinstance(text, str):
-    return text
-  if not isinstance(text, bytes):
-    raise ValueError(f'{where}: {type(text).__name__} is not text')
-  try:
-    return text.decode('utf-8')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'{where}: invalid UTF-8 ({error})') from error
 
 
 def _missing(name: str, error: ImportError) -> ImportError:

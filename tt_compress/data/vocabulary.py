@@ -80,17 +80,7 @@ class Vocabulary(abc.ABC):
 
   def save(self, path: str | os.PathLike) -> None:
     """Writes the vocabulary to `path`, all of it or nothing."""
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
-    # A name of its own, so that racing processes do not write one file.
-    part = os.path.join(folder, f'{uuid.uuid4().hex}.tmp')
-    try:
-      with open(part, 'xb') as file:
-        file.write(self.content)
-      os.replace(part, path)
-    finally:
-      if os.path.exists(part):
-        os.unlink(part)
+    write(path, self.content)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> Self:
@@ -111,6 +101,21 @@ class Vocabulary(abc.ABC):
       if not 0 <= i < len(self):
         raise ValueError(f'id {i} is outside of 0..{len(self) - 1}')
     return [i for i in ids if i not in (self.pad_id, self.bos_id)]
+
+
+def write(path: str | os.PathLike, content: bytes) -> None:
+  """Writes a file, all of it or nothing, and the folder that it is in."""
+  folder = os.path.dirname(os.path.abspath(path))
+  os.makedirs(folder, exist_ok=True)
+  # A name of its own, so that racing processes do not write one file.
+  part = os.path.join(folder, f'{uuid.uuid4().hex}.tmp')
+  try:
+    with open(part, 'xb') as file:
+      file.write(content)
+    os.replace(part, path)
+  finally:
+    if os.path.exists(part):
+      os.unlink(part)
 
 
 def check_lines(lines: Sequence[str]) -> list[str]:

@@ -4,12 +4,16 @@ An entry of `MODELS` is a pair of the class of a model's options and the class
 of the model.
 """
 
-from tt_compress.models import decoder, mlp
+from tt_compress.models import decoder, mlp, text_classifier
 from tt_compress.models.transformer import transformer, transformer_config
 
 MODELS = {
   'decoder': (decoder.DecoderConfig, decoder.Decoder),
   'mlp': (mlp.MLPConfig, mlp.MLP),
+  'text_classifier': (
+    text_classifier.TextClassifierConfig,
+    text_classifier.TextClassifier,
+  ),
   'transformer': (
     transformer_config.TransformerConfig,
     transformer.Transformer,

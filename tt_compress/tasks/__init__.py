@@ -4,11 +4,13 @@ from tt_compress.tasks import (
   base,
   image_classification,
   language_modeling,
+  text_classification,
   translation,
 )
 
 TASKS: dict[str, type[base.Task]] = {
   'classification': image_classification.ImageClassification,
   'language_modeling': language_modeling.LanguageModeling,
+  'text_classification': text_classification.TextClassification,
   'translation': translation.Translation,
 }
