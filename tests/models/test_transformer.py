@@ -237,16 +237,15 @@ def test_a_source_of_padding_alone_gives_finite_logits(model):
 @jax.jit
 def decode(model, inputs, targets):
   """Logits of every position of targets [batch, beam, length], by steps."""
-  length = targets.shape[-1]
-  context, cache = model.start(inputs, length + 2)
-  repeat = lambda x: jnp.repeat(x, targets.shape[1], axis=1)
+  _, beam_size, length = targets.shape
+  context, cache = model.start(inputs, length + 2, beam_size)
   steps = jnp.moveaxis(targets, -1, 0), jnp.arange(length)
 
   def advance(cache, tokens_and_index):
     logits, cache = model.step(context, cache, *tokens_and_index)
     return cache, logits
 
-  _, logits = jax.lax.scan(advance, jax.tree.map(repeat, cache), steps)
+  _, logits = jax.lax.scan(advance, cache, steps)
   return jnp.moveaxis(logits, 0, 2)
 
 
@@ -269,8 +268,9 @@ def test_bfloat16_activations(norm):
   steps = decode(half, INPUTS, TARGETS[:, None])
   assert steps.dtype == jnp.float32
   np.testing.assert_allclose(steps[:, 0], found, atol=0.1)
-  _, cache = nnx.eval_shape(lambda: half.start(jnp.asarray(INPUTS), 1))
-  assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(cache))
+  _, cache = half.start(jnp.asarray(INPUTS), 1, 1)
+  entries = jax.tree.leaves(cache.entries)
+  assert entries and all(leaf.dtype == jnp.bfloat16 for leaf in entries)
 
 
 def test_norms_are_float32_under_bfloat16():

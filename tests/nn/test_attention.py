@@ -1,9 +1,11 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from tt_compress.nn import attention
+from tt_compress.nn import attention, past
 
 
 @pytest.fixture(scope='module')
@@ -58,9 +60,20 @@ def test_step_is_causal_self_attention(layer):
   causal = np.broadcast_to(np.tril(np.ones((3, 3), bool)), (4, 1, 3, 3))
   expected = definition(layer, flat, flat, causal).reshape(x.shape)
   # What lies behind the present position must not matter.
-  cache = tuple(jnp.full((2, 2, 4, 3, 2), 1e4) for _ in range(2))
-  for index in range(3):
-    found, cache = layer.step(x[:, :, index], cache, jnp.asarray(index))
+  cache = past.start(
+    attention.KeysValues(
+      jnp.full((2, 3, 2, 8), 1e4), jnp.full((2, 3, 8, 2), 1e4)
+    ),
+    batch_size=2,
+    beam_size=2,
+    max_length=4,
+  )
+  for index in map(jnp.asarray, range(3)):
+    cache = cache.advanced(index)
+    found, entries = layer.step(
+      x[:, :, index], cache.entries, cache.visible(index), index
+    )
+    cache = dataclasses.replace(cache, entries=entries)
     np.testing.assert_allclose(found, expected[:, :, index], atol=1e-5)
 
 

@@ -1,21 +1,27 @@
 """Multi-head attention made of four two-dimensional projections."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.nn import linear
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
-# Each [batch, source, heads, head_dim].
-KeysValues = tuple[Float[Array, '...'], Float[Array, '...']]
 # Constant masks are NumPy arrays.
 Mask = Bool[ArrayLike, '#batch 1 #length source']
+
+
+class KeysValues(NamedTuple):
+  """Keys and values in the order in which products read them fastest."""
+
+  keys: Float[Array, 'batch heads head_dim source']
+  values: Float[Array, 'batch heads source head_dim']
 
 
 class Attention(nnx.Module):
@@ -74,29 +80,6 @@ class Attention(nnx.Module):
     )
     return partition.shard(heads, -2)
 
-  def keys_values(
-    self, x: Float[ArrayLike, 'batch source dim'], noise: Noise | None = None
-  ) -> KeysValues:
-    """Keys and values of `x`."""
-    return (
-      self._split_heads(self.key(x, noise)),
-      self._split_heads(self.value(x, noise)),
-    )
-
-  def attend(
-    self,
-    x: Float[ArrayLike, 'batch length dim'],
-    keys: Float[Array, 'batch source heads head_dim'],
-    values: Float[Array, 'batch source heads head_dim'],
-    mask: Mask,
-    noise: Noise | None = None,
-  ) -> Float[Array, 'batch length dim']:
-    """Attends from `x` to keys and values where `mask` is true."""
-    query = self._split_heads(self.query(x, noise))
-    heads = jax.nn.dot_product_attention(query, keys, values, mask=mask)
-    merged = heads.reshape(*x.shape[:-1], math.prod(heads.shape[-2:]))
-    return self.out(partition.shard(merged, -1), noise)
-
   def __call__(
     self,
     x: Float[ArrayLike, 'batch length dim'],
@@ -105,31 +88,84 @@ class Attention(nnx.Module):
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
     """Attends from `x` to `source` where `mask` is true."""
-    return self.attend(x, *self.keys_values(source, noise), mask, noise)
+    keys = self._split_heads(self.key(source, noise))
+    values = self._split_heads(self.value(source, noise))
+    query = self._split_heads(self.query(x, noise))
+    heads = jax.nn.dot_product_attention(query, keys, values, mask=mask)
+    return self._merged(heads, noise)
+
+  def _merged(self, heads, noise=None):
+    """The output of heads [batch, length, heads, head_dim]."""
+    merged = heads.reshape(*heads.shape[:2], math.prod(heads.shape[2:]))
+    return self.out(partition.shard(merged, -1), noise)
+
+  def keys_values(
+    self, source: Float[ArrayLike, 'batch source dim']
+  ) -> KeysValues:
+    """The keys and values to which `attend` attends."""
+    keys, values = (
+      self._split_heads(layer(source)) for layer in (self.key, self.value)
+    )
+    return KeysValues(
+      jnp.transpose(keys, (0, 2, 3, 1)), jnp.transpose(values, (0, 2, 1, 3))
+    )
+
+  def empty(self, shape: tuple[int, int], dtype: DTypeLike) -> KeysValues:
+    """Keys and values of zeros, for [batch, source] vectors."""
+    batch_size, source = shape
+    num_heads, dim = self.num_heads, self.query.spec.cols // self.num_heads
+    return KeysValues(
+      jnp.zeros((batch_size, num_heads, dim, source), dtype),
+      jnp.zeros((batch_size, num_heads, source, dim), dtype),
+    )
+
+  def attend(
+    self,
+    x: Float[ArrayLike, 'batch length dim'],
+    keys_values: KeysValues,
+    mask: Mask,
+  ) -> Float[Array, 'batch length dim']:
+    """As a call, with the keys and values of the source."""
+    query = jnp.swapaxes(self._split_heads(self.query(x)), 1, 2)
+    keys, values = keys_values
+    scores = jnp.einsum(
+      'bhqd,bhds->bhqs',
+      query * query.shape[-1] ** -0.5,
+      keys,
+      preferred_element_type=jnp.float32,
+    )
+    # Finite, so that a source of nothing but padding does not give NaN.
+    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
+    weights = jax.nn.softmax(scores).astype(values.dtype)
+    heads = jnp.einsum('bhqs,bhsd->bhqd', weights, values)
+    return self._merged(jnp.swapaxes(heads, 1, 2))
 
   def step(
     self,
     x: Float[ArrayLike, 'batch beam dim'],
-    cache: KeysValues,
+    entries: KeysValues,
+    visible: Bool[Array, 'batch beam length slot'],
     index: Int[Array, ''],
   ) -> tuple[Float[Array, 'batch beam dim'], KeysValues]:
     """Self-attention of position `index` of each hypothesis to its past.
 
+    The hypotheses of a sentence are the queries of one product with the entries
+    of all of them; the mask leaves each the entries of its ancestors.
+
     Args:
       x: features at position `index`.
-      cache: keys and values, each [batch, beam, max_length, heads, head_dim].
+      entries: of a `past.Past`; the source axis has positions x slots.
+      visible: from `Past.visible`.
       index: the position.
 
     Returns:
-      The output, and the cache with this position written into it.
+      The output, and the entries with this position written into them.
     """
-    cache = tuple(
-      jax.lax.dynamic_update_slice_in_dim(old, new[:, :, None], index, axis=2)
-      for old, new in zip(cache, self.keys_values(x), strict=True)
+    new, first = self.keys_values(x), index * x.shape[1]
+    write = jax.lax.dynamic_update_slice_in_dim
+    entries = KeysValues(
+      write(entries.keys, new.keys, first, axis=3),
+      write(entries.values, new.values, first, axis=2),
     )
-    mask = jnp.arange(cache[0].shape[2]) <= index
-    fold = lambda y: y.reshape(-1, *y.shape[2:])  # one axis of hypotheses
-    y = self.attend(
-      fold(x)[:, None], *map(fold, cache), mask[None, None, None, :]
-    )
-    return y.reshape(x.shape), cache
+    mask = visible.reshape(*visible.shape[:2], -1)[:, None]
+    return self.attend(x, entries, mask), entries

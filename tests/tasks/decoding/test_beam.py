@@ -30,10 +30,10 @@ class Bigrams:
   def __init__(self, table, dtype=jnp.float32, calls=None):
     self.table, self.dtype, self.calls = jnp.asarray(table), dtype, calls
 
-  def start(self, inputs, max_length):
+  def start(self, inputs, max_length, beam_size):
     del max_length
     return {'rows': inputs[:, 0]}, {
-      'before': jnp.zeros((len(inputs), 1), jnp.int32)
+      'before': jnp.zeros((len(inputs), beam_size), jnp.int32)
     }
 
   def step(self, context, cache, tokens, index):
@@ -289,10 +289,8 @@ class Misshapen(Bigrams):
     super().__init__(bigram_scores(7))
     self.name, self.axis = name, axis
 
-  def start(self, inputs, max_length):
-    found = dict(
-      zip(('context', 'cache'), super().start(inputs, max_length), strict=True)
-    )
+  def start(self, *args):
+    found = dict(zip(('context', 'cache'), super().start(*args), strict=True))
     found[self.name] = jax.tree.map(
       lambda x: jnp.repeat(x, 2, axis=self.axis), found[self.name]
     )
@@ -313,7 +311,7 @@ class Misshapen(Bigrams):
     ),
     (
       dict(model=Misshapen('cache', 1)),
-      r"cache\['before'\] of shape \(3, 2\).*must be \(3, 1\)",
+      r"cache\['before'\] of shape \(3, 4\).*must be \(3, 2\)",
     ),
   ],
 )

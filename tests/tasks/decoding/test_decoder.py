@@ -67,8 +67,9 @@ class Slow:
   def __init__(self, model):
     self.model = model
 
-  def start(self, inputs, max_length):
-    return inputs, jnp.zeros((inputs.shape[0], 1, max_length), jnp.int32)
+  def start(self, inputs, max_length, beam_size):
+    shape = inputs.shape[0], beam_size, max_length
+    return inputs, jnp.zeros(shape, jnp.int32)
 
   def step(self, inputs, outputs, tokens, index):
     outputs = outputs.at[:, :, index].set(tokens)

@@ -43,7 +43,7 @@ class Recurrent(nnx.Module):
     self.encoder, self.decoder = Gated(rngs), Gated(rngs)
     self.logits = linear.Linear(2 * DIM, VOCAB, rngs=rngs, std=1.5)
 
-  def start(self, inputs, max_length):
+  def start(self, inputs, max_length, beam_size):
     del max_length  # the state of a recurrent network does not grow
     filled = inputs != PAD
 
@@ -55,7 +55,8 @@ class Recurrent(nnx.Module):
     x = jnp.moveaxis(self.table(inputs), 1, 0)
     h = jnp.zeros((inputs.shape[0], DIM))
     h, states = jax.lax.scan(advance, h, (x, filled.T))
-    return (jnp.moveaxis(states, 0, 1), filled), h[:, None]
+    h = jnp.repeat(h[:, None], beam_size, axis=1)
+    return (jnp.moveaxis(states, 0, 1), filled), h
 
   def step(self, context, h, tokens, index):
     del index

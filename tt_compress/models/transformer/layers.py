@@ -131,7 +131,8 @@ class DecoderLayer(nnx.Module):
   def step(
     self,
     x: Float[Array, 'batch beam dim'],
-    cache: attention.KeysValues,
+    entries: attention.KeysValues,
+    visible: Bool[Array, 'batch beam length slot'],
     keys_values: attention.KeysValues,
     context_mask: Bool[ArrayLike, 'batch 1 1 source'],
     index: Int[Array, ''],
@@ -140,28 +141,29 @@ class DecoderLayer(nnx.Module):
 
     Args:
       x: features at position `index`.
-      cache: keys and values of self-attention, see `Attention.step`.
-      keys_values: of cross-attention, [batch, source, heads, head_dim].
+      entries: of self-attention, see `Attention.step`.
+      visible: see `Attention.step`.
+      keys_values: of cross-attention.
       context_mask: False at padding.
       index: the position.
 
     Returns:
-      The features, and the cache with this position written into it.
+      The features, and the entries with this position written into them.
     """
-    new_cache = None
+    new_entries = None
 
     def attend_to_past(y):
-      nonlocal new_cache
-      y, new_cache = self.self_attention.step(y, cache, index)
+      nonlocal new_entries
+      y, new_entries = self.self_attention.step(y, entries, visible, index)
       return y
 
     x = self.self_attention_residual(x, attend_to_past)
     x = self.cross_attention_residual(
       x,
       # The beams are its queries: keys and values exist once per sentence.
-      lambda y: self.cross_attention.attend(y, *keys_values, context_mask),
+      lambda y: self.cross_attention.attend(y, keys_values, context_mask),
     )
-    return self.ffn_residual(x, self.ffn), new_cache
+    return self.ffn_residual(x, self.ffn), new_entries
 
 
 class Stack(nnx.Module):

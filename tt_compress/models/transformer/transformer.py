@@ -15,20 +15,15 @@ from tt_compress.models.transformer import (
   output,
   transformer_config,
 )
-from tt_compress.nn import attention, embed, serving, sinusoids
+from tt_compress.nn import attention, embed, past, serving, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
-
-# Per decoder layer, keys and values of the previous positions,
-# [batch, beam, max_length, heads, head_dim].
-Cache = tuple[attention.KeysValues, ...]
 
 
 class Context(NamedTuple):
   """The source sentences, as the steps of the decoder need them.
 
   Attributes:
-    keys_values: per decoder layer, keys and values of its cross-attention,
-      [batch, source, heads, head_dim].
+    keys_values: per decoder layer, those of its cross-attention.
     mask: False at padding.
   """
 
@@ -168,38 +163,46 @@ class Transformer(output.TokenModel):
     self.config = dataclasses.replace(self.config, tie_logits=False)
 
   def start(
-    self, inputs: Int[ArrayLike, 'batch source'], max_length: int
-  ) -> tuple[Context, Cache]:
+    self,
+    inputs: Int[ArrayLike, 'batch source'],
+    max_length: int,
+    beam_size: int,
+  ) -> tuple[Context, past.Past]:
     """See `tasks.decoding.protocol.Decodable`."""
     x, mask = self.encode(inputs)
+    batch_size, layers = inputs.shape[0], self.decoder.layers
     keys_values = tuple(
-      layer.cross_attention.keys_values(x) for layer in self.decoder.layers
+      layer.cross_attention.keys_values(x) for layer in layers
     )
-    config = self.config
-    head_dim = config.model_dim // config.num_heads
-    shape = (inputs.shape[0], 1, max_length, config.num_heads, head_dim)
-    cache = tuple(
-      (jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
-      for _ in self.decoder.layers
+    entries = tuple(
+      layer.self_attention.empty(
+        (batch_size, max_length * beam_size), self.dtype
+      )
+      for layer in layers
     )
-    return Context(keys_values, mask), cache
+    return Context(keys_values, mask), past.start(
+      entries, batch_size, beam_size, max_length
+    )
 
   def step(
     self,
     context: Context,
-    cache: Cache,
+    cache: past.Past,
     tokens: Int[Array, 'batch beam'],
     index: Int[Array, ''],
-  ) -> tuple[Float[Array, 'batch beam vocab'], Cache]:
+  ) -> tuple[Float[Array, 'batch beam vocab'], past.Past]:
     """See `tasks.decoding.protocol.Decodable`; logits are float32."""
-    max_length = cache[0][0].shape[2]
+    cache = cache.advanced(index)
+    visible = cache.visible(index)
+    max_length = visible.shape[2]
     positions = sinusoids.features(max_length, self.config.model_dim)
     position = jnp.asarray(positions)[index]
     x = self._embed('target', tokens, position, None)
-    new_cache = []
-    for layer, past, keys_values in zip(
-      self.decoder.layers, cache, context.keys_values, strict=True
+    entries = []
+    for layer, old, keys_values in zip(
+      self.decoder.layers, cache.entries, context.keys_values, strict=True
     ):
-      x, past = layer.step(x, past, keys_values, context.mask, index)
-      new_cache.append(past)
-    return self.project(self.decoder.normalize(x)), tuple(new_cache)
+      x, new = layer.step(x, old, visible, keys_values, context.mask, index)
+      entries.append(new)
+    logits = self.project(self.decoder.normalize(x))
+    return logits, dataclasses.replace(cache, entries=tuple(entries))

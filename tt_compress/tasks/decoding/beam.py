@@ -58,7 +58,7 @@ def search(
   batch_size = inputs.shape[0]
   limits = options.limits(limits, batch_size)
   bound = options.penalty(limits)
-  context, cache = protocol.start(model, inputs, options.max_length)
+  context, cache = protocol.start(model, inputs, options.max_length, beam_size)
 
   def is_open(state: _State) -> Bool[Array, ' batch']:
     attainable = state.alive.scores[:, 0] / bound
@@ -70,7 +70,7 @@ def search(
     previous = alive.tokens[:, :, jnp.maximum(index - 1, 0)]
     previous = jnp.where(index == 0, jnp.int32(options.bos_id), previous)
     logits, cache = model.step(context, cache, previous, index)
-    candidates, parents = _extend(alive, options.log_probs(logits), index)
+    candidates, parents = _extend(alive, options, logits, index)
     ended = candidates.tokens[:, :, index] == options.eos_id
     scored = candidates.scores / options.penalty(index + 1)
     alive, order = _best(_only(~ended, candidates), beam_size)
@@ -84,7 +84,7 @@ def search(
       index=index + 1,
       alive=_select(keep, alive, state.alive),
       finished=_select(keep, finished, state.finished),
-      cache=_reorder(cache, parents),
+      cache=protocol.reorder(cache, parents),
     )
 
   state = jax.lax.while_loop(
@@ -104,13 +104,13 @@ def _start(cache: PyTree, shape: tuple[int, int, int], pad_id: int) -> _State:
   )
   # All beams start equal and would stay equal: only the first is extended.
   alive = finished._replace(scores=finished.scores.at[:, 0].set(0.0))
-  cache = jax.tree.map(lambda x: jnp.repeat(x, shape[1], axis=1), cache)
   return _State(jnp.int32(0), alive, finished, cache)
 
 
 def _extend(
   alive: _Beams,
-  log_probs: Float[Array, 'batch beam vocab'],
+  options: hypotheses.Options,
+  logits: Float[Array, 'batch beam vocab'],
   index: Int[Array, ''],
 ) -> tuple[_Beams, Int[Array, 'batch n']]:
   """The 2*beam best extensions by one id, and the beams they come from.
@@ -120,8 +120,8 @@ def _extend(
   than to sort the ids of all beams at once.
   """
   batch, beam = alive.scores.shape
-  offers = min(2 * beam, log_probs.shape[-1])
-  gains, ids = jax.lax.top_k(log_probs, offers)
+  gains, ids = options.best(logits, 2 * beam)
+  offers = ids.shape[-1]
   sums = alive.scores[:, :, None] + gains
   count = min(2 * beam, beam * offers)
   scores, best = jax.lax.top_k(sums.reshape(batch, -1), count)
@@ -154,9 +154,3 @@ def _select(
     tokens=jnp.where(condition[:, None, None], yes.tokens, no.tokens),
     scores=jnp.where(condition[:, None], yes.scores, no.scores),
   )
-
-
-def _reorder(cache: PyTree, parents: Int[Array, 'batch beam']) -> PyTree:
-  """Gathers entries within each sentence, so that sentences can be sharded."""
-  gather = jax.vmap(lambda entries, parent: entries[parent])
-  return jax.tree.map(lambda leaf: gather(leaf, parents), cache)

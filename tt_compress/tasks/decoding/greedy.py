@@ -30,13 +30,12 @@ def search(
   """
   batch_size = inputs.shape[0]
   limits = options.limits(limits, batch_size)
-  context, cache = protocol.start(model, inputs, options.max_length)
+  context, cache = protocol.start(model, inputs, options.max_length, 1)
 
   def advance(carry):
     index, previous, is_open, tokens, scores, cache = carry
     logits, cache = model.step(context, cache, previous[:, None], index)
-    log_probs = options.log_probs(logits[:, 0])
-    gains, chosen = jax.lax.top_k(log_probs, 1)  # 4 times argmax's speed on CPU
+    gains, chosen = options.best(logits[:, 0], 1)
     chosen = jnp.where(is_open, chosen[:, 0], jnp.int32(options.pad_id))
     scores += jnp.where(is_open, gains[:, 0], 0.0)
     tokens = tokens.at[:, index].set(chosen)

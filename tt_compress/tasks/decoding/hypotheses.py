@@ -3,9 +3,10 @@
 import dataclasses
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from tt_compress.tasks.decoding import likeliest
 
 
 class Hypotheses(NamedTuple):
@@ -73,14 +74,27 @@ class Options:
     """The divisor of log p(y) for outputs y of these lengths."""
     return ((5.0 + lengths.astype(jnp.float32)) / 6.0) ** self.length_penalty
 
-  def log_probs(
-    self, logits: Float[Array, '*batch vocab']
-  ) -> Float[Array, '*batch vocab']:
-    """Log probabilities over the allowed ids, float32; -inf for the others.
+  def best(
+    self, logits: Float[Array, '*batch vocab'], count: int
+  ) -> tuple[Float[Array, '*batch n'], Int[Array, '*batch n']]:
+    """The likeliest allowed ids: their log probabilities, float32, and they.
+
+    Args:
+      logits: of all ids.
+      count: number of ids; all of them if there are fewer.
 
     Raises:
       ValueError: num_ids is larger than the vocabulary of the model.
     """
+    logits = self._allowed(logits)
+    values, ids = likeliest.top_k(logits, min(count, logits.shape[-1]))
+    # Not of every id: only the best ones need a probability.
+    top = values[..., :1]
+    total = jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True)
+    return values - top - jnp.log(total), ids
+
+  def _allowed(self, logits):
+    """Logits in float32, -inf for ids that are never produced."""
     vocab = logits.shape[-1]
     if self.num_ids is not None and self.num_ids > vocab:
       raise ValueError(
@@ -91,8 +105,7 @@ class Options:
     allowed = ids < (vocab if self.num_ids is None else self.num_ids)
     for banned in (self.pad_id, self.bos_id):
       allowed &= ids != banned
-    logits = jnp.where(allowed, logits.astype(jnp.float32), -jnp.inf)
-    return jax.nn.log_softmax(logits, axis=-1)
+    return jnp.where(allowed, logits.astype(jnp.float32), -jnp.inf)
 
   def hypotheses(
     self,

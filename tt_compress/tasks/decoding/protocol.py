@@ -5,6 +5,8 @@ import typing
 import jax
 from jaxtyping import Array, Float, Int, PyTree
 
+from tt_compress.nn import past
+
 
 @typing.runtime_checkable
 class Decodable(typing.Protocol):
@@ -14,24 +16,29 @@ class Decodable(typing.Protocol):
 
   - context, [batch, ...]: constant during a search and shared by the hypotheses
     of a sentence. Examples: encoder output, its keys and values, its mask.
-  - cache, [batch, beam, ...]: one entry per hypothesis. Examples: keys and
-    values of the previous positions, a recurrent state. The search copies and
-    reorders the entries along the second axis as hypotheses branch and die, at
-    every step, so the cache should hold nothing that belongs to the context.
+  - cache, [batch, beam, ...]: one entry per hypothesis. Example: a recurrent
+    state. The search copies and reorders the entries along the second axis as
+    hypotheses branch and die, at every step, so the cache should hold nothing
+    that belongs to the context. Arrays that grow by one entry per position,
+    like keys and values, belong into an `nn.past.Past`, which is not copied.
   """
 
   def start(
-    self, inputs: Int[Array, 'batch source'], max_length: int
+    self,
+    inputs: Int[Array, 'batch source'],
+    max_length: int,
+    beam_size: int,
   ) -> tuple[PyTree, PyTree]:
     """Encodes sentences, before the first step.
 
     Args:
       inputs: source ids; rows are independent of each other.
       max_length: number of steps that may follow.
+      beam_size: hypotheses per sentence.
 
     Returns:
-      The context [batch, ...] and the cache [batch, 1, ...] of one empty
-      hypothesis per sentence.
+      The context [batch, ...] and the cache [batch, beam, ...] of empty
+      hypotheses, which are all alike.
     """
 
   def step(
@@ -45,8 +52,7 @@ class Decodable(typing.Protocol):
 
     Args:
       context: from `start`.
-      cache: [batch, beam, ...], from `start` (repeated for all beams) or from
-        the previous step.
+      cache: from `start` or from the previous step.
       tokens: ids at position `index - 1`; the id that begins a sentence at
         index 0.
       index: position, counted from 0.
@@ -71,18 +77,28 @@ class Preparable(Decodable, typing.Protocol):
 
 
 def start(
-  model: Decodable, inputs: Int[Array, 'batch source'], max_length: int
+  model: Decodable,
+  inputs: Int[Array, 'batch source'],
+  max_length: int,
+  beam_size: int,
 ) -> tuple[PyTree, PyTree]:
   """`model.start`, whose result is checked.
 
   Raises:
     ValueError: an array of the context is not [batch, ...], or one of the cache
-      not [batch, 1, ...].
+      not [batch, beam, ...].
   """
-  context, cache = model.start(inputs, max_length)
+  context, cache = model.start(inputs, max_length, beam_size)
   batch = inputs.shape[0]
   _check(model, 'context', context, (batch,))
-  _check(model, 'cache', cache, (batch, 1))
+  for path, node in jax.tree_util.tree_leaves_with_path(
+    cache, is_leaf=past.is_past
+  ):
+    name = 'cache' + jax.tree_util.keystr(path)
+    if past.is_past(node):
+      _check(model, f'{name}.entries', node.entries, (batch,))
+      node = node.slots
+    _check(model, name, node, (batch, beam_size))
   return context, cache
 
 
@@ -93,5 +109,17 @@ def _check(model, name: str, tree: PyTree, axes: tuple[int, ...]) -> None:
         f'{type(model).__name__}.start returns {name}'
         f'{jax.tree_util.keystr(path)} of shape {leaf.shape}, but its first'
         f' axes must be {axes}: the context has one entry per sentence, the'
-        ' cache one hypothesis per sentence'
+        ' cache one per hypothesis'
       )
+
+
+def reorder(cache: PyTree, parents: Int[Array, 'batch beam']) -> PyTree:
+  """The cache of the hypotheses that continue `parents`."""
+
+  def follow(node):
+    if past.is_past(node):
+      return node.reordered(parents)
+    # Within each sentence, so that sentences can be sharded.
+    return jax.vmap(lambda entries, parent: entries[parent])(node, parents)
+
+  return jax.tree.map(follow, cache, is_leaf=past.is_past)
