@@ -30,7 +30,7 @@ class Case:
   Attributes:
     run: a name for a table.
     config: of the run; its dense twin is compiled, too.
-    devices: see `device_plan.check`.
+    devices: see `targets.check`.
     model: number of devices that share a layer.
     goal: upper limit of bytes over the axis 'data' / (4 x parameters of a
       device); None sets none.

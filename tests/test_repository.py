@@ -91,7 +91,13 @@ def test_pins_are_exact_and_satisfy_setup_cfg(name, jax_version):
   assert pinned['jax'].startswith(jax_version)
   _, extras = declared()
   # Not part of the tested set.
-  optional = {'libtpu', 'tensorflow-cpu', 'wandb'}
+  optional = {
+    'jax-cuda13-pjrt',
+    'jax-cuda13-plugin',
+    'libtpu',
+    'tensorflow-cpu',
+    'wandb',
+  }
   for requirement in extras:
     if requirement not in optional:
       assert extras[requirement].specifier.contains(pinned[requirement])

@@ -1,6 +1,5 @@
 """What a step takes on many devices, against states of known size."""
 
-import importlib.util
 import math
 
 import jax
@@ -96,6 +95,8 @@ def test_a_plan_in_another_process():
     assert each['mesh'] == {'data': 16, 'model': 1}
     assert each['batch']['images'] == [32, 784]
     assert each['data_bytes'] == 4 * (each['num_params'] + 2)
+    assert each['kernels']['exchanges'] >= 1
+    assert each['work']['flops'] > 0 and each['work']['bytes'] > 0
   told = device_plan.table(found)
   assert 'a step on data 16, model 1, compiled for cpu in float32' in told
   assert 'batches of 32 x 784, with 12 examples of padding' in told
@@ -111,29 +112,6 @@ def test_a_step_that_does_not_compile():
     RuntimeError, match='classifier-dense .* --devices=8: .*3'
   ):
     device_plan.make(config, '8')
-
-
-@pytest.mark.parametrize('devices', ['0', '257', '-1', '8x8', 'v5e', 'eight'])
-def test_devices_that_nothing_is_compiled_for(devices):
-  with pytest.raises(ValueError, match=f"--devices='{devices}' must be .* 256"):
-    device_plan.check(devices)
-
-
-def test_a_topology_needs_libtpu(monkeypatch):
-  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  with pytest.raises(ImportError, match='pip install libtpu'):
-    device_plan.check('v5e:8x8')
-
-
-@pytest.mark.skipif(
-  importlib.util.find_spec('libtpu') is None, reason='libtpu is not installed'
-)
-def test_a_topology_that_is_not_there():
-  dense, ours = device_plan.make(make_classifier(), 'v5e:2x2')
-  for each in (dense, ours):
-    assert each['mesh'] == {'data': 4, 'model': 1}
-    assert (each['backend'], each['dtype']) == ('TPU v5 lite', 'bfloat16')
-    assert each['data_bytes'] == 4 * (each['num_params'] + 2)
 
 
 def test_what_is_traced_for_other_devices():

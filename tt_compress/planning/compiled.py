@@ -1,11 +1,11 @@
 """Compiles the training step from shapes; measures its bytes and traffic.
 
   python -m tt_compress.planning.compiled 8 < config.json
+  python -m tt_compress.planning.compiled h100:8 < config.json
   python -m tt_compress.planning.compiled v5e:8x8 < config.json
 
-Reads a configuration and writes the result of `measure`, as JSON. JAX needs the
-number of simulated devices when it starts, so `device_plan` runs this in a new
-process.
+Reads a configuration and writes the result of `measure`, as JSON.
+`device_plan` runs this in a new process.
 """
 
 import json
@@ -16,25 +16,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax.experimental import topologies
+from jaxlib import _jax
 
 from tt_compress import configuration, tasks
 from tt_compress.algebra import context
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
-from tt_compress.planning import traffic
+from tt_compress.planning import kernels, targets, traffic
 from tt_compress.training import build, optimizers, states, step
-
-
-def devices(name: str) -> Sequence[jax.Device]:
-  """Devices of this process or of a topology.
-
-  Args:
-    name: a number, or a topology such as 'v5e:8x8'.
-  """
-  if name.isdecimal():
-    return jax.devices()[: int(name)]
-  return topologies.get_topology_desc(name, 'tpu').devices
 
 
 def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
@@ -45,7 +34,8 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     'padding' (examples that fill the batch), 'num_params', 'device_params' (on
     each device), 'memory' (bytes on each device, see `memory`), 'traffic'
     (bytes that a device exchanges per step, by axes), 'data_bytes' (traffic
-    along the axis 'data') and 'seconds' of compilation.
+    along the axis 'data'), 'kernels' (see `kernels.count`), 'work' (see `work`)
+    and 'seconds' of compilation.
   """
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
   with context.use(backend=devices[0].platform), build.machine(config):
@@ -53,7 +43,8 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     dtype = build.activation_dtype(config.dtype)
   start = time.monotonic()
   compiled = lowered.compile()
-  found = traffic.transfers(compiled.as_text(), mesh)
+  text = compiled.as_text()
+  found = traffic.transfers(text, mesh)
   return {
     'name': config.name,
     'backend': devices[0].device_kind,
@@ -63,6 +54,8 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     'memory': memory(compiled),
     'traffic': traffic.by_axes(found),
     'data_bytes': traffic.total(found, sharding.DATA),
+    'kernels': kernels.count(text),
+    'work': work(compiled),
     'seconds': round(time.monotonic() - start, 1),
   }
 
@@ -75,6 +68,16 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
     'temporaries': found.temp_size_in_bytes,
     'outputs': found.output_size_in_bytes - found.alias_size_in_bytes,
   }
+
+
+def work(compiled: jax.stages.Compiled) -> dict[str, float]:
+  """'flops' of a program and 'bytes' that its kernels read and write.
+
+  The body of a loop counts once, and calls to libraries do not count.
+  """
+  [module] = compiled.runtime_executable().hlo_modules()
+  found = _jax.hlo_module_cost_analysis(jax.devices()[0].client, module)
+  return {'flops': found['flops'], 'bytes': found['bytes accessed']}
 
 
 def _lower(config, mesh):
@@ -115,7 +118,7 @@ def _on_device(shapes, shardings):
 def main() -> None:
   [_, name] = sys.argv
   config = configuration.from_json(sys.stdin.read())
-  json.dump(measure(config, devices(name)), sys.stdout)
+  json.dump(measure(config, targets.devices(name)), sys.stdout)
 
 
 if __name__ == '__main__':
