@@ -53,7 +53,8 @@ def _result(program, name, arguments: Sequence):
 def _value(program, computation, operation, arguments):
   """An integer, a list of values for a tuple, or None if it is unknown."""
   if operation.kind == 'parameter':
-    return arguments[int(operation.inputs)]
+    # Nothing is known of the arguments of the computation with the loop.
+    return arguments[int(operation.inputs)] if arguments else None
   is_tuple = operation.shape.startswith('(')
   if not is_tuple and not _INTEGER.match(operation.shape):
     return None
