@@ -8,8 +8,10 @@ program writes JSON after every case and prints a table at the end.
 """
 
 import json
+import math
 import pathlib
 import sys
+import time
 
 from absl import app, flags, logging
 
@@ -26,6 +28,9 @@ _ROUNDS = flags.DEFINE_integer(
   None,
   'Rounds of measurement; the default depends on the suite.',
   lower_bound=1,
+)
+_MINUTES = flags.DEFINE_float(
+  'minutes', math.inf, 'Starts no case after so many minutes.', lower_bound=0.0
 )
 _TINY = flags.DEFINE_bool(
   'tiny', False, 'Measure small cases, which show that a suite works.'
@@ -49,14 +54,20 @@ def main(argv):
     'machine': {**records.machine(), 'load_average_before': records.load()},
     'versions': records.versions(),
     'records': [],
+    'left_out': [case.text for case in cases],
   }
   path = _OUTPUT.value
   if path is None and not _TINY.value:
     path = f'results/bench_{_SUITE.value}.json'
+  start = time.monotonic()
   for number, case in enumerate(cases, 1):
+    if time.monotonic() - start > 60 * _MINUTES.value:
+      logging.warning('no time is left for %s', report['left_out'])
+      break
     logging.info('%d of %d: %s', number, len(cases), case.text)
     rounds = _ROUNDS.value or suite.ROUNDS
     report['records'] += suite.measure([case], rounds=rounds)
+    report['left_out'].remove(case.text)
     if path is not None:
       _write(pathlib.Path(path), report)
   print(suite.table(report['records']))

@@ -15,7 +15,8 @@ from tt_compress import timing
 from tt_compress.training import environment
 
 _PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
-_COMPILERS = ('libtpu',)  # Memory depends on its version; it may be missing.
+# Memory depends on their versions; they may be missing.
+_COMPILERS = ('libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin')
 
 
 def versions() -> dict[str, str]:
@@ -33,13 +34,14 @@ def commit() -> str | None:
 
 
 def machine() -> dict[str, Any]:
-  """The processor, the memory and the present load averages."""
+  """The processor, the memory, the device and the present load averages."""
   pages = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   return {
     'processor': environment.processor(),
     'cores': os.cpu_count(),
     'memory_gib': round(pages / 2**30, 1),
     'backend': jax.default_backend(),
+    'device': jax.devices()[0].device_kind,
     'blas_threads': os.environ.get('OPENBLAS_NUM_THREADS', 'default'),
     'load_average': load(),
   }

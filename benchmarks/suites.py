@@ -12,12 +12,14 @@ from benchmarks import (
   decode,
   devices,
   dispatch,
+  gpu,
   layers,
   machine,
   memory,
   model,
   peers,
   scaling,
+  training,
 )
 
 SUITES = {
@@ -31,6 +33,8 @@ SUITES = {
   'scaling': scaling,
   'devices': devices,
   'machine': machine,
+  'training': training,
+  'gpu': gpu,
 }
 
 

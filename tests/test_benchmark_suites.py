@@ -17,6 +17,7 @@ from benchmarks import (
   contractions,
   decode,
   dispatch,
+  gpu,
   layers,
   memory,
   model,
@@ -25,6 +26,7 @@ from benchmarks import (
   peers,
   records,
   suites,
+  training,
 )
 from tt_compress import configuration, parameterizations, timing
 from tt_compress.data import corpus, sentence_pieces
@@ -128,6 +130,48 @@ def test_decode(zero_weights, made_up_times, monkeypatch):
   assert not any(corpus.EOS_ID in ids for ids in translated)
   assert len(decode.table([found]).splitlines()) == 3
   json.dumps(found)
+
+
+@pytest.mark.full
+def test_training(zero_weights, monkeypatch):
+  monkeypatch.setattr(training, '_STEPS', 3)
+  [found] = gpu.measure(gpu.TINY[:1], rounds=1)
+  [case] = training.TINY
+  assert found['steps'] == 6
+  seconds = found['ms'] / 1000
+  assert found['tokens'] * seconds == pytest.approx(
+    case.config.data.batch_tokens, rel=0.02
+  )
+  words = case.config.model.vocab_size
+  # Smoothed, and the first steps of a schedule change little.
+  assert found['loss'] == pytest.approx(np.log(words), rel=0.1)
+  assert found['dense_loss'] == pytest.approx(np.log(words), rel=0.1)
+  assert len(gpu.table([found]).splitlines()) == 5
+  json.dumps(found)
+
+
+def test_a_loss_that_is_not_finite_is_an_error():
+  run = training._Run(lambda: None, 1, {}, 0.0, losses=[1.0, float('nan')])
+  with pytest.raises(FloatingPointError, match='losses of turns are .1.0, nan'):
+    training._facts(run, [1.0], '')
+
+
+def test_gpu_has_the_records_of_the_suites(monkeypatch):
+  rounds = []
+
+  def measure(cases, **options):
+    rounds.append(options)
+    return [{'case': case.text} for case in cases]
+
+  for suite in gpu._SUITES.values():
+    monkeypatch.setattr(suite, 'measure', measure)
+  found = gpu.measure(gpu.CASES, rounds=2)
+  texts = [f'{record["suite"]}: {record["case"]}' for record in found]
+  assert texts == [case.text for case in gpu.CASES]
+  assert rounds == [{'rounds': 2}] * len(gpu.CASES)
+  assert {record['suite'] for record in found} == set(gpu._SUITES)
+  text = gpu.table(found)
+  assert all(record['case'] in text for record in found)
 
 
 @pytest.mark.full
@@ -285,6 +329,17 @@ def test_the_command(tmp_path):
   assert record['case'].startswith('apply low_rank')
   assert '--only=^apply' in report['command']
   assert record['case'] in result.stdout
+
+
+def test_cases_without_time_are_left_out(tmp_path):
+  output = tmp_path / 'found.json'
+  arguments = '--only=^(apply|logits)', '--rounds=1', '--minutes=0.001'
+  result = run('--tiny', *arguments, f'--output={output}')
+  assert not result.returncode, result.stderr
+  report = json.loads(output.read_text())
+  [done] = report['records']
+  [left] = report['left_out']
+  assert done['case'].startswith('apply') and left.startswith('logits')
 
 
 def test_an_unknown_suite_or_case_is_refused():
