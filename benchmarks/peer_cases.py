@@ -12,7 +12,7 @@ INSTALL = (
   '.venv-peers/bin/pip install torch==2.13.0 '
   '--index-url https://download.pytorch.org/whl/cpu',
   '.venv-peers/bin/pip install torch==2.13.0 gpytorch==1.8.1 word2ket '
-  'tensorly-torch tensorly packaging opt_einsum',
+  'tensorly-torch tensorly packaging opt_einsum ctranslate2==4.8.5',
 )
 # Upper limits of our ratio to dense, divided by theirs.
 _GOALS = dict(forward=1.0, gradient=1.0)

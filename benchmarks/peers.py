@@ -17,7 +17,7 @@ from benchmarks import layer_cases, layers, peer_cases, records
 
 CASES, TINY = peer_cases.CASES, peer_cases.TINY
 ROUNDS = 7
-_ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[1]
 _MODULES = ('torch', 'tltorch', 'word2ket')
 
 
@@ -83,13 +83,13 @@ def _joined(mine, other):
 
 
 def _theirs(cases, rounds):
-  python = _python()
+  interpreter = python(_MODULES)
   with tempfile.TemporaryDirectory() as folder:
     given, found = (pathlib.Path(folder) / name for name in ('cases', 'found'))
     given.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
     subprocess.run(
       [
-        python,
+        interpreter,
         '-W',
         'ignore',  # Their packages use deprecated functions.
         '-m',
@@ -98,24 +98,31 @@ def _theirs(cases, rounds):
         f'--output={found}',
         f'--rounds={rounds}',
       ],
-      cwd=_ROOT,
+      cwd=ROOT,
       check=True,
     )
     return json.loads(found.read_text())
 
 
-def _python():
-  """The Python interpreter with the other packages."""
+def python(modules: Sequence[str]) -> pathlib.Path:
+  """The Python interpreter of the environment with other packages.
+
+  Args:
+    modules: that the environment must have.
+
+  Raises:
+    ModuleNotFoundError: it lacks one; the message says how to install it.
+  """
   folder = pathlib.Path(os.environ.get('TT_COMPRESS_PEERS', '.venv-peers'))
-  python = (_ROOT / folder).absolute() / 'bin' / 'python'
-  if not python.exists():
-    raise _missing('torch', folder)
-  for module in _MODULES:
-    command = [python, '-W', 'ignore', '-c', f'import {module}']
+  found = (ROOT / folder).absolute() / 'bin' / 'python'
+  if not found.exists():
+    raise _missing(modules[0], folder)
+  for module in modules:
+    command = [found, '-W', 'ignore', '-c', f'import {module}']
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
       raise _missing(module, folder) from ImportError(result.stderr)
-  return python
+  return found
 
 
 def _missing(module, folder):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from benchmarks import (
   contractions,
   decode,
+  decode_peers,
   devices,
   dispatch,
   gpu,
@@ -27,6 +28,7 @@ SUITES = {
   'contractions': contractions,
   'model': model,
   'decode': decode,
+  'decode_peers': decode_peers,
   'memory': memory,
   'dispatch': dispatch,
   'peers': peers,

@@ -33,6 +33,7 @@ from tt_compress.data import corpus, sentence_pieces
 from tt_compress.parallel import sharding
 from tt_compress.training import build
 
+ENGINES = ['decode_worker', 'decode_torch', 'decode_ctranslate2']
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -285,9 +286,16 @@ def test_the_peers_themselves():
     assert record['peer_num_params'] == record['num_params']
 
 
-def test_peers_need_no_jax():
+@pytest.mark.parametrize(
+  'main, files',
+  [
+    (['peers_torch'], {'peers_torch', 'peer_cases', 'layer_cases'}),
+    (ENGINES, {*ENGINES, 'decode_work'}),
+  ],
+)
+def test_peers_need_no_jax(main, files):
   """The imports of their process, followed through files of this project."""
-  waiting, seen = ['peers_torch'], set()
+  waiting, seen = list(main), set()
   while waiting:
     name = waiting.pop()
     seen.add(name)
@@ -303,7 +311,7 @@ def test_peers_need_no_jax():
       if isinstance(node, ast.Import):
         for alias in node.names:
           assert alias.name.split('.')[0] not in ('jax', 'tt_compress')
-  assert seen == {'peers_torch', 'peer_cases', 'layer_cases'}
+  assert seen == files
 
 
 @pytest.mark.parametrize('case', peer_cases.CASES, ids=lambda case: case.text)
