@@ -25,6 +25,7 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Folders inside a layer are above or below the files of the layer.
 ABOVE = {'algebra/fit', 'algebra/theory', 'studies/report'}
 BELOW = {
+  'data/click_logs',
   'data/phrases',
   'models/transformer',
   'tasks/decoding',

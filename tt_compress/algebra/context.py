@@ -31,6 +31,8 @@ class Context:
     gradients: whether products will be differentiated, too.
     side: the side of the matrix that is sharded over the axis 'model'; it has
       no effect without a mesh that has this axis.
+    distinct: whether a lookup computes the row of equal ids once; for short
+      rows, finding equal ids costs more.
     record: a list that collects the contractions that are chosen, in order.
   """
 
@@ -38,6 +40,7 @@ class Context:
   machine: cost.Machine | None = None
   gradients: bool = True
   side: partition.Side | None = None
+  distinct: bool = True
   record: list | None = None
 
 

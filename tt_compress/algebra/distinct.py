@@ -45,7 +45,8 @@ def rows(
   Returns:
     [tokens, cols]
   """
-  if ids.size < _LEAST or partition.size() > 1:
+  is_plain = partition.size() > 1 or not context.current().distinct
+  if ids.size < _LEAST or is_plain:
     return look_up(factors, ids)
   return _rows(look_up, num_rows, factors, ids)
 

@@ -51,9 +51,10 @@ def rows(
   """
   tables = list(tables)
   at = lambda ids: multiply(shared, _slices(tables, _indices(tables, ids)))
-  if not ids.size or partition.size() > 1:
-    # Here the compiler gathers the slices of sharded tables from the devices;
-    # for branches and loops it would gather the tables.
+  is_plain = partition.size() > 1 or not context.current().distinct
+  if not ids.size or is_plain:
+    # On a mesh the compiler gathers the slices of sharded tables from the
+    # devices; for branches and loops it would gather the tables.
     return at(ids)
   cols = jax.eval_shape(at, ids).shape[1]
   return _rows(multiply, size + cols, shared, tables, ids)

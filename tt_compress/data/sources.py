@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from tt_compress.data import (
+  click_log_files,
   corpus,
   embedded,
+  generated_clicks,
   images,
   keyword_options,
   labeled_text,
@@ -16,6 +18,7 @@ from tt_compress.data import (
   tfds,
   token_streams,
 )
+from tt_compress.data.click_logs import click_log
 
 Kind = Literal[
   'pairs',
@@ -24,6 +27,7 @@ Kind = Literal[
   'token streams',
   'table rows',
   'questions',
+  'click logs',
 ]
 Data = (
   corpus.Corpus
@@ -32,6 +36,7 @@ Data = (
   | token_streams.TokenStream
   | tables.TableRows
   | questions.Questions
+  | click_log.ClickLog
 )
 
 # A source of several kinds has an entry under each of them.
@@ -59,6 +64,10 @@ SOURCES: dict[Kind, dict[str, Callable[..., Data]]] = {
   },
   'table rows': {'table_files': tables.load},
   'questions': {'question_files': questions.load},
+  'click logs': {
+    'click_log_files': click_log_files.load,
+    'generated': generated_clicks.load,
+  },
 }
 
 
@@ -75,7 +84,7 @@ def load(kind: Kind, source: str, split: str, **options: Any) -> Data:
     'pairs': `corpus.Corpus`, 'labeled text': `labeled_text.LabeledText`,
     'labeled images': `images.Images`, 'token streams':
     `token_streams.TokenStream`, 'table rows': `tables.TableRows`, 'questions':
-    `questions.Questions`.
+    `questions.Questions`, 'click logs': `click_log.ClickLog`.
 
   Raises:
     ValueError: an unknown split, or what `check` refuses.

@@ -4,10 +4,11 @@ An entry of `MODELS` is a pair of the class of a model's options and the class
 of the model.
 """
 
-from tt_compress.models import decoder, mlp, text_classifier
+from tt_compress.models import click, decoder, mlp, text_classifier
 from tt_compress.models.transformer import transformer, transformer_config
 
 MODELS = {
+  'click': (click.ClickConfig, click.Click),
   'decoder': (decoder.DecoderConfig, decoder.Decoder),
   'mlp': (mlp.MLPConfig, mlp.MLP),
   'text_classifier': (

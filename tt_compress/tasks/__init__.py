@@ -2,6 +2,7 @@
 
 from tt_compress.tasks import (
   base,
+  click_through,
   image_classification,
   language_modeling,
   text_classification,
@@ -10,6 +11,7 @@ from tt_compress.tasks import (
 
 TASKS: dict[str, type[base.Task]] = {
   'classification': image_classification.ImageClassification,
+  'click_through': click_through.ClickThrough,
   'language_modeling': language_modeling.LanguageModeling,
   'text_classification': text_classification.TextClassification,
   'translation': translation.Translation,

@@ -1,0 +1,93 @@
+"""Prediction of clicks: scores against their definitions, one tiny run."""
+
+import jax
+import numpy as np
+import pytest
+
+from tt_compress import configuration
+from tt_compress.tasks import click_through
+from tt_compress.tasks.scores import ranking
+from tt_compress.training import run
+
+SIZES = (30, 4, 50)
+
+
+def make_config():
+  config = configuration.defaults(
+    'toy', configuration.parse(''), model='click', task='click_through'
+  )
+  config.model.update(cardinalities=SIZES, dim=4, hidden=(16,), large=20)
+  config.model.embedding_std = 0.3
+  config.data.update(source='generated', batch_size=100)
+  config.data.options = dict(cardinalities=SIZES, number=1000)
+  config.compress = (('tables/.*', dict(name='tensor_train', tt_rank=2)),)
+  config.optimizer.update(
+    learning_rate=2e-2, schedule='constant', warmup_steps=0
+  )
+  config.num_steps = 40
+  config.evaluation.update(every=20, batch_size=96)
+  return config
+
+
+def pairs_in_order(scores, is_click):
+  """The definition of AUC, over all pairs."""
+  first, second = scores[is_click][:, None], scores[~is_click]
+  return np.mean((first > second) + 0.5 * (first == second))
+
+
+def test_auc_is_its_definition():
+  rng = np.random.default_rng(0)
+  is_click = rng.random(300) < 0.3
+  for scores in (rng.normal(size=300), rng.integers(0, 5, 300) + 0.0):
+    found = ranking.auc(scores, is_click)
+    assert found == pytest.approx(pairs_in_order(scores, is_click), abs=1e-12)
+  assert np.isnan(ranking.auc(scores, np.ones(300, bool)))
+
+
+def test_auc_is_that_of_scikit_learn():
+  metrics = pytest.importorskip('sklearn.metrics')
+  rng = np.random.default_rng(1)
+  is_click, scores = rng.random(2000) < 0.2, rng.normal(size=2000).round(1)
+  expected = metrics.roc_auc_score(is_click, scores)
+  assert ranking.auc(scores, is_click) == pytest.approx(expected, abs=1e-12)
+
+
+def test_scores_of_a_run_are_their_definitions(tmp_path):
+  trained = run.Run(make_config(), str(tmp_path))
+  results = trained.train()
+  scores = results['test']
+  variables = trained.variables(trained.chosen)
+  logits = trained.task.logits(variables, 'test')
+  labels = trained.task.load('test').labels
+  p = 1 / (1 + np.exp(-logits))
+  losses = -np.where(labels == 1, np.log(p), np.log(1 - p))
+  assert scores['num_examples'] == len(logits) == 250
+  assert scores['loss'] == pytest.approx(losses.mean(), abs=1e-9)
+  expected = pairs_in_order(logits, labels == 1)
+  assert scores['auc'] == pytest.approx(expected, abs=1e-9)
+  ratio = p.sum() / labels.sum()
+  assert scores['calibration'] == pytest.approx(ratio, abs=1e-9)
+  # It has learned more than the mean.
+  rate = labels.mean()
+  entropy = -rate * np.log(rate) - (1 - rate) * np.log(1 - rate)
+  assert scores['loss'] < entropy - 0.01
+  assert f'log loss = {scores["loss"]:.4f}' in trained.task.report(
+    'test', scores
+  )
+
+
+def test_shapes_of_a_batch_are_those_of_its_data():
+  config = make_config()
+  task = click_through.ClickThrough(config, None, None)
+  abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
+  batch = task.train_batches(batch_multiple=8).batch(0)
+  shapes = task.batch_shapes(config, 8)
+  assert shapes == jax.tree.map(abstract, batch)
+
+
+def test_data_that_do_not_fit_the_model_are_refused():
+  config = make_config()
+  for sizes in ((30, 4), (30, 4, 49)):
+    config.model.cardinalities = sizes
+    with pytest.raises(ValueError, match='do not fit in model.cardinalities'):
+      click_through.ClickThrough(config, None, None).prepare()

@@ -1,0 +1,1 @@
+"""Logs of clicks: formats, rows of text, vocabularies and encoded files."""

@@ -1,0 +1,246 @@
+"""Rows of click logs as integer keys, a block of lines at a time."""
+
+import dataclasses
+import gzip
+import lzma
+import os
+import re
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from tt_compress.data.click_logs import fields, formats
+
+# Bytes that are read at once: the words of its fields stay in the cache.
+_BLOCK = 2**19
+_LINE_END = ord('\n')
+# The key of an empty field, which no number has.
+MISSING = np.iinfo(np.int64).min
+
+_OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
+_MAGIC = {b'\x1f\x8b': 'gzip', b'\xfd7zXZ': 'xz', b'PK': 'zip', b'BZh': 'bzip2'}
+_CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError)
+_INTEGER = re.compile(rb'-?\d{1,18}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """Some consecutive rows of a file.
+
+  Attributes:
+    keys: of the values of each feature; `MISSING` for an empty field.
+    labels: 1 for a click, else 0.
+  """
+
+  keys: Int64[np.ndarray, 'features rows']
+  labels: UInt8[np.ndarray, ' rows']
+
+  def where(self, kept: Bool[np.ndarray, ' rows']) -> 'Rows':
+    """Those of the rows that are kept."""
+    if kept.all():
+      return self
+    return Rows(self.keys[:, kept], self.labels[kept])
+
+
+def read(path: str, layout: formats.Format) -> Iterator[Rows]:
+  """Yields all rows of a file, in bounded memory.
+
+  Args:
+    path: of a file of lines, plain or .gz or .xz.
+    layout: its columns.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: an empty or damaged file, or one that ends in the middle of a
+      row; or a row with too few or too many fields or with a bad field, with
+      file and line.
+  """
+  first = line = 1
+  for text in _blocks(path):
+    if not text.endswith(b'\n'):
+      raise ValueError(f'{path}:{line}: {_unended(text)}')
+    if line == 1 and layout.has_header:
+      text, first = _without_header(text, layout, path)
+      line = first
+    if text:
+      found = _parse(text, layout, path, line)
+      line += len(found.labels)
+      yield found
+  if line == first:
+    raise ValueError(f'{path}: the file has no rows')
+
+
+def _unended(text: bytes) -> str:
+  """What is wrong with a line without a line end."""
+  if len(text) > _BLOCK:
+    return f'a line of more than {_BLOCK} bytes; a line holds one example'
+  return (
+    'the file ends in the middle of a row, without a line end; copy it again, '
+    'or add a line end if the row is complete'
+  )
+
+
+def _blocks(path: str) -> Iterator[bytes]:
+  """Yields whole lines, about _BLOCK bytes of them, then what is left."""
+  if not os.path.isfile(path):
+    raise FileNotFoundError(f'{path}: no such file')
+  _check_kind(path)
+  opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
+  rest = b''
+  try:
+    with opener(path, 'rb') as file:
+      while piece := file.read(_BLOCK):
+        if end := piece.rfind(b'\n') + 1:
+          yield rest + piece[:end]
+          rest = piece[end:]
+        else:
+          rest += piece
+        if len(rest) > _BLOCK:
+          break
+  except _CORRUPT as error:
+    raise ValueError(
+      f'{path}: cannot read it to its end ({error}); the file is damaged or '
+      'was not copied completely'
+    ) from error
+  if rest:
+    yield rest
+
+
+def _check_kind(path: str) -> None:
+  """Refuses a file whose ending does not say how it is compressed."""
+  with open(path, 'rb') as file:
+    start = file.read(8)
+  names = (name for magic, name in _MAGIC.items() if start.startswith(magic))
+  found = next(names, None)
+  ending = os.path.splitext(path)[1].lower()
+  expected = {'.gz': 'gzip', '.xz': 'xz'}.get(ending)
+  if found != expected:
+    raise ValueError(
+      f'{path}: it holds {found or "no compressed"} data, but its ending is '
+      f'{ending!r}; .gz is gzip, .xz is xz, and other files are plain'
+    )
+
+
+def _without_header(
+  text: bytes, layout: formats.Format, path: str
+) -> tuple[bytes, int]:
+  """The block without a line of names, and the number of its first line."""
+  names = [name for name, _ in layout.columns]
+  header, _, rest = text.partition(b'\n')
+  found = header.decode('utf-8', 'replace').strip().split(layout.delimiter)
+  if found[0] != names[0]:
+    return text, 1
+  if found != names:
+    raise ValueError(f'{path}:1: the columns are {found}, not {names}')
+  return rest, 2
+
+
+def _parse(text: bytes, layout: formats.Format, path: str, line: int) -> Rows:
+  buffer = np.frombuffer(bytes(fields.MARGIN) + text, np.uint8)
+  starts, ends = _fields(buffer, layout, path, line)
+  keys = {}
+  for kind, convert in _CONVERT.items():
+    places = layout.places(kind)
+    if not places:
+      continue
+    first, end = starts[places], ends[places]
+    found, is_right = convert(buffer, first, end)
+    # Few fields are left: long or wrong ones.
+    for k, row in zip(*np.nonzero(~is_right), strict=True):
+      field = buffer[first[k, row] : end[k, row]].tobytes()
+      where = f'{path}:{line + row}: {layout.columns[places[k]][0]}'
+      found[k, row] = _one(field, kind, where)
+    keys.update(zip(places, found, strict=True))
+  [label] = layout.places('label')
+  labels = keys.pop(label).astype(np.uint8)
+  return Rows(np.stack([keys[place] for place in sorted(keys)]), labels)
+
+
+def _fields(buffer, layout, path, line):
+  """The starts and ends of all fields, [columns, rows] each."""
+  count = len(layout.columns)
+  is_end = (buffer == ord(layout.delimiter)) | (buffer == _LINE_END)
+  ends = np.flatnonzero(is_end)
+  is_last = buffer[ends] == _LINE_END
+  if len(ends) % count or np.any(
+    is_last.reshape(-1, count) != (np.arange(count) == count - 1)
+  ):
+    found = np.diff(np.flatnonzero(is_last), prepend=-1)
+    row = int(np.argmax(found != count))
+    raise ValueError(
+      f'{path}:{line + row}: {found[row]} fields, not the {count} of '
+      f'{[name for name, _ in layout.columns]}'
+    )
+  starts = np.concatenate([[fields.MARGIN], ends[:-1] + 1])
+  starts, ends = (
+    np.ascontiguousarray(a.reshape(-1, count).T) for a in (starts, ends)
+  )
+  ends[-1] -= buffer[ends[-1] - 1] == ord('\r')
+  return starts, ends
+
+
+def _label(buffer, starts, ends):
+  found, is_right = fields.decimal(fields.words(buffer, ends), ends - starts)
+  return found, is_right & (ends - starts == 1) & (found <= 1)
+
+
+def _hexadecimal(buffer, starts, ends):
+  found, is_right = fields.hexadecimal(fields.words(buffer, ends))
+  is_empty = starts == ends
+  found[is_empty] = MISSING
+  return found, is_right & (ends - starts == 8) | is_empty
+
+
+def _integer(buffer, starts, ends):
+  is_negative = (buffer[starts] == ord('-')) & (ends - starts > 1)
+  sizes = ends - starts - is_negative
+  found, is_right = fields.decimal(fields.words(buffer, ends), sizes)
+  found = np.where(is_negative, -found, found)
+  found[sizes == 0] = MISSING
+  return found, is_right
+
+
+def _count(buffer, starts, ends):
+  found, is_right = _integer(buffer, starts, ends)
+  return _bucket(found), is_right
+
+
+def _hour(buffer, starts, ends):
+  found, is_right = _integer(buffer, starts, ends)
+  return np.where(found >= 0, found % 100, found), is_right & (found < 10**8)
+
+
+def _bucket(x):
+  """x for x <= 2, else 2 + floor(ln(x)^2)."""
+  logarithm = np.log(np.maximum(x, 1))
+  return np.where(x <= 2, x, 2 + np.int64(logarithm * logarithm))
+
+
+_CONVERT = {
+  'label': _label,
+  'hexadecimal': _hexadecimal,
+  'integer': _integer,
+  'count': _count,
+  'hour': _hour,
+}
+_EXPECTED = {
+  'label': '0 or 1',
+  'hexadecimal': '8 hexadecimal digits',
+  'integer': 'an integer of up to 18 digits',
+  'count': 'an integer of up to 18 digits',
+  'hour': 'digits that end in an hour',
+}
+
+
+def _one(field: bytes, kind: formats.Kind, where: str) -> int:
+  """The key of one field, if it is an integer too long for a word.
+
+  Raises:
+    ValueError: it is not what its column holds.
+  """
+  if kind not in ('integer', 'count') or not _INTEGER.fullmatch(field):
+    text = field[:40].decode('utf-8', 'replace')
+    raise ValueError(f'{where} is {text!r}, not {_EXPECTED[kind]}')
+  return int(_bucket(int(field))) if kind == 'count' else int(field)
