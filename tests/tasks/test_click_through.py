@@ -7,7 +7,7 @@ import pytest
 from tt_compress import configuration
 from tt_compress.tasks import click_through
 from tt_compress.tasks.scores import ranking
-from tt_compress.training import run
+from tt_compress.training import build, optimizers, run
 
 SIZES = (30, 4, 50)
 
@@ -91,3 +91,16 @@ def test_data_that_do_not_fit_the_model_are_refused():
     config.model.cardinalities = sizes
     with pytest.raises(ValueError, match='do not fit in model.cardinalities'):
       click_through.ClickThrough(config, None, None).prepare()
+
+
+def test_the_largest_table_trains_in_50_megabytes():
+  config = make_config()
+  config.model.cardinalities = (10_131_227, 4)
+  config.model.dim = 16
+  config.data.options.cardinalities = config.model.cardinalities
+  config.compress = (('tables/.*', dict(name='tensor_train', tt_rank=16)),)
+  blueprint = build.blueprint(config)
+  optimizer, _ = optimizers.of_run(config, blueprint)
+  arrays = blueprint.params, jax.eval_shape(optimizer.init, blueprint.params)
+  assert blueprint.matrices['tables/0'].rows == 10_131_227
+  assert sum(a.size * 4 for a in jax.tree.leaves(arrays)) < 50e6
