@@ -76,6 +76,19 @@ def test_scores_of_a_run_are_their_definitions(tmp_path):
   )
 
 
+def test_meshes_train_alike(tmp_path):
+  losses = {}
+  for model in (1, 2):
+    config = make_config()
+    # Stacked: two tables of one shape.
+    config.model.cardinalities = config.data.options.cardinalities = (30, 4, 30)
+    config.num_steps = config.evaluation.every = 4
+    config.mesh.model = model
+    made = run.Run(config, str(tmp_path / f'{model}'))
+    losses[model] = made.train()['test']['loss']
+  assert losses[2] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_shapes_of_a_batch_are_those_of_its_data():
   config = make_config()
   task = click_through.ClickThrough(config, None, None)

@@ -133,11 +133,11 @@ class _Writer(contextlib.ExitStack):
 
   def __init__(self, folder: str, split: str):
     super().__init__()
-    self._ids, self._labels = (
+    self._files = [
       self.enter_context(open(_path(folder, split, kind), 'wb'))
       for kind in ('ids', 'labels')
-    )
-    self._digest = hashlib.sha256()
+    ]
+    self._digests = hashlib.sha256(), hashlib.sha256()
     self._number = self._unknown = self._size = 0
 
   def add(
@@ -147,17 +147,20 @@ class _Writer(contextlib.ExitStack):
     self._size += ids.size
     self._unknown += ids.size - np.count_nonzero(ids)
     ids = ids if modulus is None else ids % modulus
-    for file, array in ((self._ids, ids), (self._labels, labels)):
+    for file, digest, array in zip(
+      self._files, self._digests, (ids, labels), strict=True
+    ):
       data = array.astype(array.dtype.newbyteorder('<')).tobytes()
       file.write(data)
-      self._digest.update(data)
+      digest.update(data)
 
   @property
   def facts(self) -> dict:
+    both = b''.join(digest.digest() for digest in self._digests)
     return {
       'number': self._number,
       'unseen': self._unknown / max(self._size, 1),
-      'digest': self._digest.hexdigest(),
+      'digest': hashlib.sha256(both).hexdigest(),
     }
 
 

@@ -1,27 +1,18 @@
 """Rows of click logs as integer keys, a block of lines at a time."""
 
 import dataclasses
-import gzip
-import lzma
-import os
 import re
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from tt_compress.data.click_logs import fields, formats
+from tt_compress.data.click_logs import fields, formats, line_blocks
 
-# Bytes that are read at once: the words of its fields stay in the cache.
-_BLOCK = 2**19
 _LINE_END = ord('\n')
 # The key of an empty field, which no number has.
 MISSING = np.iinfo(np.int64).min
 
-_OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
-_MAGIC = {b'\x1f\x8b': 'gzip', b'\xfd7zXZ': 'xz', b'PK': 'zip', b'BZh': 'bzip2'}
-_CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _INTEGER = re.compile(rb'-?\d{1,18}')
 
 
@@ -58,9 +49,7 @@ def read(path: str, layout: formats.Format) -> Iterator[Rows]:
       file and line.
   """
   first = line = 1
-  for text in _blocks(path):
-    if not text.endswith(b'\n'):
-      raise ValueError(f'{path}:{line}: {_unended(text)}')
+  for text in line_blocks.read(path):
     if line == 1 and layout.has_header:
       text, first = _without_header(text, layout, path)
       line = first
@@ -70,57 +59,6 @@ def read(path: str, layout: formats.Format) -> Iterator[Rows]:
       yield found
   if line == first:
     raise ValueError(f'{path}: the file has no rows')
-
-
-def _unended(text: bytes) -> str:
-  """What is wrong with a line without a line end."""
-  if len(text) > _BLOCK:
-    return f'a line of more than {_BLOCK} bytes; a line holds one example'
-  return (
-    'the file ends in the middle of a row, without a line end; copy it again, '
-    'or add a line end if the row is complete'
-  )
-
-
-def _blocks(path: str) -> Iterator[bytes]:
-  """Yields whole lines, about _BLOCK bytes of them, then what is left."""
-  if not os.path.isfile(path):
-    raise FileNotFoundError(f'{path}: no such file')
-  _check_kind(path)
-  opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
-  rest = b''
-  try:
-    with opener(path, 'rb') as file:
-      while piece := file.read(_BLOCK):
-        if end := piece.rfind(b'\n') + 1:
-          yield rest + piece[:end]
-          rest = piece[end:]
-        else:
-          rest += piece
-        if len(rest) > _BLOCK:
-          break
-  except _CORRUPT as error:
-    raise ValueError(
-      f'{path}: cannot read it to its end ({error}); the file is damaged or '
-      'was not copied completely'
-    ) from error
-  if rest:
-    yield rest
-
-
-def _check_kind(path: str) -> None:
-  """Refuses a file whose ending does not say how it is compressed."""
-  with open(path, 'rb') as file:
-    start = file.read(8)
-  names = (name for magic, name in _MAGIC.items() if start.startswith(magic))
-  found = next(names, None)
-  ending = os.path.splitext(path)[1].lower()
-  expected = {'.gz': 'gzip', '.xz': 'xz'}.get(ending)
-  if found != expected:
-    raise ValueError(
-      f'{path}: it holds {found or "no compressed"} data, but its ending is '
-      f'{ending!r}; .gz is gzip, .xz is xz, and other files are plain'
-    )
 
 
 def _without_header(
