@@ -50,6 +50,8 @@ def imports(path):
     elif isinstance(node, ast.ImportFrom):
       assert node.level == 0, f'{path}:{node.lineno}: relative import'
       yield node.module.split('.')[0], node in always
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == 'lazy.Module':
+      yield ast.literal_eval(node.args[0]).split('.')[0], True
 
 
 def test_every_import_is_declared():

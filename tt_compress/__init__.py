@@ -44,8 +44,9 @@ your own. `Run` trains, evaluates and serves the configuration that
   run = tt_compress.Run(config, workdir='runs/quickstart')
 """
 
-import importlib
 from typing import Any
+
+from tt_compress import lazy
 
 __version__ = '0.1.0'
 
@@ -76,12 +77,7 @@ _PLACES = {
 def __getattr__(name: str) -> Any:
   # At first use: importing JAX, Flax and the training loop takes seconds, and
   # the name of a submodule alone must not.
-  if name not in _PLACES:
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-  module, attribute = _PLACES[name]
-  value = getattr(importlib.import_module(f'{__name__}.{module}'), attribute)
-  globals()[name] = value
-  return value
+  return lazy.attribute(__name__, _PLACES, name)
 
 
 def __dir__() -> list[str]:

@@ -9,17 +9,25 @@ import shlex
 import sys
 import traceback
 
-import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from tt_compress import configuration
-from tt_compress.data import text_files
-from tt_compress.parallel import cluster, processes
-from tt_compress.planning import device_plan, plan
-from tt_compress.studies import configurations, study
-from tt_compress.studies.report import command
-from tt_compress.training import run, workdir
+from tt_compress import configuration, lazy
+
+# Importing all of them takes two seconds: help and mistakes in flags need none,
+# a mode few.
+jax = lazy.Module('jax')
+cluster = lazy.Module('tt_compress.parallel.cluster')
+command = lazy.Module('tt_compress.studies.report.command')
+compile_cache = lazy.Module('tt_compress.parallel.compile_cache')
+configurations = lazy.Module('tt_compress.studies.configurations')
+device_plan = lazy.Module('tt_compress.planning.device_plan')
+plan = lazy.Module('tt_compress.planning.plan')
+processes = lazy.Module('tt_compress.parallel.processes')
+run = lazy.Module('tt_compress.training.run')
+study = lazy.Module('tt_compress.studies.study')
+text_files = lazy.Module('tt_compress.data.text_files')
+workdir = lazy.Module('tt_compress.training.workdir')
 
 MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
 
@@ -74,6 +82,12 @@ _JOIN_TIMEOUT = flags.DEFINE_integer(
   300,
   'Seconds to wait for the other processes.',
   lower_bound=1,
+)
+_COMPILE_CACHE = flags.DEFINE_bool(
+  'compile_cache',
+  True,
+  'Keep compiled programs for later runs, in $JAX_COMPILATION_CACHE_DIR or '
+  '~/.cache/tt_compress/programs.',
 )
 
 
@@ -158,19 +172,19 @@ def _from_trained(config, path):
   return config
 
 
-def _train(this: run.Run) -> None:
+def _train(this: 'run.Run') -> None:
   results = this.train()
   if processes.is_first():
     print(this.report(results))
 
 
-def _evaluate(this: run.Run) -> None:
+def _evaluate(this: 'run.Run') -> None:
   scores = this.evaluate('test')
   if processes.is_first():
     print(this.task.report('test', scores))
 
 
-def _predict(this: run.Run) -> None:
+def _predict(this: 'run.Run') -> None:
   this.task.check_lines()  # Before it waits for lines.
   # Predictions are UTF-8 in every locale.
   sys.stdout.reconfigure(encoding='utf-8')
@@ -186,7 +200,7 @@ def _predict(this: run.Run) -> None:
       print(f'{rank}\t{answer.score:.4f}\t{answer.text}')
 
 
-def _plan(this: run.Run) -> None:
+def _plan(this: 'run.Run') -> None:
   made = plan.make(this.config, this.blueprint)
   if not processes.is_first():
     return
@@ -205,6 +219,8 @@ def _study(config, path: str) -> None:
 def _run(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  if _COMPILE_CACHE.value:
+    compile_cache.use()
   _join()
   config, path = _start()
   if _MODE.value == 'study':
@@ -264,6 +280,10 @@ def _config_first(argv: list[str]) -> list[str]:
 
 def _parse(argv: list[str]) -> list[str]:
   """Parses flags, after a check of those that name settings."""
+  # The others come first: a mistake in them needs no config file.
+  app.parse_flags_with_usage(
+    [part for part in argv if not part.startswith('--config')]
+  )
   try:
     configuration.check_flags(argv)
   except (OSError, ValueError) as error:

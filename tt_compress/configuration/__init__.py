@@ -9,18 +9,9 @@ A file in `configs/` says only what makes its run different:
       return configuration.finish(config, arguments)
 """
 
-from tt_compress.configuration.arguments import check_flags, load, parse
-from tt_compress.configuration.checks import check
-from tt_compress.configuration.flat import check_name, flatten
-from tt_compress.configuration.options import check_model
-from tt_compress.configuration.saved import differences, from_json, to_json
-from tt_compress.configuration.settings import defaults
-from tt_compress.configuration.variants import (
-  DENSE_SUFFIX,
-  finish,
-  shrink,
-  twin,
-)
+from typing import Any
+
+from tt_compress import lazy
 
 __all__ = [
   'DENSE_SUFFIX',
@@ -39,3 +30,27 @@ __all__ = [
   'to_json',
   'twin',
 ]
+
+_PLACES = {
+  'DENSE_SUFFIX': ('variants', 'DENSE_SUFFIX'),
+  'check': ('checks', 'check'),
+  'check_flags': ('arguments', 'check_flags'),
+  'check_model': ('options', 'check_model'),
+  'check_name': ('flat', 'check_name'),
+  'differences': ('saved', 'differences'),
+  'finish': ('variants', 'finish'),
+  'flatten': ('flat', 'flatten'),
+  'from_json': ('saved', 'from_json'),
+  'load': ('arguments', 'load'),
+  'parse': ('arguments', 'parse'),
+  'shrink': ('variants', 'shrink'),
+  'to_json': ('saved', 'to_json'),
+  'twin': ('variants', 'twin'),
+  'defaults': ('settings', 'defaults'),
+}
+
+
+def __getattr__(name: str) -> Any:
+  # At first use: a mistake in the arguments of a config file is found without
+  # JAX, which takes a second to import.
+  return lazy.attribute(__name__, _PLACES, name)

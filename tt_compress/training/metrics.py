@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import tensorboardX
+from tt_compress import lazy
 
+tensorboardX = lazy.Module('tensorboardX')
 FILE = 'metrics.jsonl'
 
 

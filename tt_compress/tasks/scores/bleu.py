@@ -5,8 +5,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sacrebleu import metrics
-from sacrebleu.tokenizers import tokenizer_13a
+from tt_compress import lazy
+
+metrics = lazy.Module('sacrebleu.metrics')
+tokenizer_13a = lazy.Module('sacrebleu.tokenizers.tokenizer_13a')
 
 
 class Score(NamedTuple):

@@ -17,12 +17,14 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from absl import logging
 
+from tt_compress import lazy
 from tt_compress.parallel import processes
 from tt_compress.training.checkpoints import manifests, matching
 
+# A run without checkpoints does not need it.
+ocp = lazy.Module('orbax.checkpoint')
 ITEM = 'state'
 COMMITTED = '_CHECKPOINT_METADATA'
 
@@ -67,14 +69,14 @@ class Checkpoints:
       self._opened = self._open()
 
   @property
-  def _manager(self) -> ocp.CheckpointManager:
+  def _manager(self) -> 'ocp.CheckpointManager':
     """The manager of orbax, which needs the folder."""
     if self._opened is None:
       self.folder.mkdir(parents=True, exist_ok=True)
       self._opened = self._open()
     return self._opened
 
-  def _open(self) -> ocp.CheckpointManager:
+  def _open(self) -> 'ocp.CheckpointManager':
     try:
       return _open(self.folder, self._keep_latest, self._best)
     except ValueError:  # Unreadable metrics of some checkpoint stop orbax.
@@ -350,7 +352,7 @@ def _divide(total, number):
 
 def _open(
   folder: pathlib.Path, keep_latest: int, best: Best | None
-) -> ocp.CheckpointManager:
+) -> 'ocp.CheckpointManager':
   """Opens the manager of orbax, which keeps the latest and the best."""
   policies = [ocp.checkpoint_managers.LatestN(keep_latest)]
   options = {}
