@@ -21,6 +21,7 @@ import optax
 from tt_compress.training import (
   build,
   by_path,
+  clipping,
   factor_rates,
   product_decay,
   schedules,
@@ -242,7 +243,7 @@ def make(
     decay = dataclasses.replace(decay, factors=factors)
   optimizer = OPTIMIZERS[config['name']](schedule, decay, **options)
   if config['clip_norm'] is not None:
-    clip = optax.clip_by_global_norm(config['clip_norm'])
+    clip = clipping.by_global_norm(config['clip_norm'])
     optimizer = optax.chain(clip, optimizer)
   of_factors = {}
   if config['structure_aware']:
