@@ -50,7 +50,9 @@ def assign(
 
 def first(rules: Sequence[tuple[str, Any]], name: str) -> Any:
   """The value of the first rule that matches a name, or None."""
-  matches = (value for pattern, value in rules if re.fullmatch(pattern, name))
+  matches = (
+    value for pattern, value in rules if _compile(pattern).fullmatch(name)
+  )
   return next(matches, None)
 
 

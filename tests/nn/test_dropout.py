@@ -94,6 +94,23 @@ def test_loops_and_draws_of_a_pass_differ():
   assert len(np.unique(found, axis=0)) == 4 + 16 + 4 + 16
 
 
+def test_steps_of_a_loop_draw_what_they_would_draw_one_after_the_other():
+  def drawn(noise):
+    return jnp.stack([jax.random.key_data(noise.keys()) for _ in range(2)])
+
+  noise, plain = make_noise(jnp.arange(3)), make_noise(jnp.arange(3))
+  expected = [keys(plain), *(drawn(plain) for _ in range(4)), keys(plain)]
+  first = keys(noise)
+  body = lambda count, _: (count + 2, drawn(noise.after(count)))
+  _, found = jax.lax.scan(body, jnp.array(0), length=4)
+  noise.skip(8)
+  np.testing.assert_array_equal(first, expected[0])
+  np.testing.assert_array_equal(found, jnp.stack(expected[1:5]))
+  np.testing.assert_array_equal(keys(noise), expected[5])
+  with pytest.raises(ValueError, match=r'noise\.after\(2\) is the same'):
+    jax.lax.scan(lambda _, t: (0, drawn(noise.after(2))), 0, length=4)
+
+
 @pytest.mark.parametrize('devices', [1, 8])
 def test_noise_of_steps_does_not_depend_on_the_devices(devices):
   data = jax.sharding.PartitionSpec('data')

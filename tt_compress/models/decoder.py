@@ -97,4 +97,5 @@ class Decoder(output.TokenModel):
     # Rows have variance 1 / dim.
     x = (x * config.model_dim**0.5).astype(self.dtype)
     causal_mask = np.tril(np.ones((1, 1, length, length), bool))
-    return self.decoder(dropout(x, config.dropout, noise), causal_mask, noise)
+    x = dropout(x, config.dropout, noise)
+    return self.decoder(x, causal_mask, noise=noise)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from tt_compress import parameterizations, rules
 from tt_compress.algebra import networks
-from tt_compress.nn import bottleneck, embed, linear, matrix
+from tt_compress.nn import bottleneck, embed, linear, matrix, stack
 from tt_compress.parameterizations import base
 
 Rules = Sequence[tuple[str, Mapping[str, Any]]]
@@ -327,6 +327,13 @@ def compress(
   Raises:
     ValueError: a rule matches nothing, or its options do not suit the matrix.
   """
+  with stack.unrolled(model):
+    return _compress(model, rule_list, rngs, fit)
+
+
+def _compress(
+  model: nnx.Module, rule_list: Rules, rngs: nnx.Rngs, fit: bool
+) -> Report:
   sites, unreached = _walk(model)
   sites = list(sites.values())
   choices = _choices(sites, rule_list)

@@ -35,6 +35,9 @@ class Noise:
   The body of a loop, e.g. of `jax.lax.scan`, is traced once for all steps,
   which would draw the same noise. `at` makes the noise of one step.
 
+  Attributes:
+    count: number of keys that were drawn.
+
   Args:
     key: of this step of training.
     positions: of the examples in the global batch.
@@ -43,7 +46,8 @@ class Noise:
   def __init__(self, key: jax.Array, positions: Int[Array, ' batch']):
     self._key = key
     self._positions = positions
-    self._count = 0
+    self._first = 0
+    self.count = 0
     self._num_loops = _num_loops()
 
   def at(self, t: int | Int[Array, '']) -> 'Noise':
@@ -58,14 +62,38 @@ class Noise:
       ValueError: t is a constant in the body of a loop, or this noise was made
         outside of the outer of two nested loops.
     """
+    self._check_step(f'at({t})', t)
+    return Noise(jax.random.fold_in(self._fresh(), t), self._positions)
+
+  def after(self, num_keys: int | Int[Array, '']) -> 'Noise':
+    """The noise of this pass after so many more keys.
+
+    In a loop whose steps draw what they would draw one after the other.
+
+    Args:
+      num_keys: drawn by the steps before this one.
+
+    Raises:
+      ValueError: as of `at`.
+    """
+    self._check_step(f'after({num_keys})', num_keys)
+    noise = Noise(self._key, self._positions)
+    noise._first = self._first + self.count + num_keys
+    return noise
+
+  def skip(self, num_keys: int) -> None:
+    """Leaves out keys that were drawn by the noise that `after` returned."""
+    self.count += num_keys
+
+  def _check_step(self, call: str, t: int | Int[Array, '']) -> None:
+    """Refuses what would be the same in every step of a loop."""
     num_loops = _num_loops() - self._num_loops
     if num_loops > 1 or (num_loops and not isinstance(t, jax.core.Tracer)):
       raise ValueError(
-        f'noise.at({t}) is the same in every step of a loop; t must be the '
-        'step of the loop, and a nested loop must use the noise of a step of '
-        'the outer loop'
+        f'noise.{call} is the same in every step of a loop; its argument must '
+        'depend on the step of the loop, and a nested loop must use the noise '
+        'of a step of the outer loop'
       )
-    return Noise(jax.random.fold_in(self._fresh(), t), self._positions)
 
   def key(self) -> jax.Array:
     """A fresh key common to all examples, for weights drawn once.
@@ -81,8 +109,8 @@ class Noise:
     return self._fresh()
 
   def _fresh(self) -> jax.Array:
-    self._count += 1
-    return jax.random.fold_in(self._key, self._count)
+    self.count += 1
+    return jax.random.fold_in(self._key, self._first + self.count)
 
   def keys(self) -> jax.Array:
     """A fresh key for every example, [batch]."""

@@ -72,7 +72,7 @@ class Linear(matrix.Matrix):
   def partitions(self) -> dict[str, int]:
     if self.shard != 'cols' or self.bias is None:
       return super().partitions()
-    return {**super().partitions(), 'bias': 0}
+    return {**super().partitions(), 'bias': self.bias.get_value().ndim - 1}
 
   def __call__(
     self,

@@ -14,7 +14,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from tt_compress.algebra import context
-from tt_compress.nn import embed, linear, matrix, modules
+from tt_compress.nn import embed, linear, matrix, modules, stack
 from tt_compress.parameterizations import dense
 
 
@@ -24,6 +24,8 @@ def expand(
   """Replaces factorized matrices by the dense ones they stand for, in place.
 
   The inverse of `compress`, for inference, where the weights are constant.
+  Scanned layers are unrolled: a loop would copy the weights of a layer in every
+  call, which takes as long as the products with few vectors.
 
   Args:
     model: any Flax NNX model.
@@ -33,6 +35,7 @@ def expand(
     max_bytes: bytes that the dense matrices may take; the matrices that save
       most time per byte come first. None sets no limit.
   """
+  stack.unroll(model)
   found = [
     (
       _gain(module, tokens or 1),
@@ -80,6 +83,7 @@ def prepare(
     tokens: number of vectors that a matrix multiplies in one call.
     max_bytes: bytes that the dense matrices may take; None sets no limit.
   """
+  stack.unroll(model)
   for module in modules.matrices(model).values():
     module.become(*module.spec.bare(module.values()))
   expand(model, tokens=tokens, max_bytes=max_bytes)

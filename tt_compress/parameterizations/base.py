@@ -279,6 +279,11 @@ class Parameterization(random_factors.Initialized):
   # Sizes.
 
   @property
+  def one_layer(self) -> 'Parameterization':
+    """The spec of one matrix, where equal layers share factors."""
+    return self
+
+  @property
   def num_params(self) -> int:
     """Number of trained parameters, from the spec alone."""
     return _num_params(self)

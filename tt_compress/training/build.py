@@ -6,11 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 from flax import nnx
 
-from tt_compress import configuration, models
+from tt_compress import configuration, models, rules
 from tt_compress.algebra import context, networks
-from tt_compress.nn import compress, keys, modules
+from tt_compress.nn import compress, keys, modules, stack, stacked
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -21,7 +22,8 @@ class Blueprint:
 
   Attributes:
     graphdef: its static part.
-    params: shapes of the trained arrays.
+    params: shapes of the trained arrays; equal layers share arrays where the
+      model scans them, see `nn.stacked`.
     buffers: shapes of the other arrays.
     report: the matrices that were compressed.
     matrices: the spec of every matrix, by path.
@@ -49,9 +51,8 @@ class Blueprint:
   def factors(self) -> dict[str, jax.ShapeDtypeStruct]:
     """{path: shape} of the trained arrays that are factors of matrices."""
     starts = tuple(f'{path}/factors/' for path in self.matrices)
-    name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
-    leaves = jax.tree_util.tree_leaves_with_path(self.params)
-    shapes = {name(path): leaf for path, leaf in leaves}
+    leaves = jax.tree_util.tree_leaves_with_path(stacked.unstack(self.params))
+    shapes = {stacked.name(path): leaf for path, leaf in leaves}
     return {
       path: leaf for path, leaf in shapes.items() if path.startswith(starts)
     }
@@ -111,6 +112,20 @@ def _compress(model, config, rngs: nnx.Rngs) -> compress.Report:
     return compress.compress(model, config.compress, rngs)
 
 
+def _scan(model: nnx.Module, config) -> None:
+  """Scans equal layers, unless rules of the run tell them apart."""
+  patterns = (
+    (*(config.optimizer.frozen or ()), *_patterns(config.optimizer.rules)),
+    _patterns(config.sharding.rules),
+  )
+  for path, reason in stack.scan(model, patterns).items():
+    logging.info('the layers of %s are not scanned: %s', path, reason)
+
+
+def _patterns(rule_list) -> tuple[str, ...]:
+  return tuple(pattern for pattern, _ in rules.pairs(rule_list))
+
+
 def blueprint(config) -> Blueprint:
   """Builds and compresses a model without allocating anything.
 
@@ -125,6 +140,7 @@ def blueprint(config) -> Blueprint:
     model = _build(config, rngs)
     dense_num_params = _num_params(model)
     report = _compress(model, config, rngs)
+    _scan(model, config)
     return model
 
   model = nnx.eval_shape(abstract, graph=True)
@@ -140,8 +156,12 @@ def of_model(
   model: nnx.Module, report: compress.Report, dense_num_params: int
 ) -> Blueprint:
   """The blueprint of an abstract model; see `Blueprint`."""
-  matrices = modules.matrices(model)
-  specs = {path: module.spec for path, module in matrices.items()}
+  matrices = {
+    path: module
+    for shared, module in modules.matrices(model).items()
+    for path in stacked.paths(shared)
+  }
+  specs = {path: module.spec.one_layer for path, module in matrices.items()}
   roles = {path: module.role for path, module in matrices.items()}
   return Blueprint(
     *modules.split(model),
@@ -175,6 +195,7 @@ def initializer(config, shardings) -> jax.stages.Wrapped:
     rngs = keys.Rngs(key)
     model = _build(config, rngs)
     _compress(model, config, rngs)
+    _scan(model, config)
     _, params, buffers = modules.split(model)
     return {'params': params, 'buffers': buffers}
 

@@ -8,6 +8,7 @@ single cores do not, and a rule without a match is refused.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ import jax
 import optax
 
 from tt_compress import rules
+from tt_compress.nn import stacked
 from tt_compress.training import schedules
 
 Rules = Sequence[tuple[str, Mapping[str, float]]]
@@ -146,8 +148,7 @@ def apply(
     )
 
   def init(params):
-    paths = []
-    map_paths(lambda path, _: paths.append(path), params)
+    paths = itertools.chain(*map(stacked.paths, stacked.names(params)))
     rules.assign(rates.rule_list, paths)  # Refuses rules without effect.
     return optimizer.init(params)
 
@@ -155,8 +156,12 @@ def apply(
 
 
 def map_paths(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-  """A tree of function(path, leaf, *leaves), with paths as 'layers/0/bias'."""
-  name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
+  """A tree of function(path, leaf, *leaves), with paths as 'layers/0/bias'.
+
+  The path of an array that layers share is that of the first layer: settings of
+  layers that differ keep a model from sharing them.
+  """
+  name = lambda path: stacked.paths(stacked.name(path))[0]
   return jax.tree_util.tree_map_with_path(
     lambda path, *leaves: function(name(path), *leaves), tree, *others
   )

@@ -9,6 +9,7 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from tt_compress import rules
+from tt_compress.nn import stacked
 from tt_compress.parallel import sharding
 from tt_compress.training import build
 
@@ -43,8 +44,8 @@ class Layout:
       if names[0] == 'carry':
         return sharding.along_data(self.mesh)
       found = _longest(self.partitions, names, leaf.ndim)
-      # Adafactor has arrays of one number in place of moments it does not need.
-      if leaf.size == 1:
+      # Adafactor has axes of size 1 in place of moments it does not need.
+      if any(leaf.shape[k] == 1 for k, axis in enumerate(found) if axis):
         found = PartitionSpec()
       if self.moments and 'opt_state' in names:
         found = _along_data_too(found, leaf.shape, self.mesh)
@@ -90,14 +91,11 @@ def make(
     ValueError: a rule matches nothing, or does not suit an array.
   """
   shapes = {
-    '/'.join(_name(entry) for entry in path): leaf.shape
+    stacked.name(path): leaf.shape
     for part in variables.values()
     for path, leaf in jax.tree_util.tree_leaves_with_path(part)
   }
-  found = {
-    path: _from_rule(path, shapes[path], entries, mesh)
-    for path, entries in rules.assign(rule_list, shapes).items()
-  }
+  found = _from_rules(shapes, rule_list, mesh)
   for path, axes in defaults.items():
     axes = {f'{path}/{name}': axis for name, axis in axes.items()}
     axes = {name: axes[name] for name in axes.keys() - found.keys()}
@@ -115,6 +113,20 @@ def of_run(config: Mapping, blueprint: build.Blueprint, mesh: Mesh) -> Layout:
     rule_list=config.sharding.rules,
     moments=config.sharding.moments,
   )
+
+
+def _from_rules(shapes, rule_list, mesh):
+  """{path of an array: its partition}; rules are for arrays of one layer."""
+  shared = {path: each for each in shapes for path in stacked.paths(each)}
+  found = {}
+  for path, entries in rules.assign(rule_list, shared).items():
+    shape = shapes[shared[path]]
+    if shared[path] == path:
+      found[path] = _from_rule(path, shape, entries, mesh)
+    else:
+      spec = _from_rule(path, shape[1:], entries, mesh)
+      found[shared[path]] = PartitionSpec(None, *spec) if spec else spec
+  return found
 
 
 def _from_rule(path, shape, entries, mesh):

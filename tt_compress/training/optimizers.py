@@ -20,6 +20,7 @@ import optax
 
 from tt_compress.training import (
   build,
+  by_layer,
   by_path,
   clipping,
   factor_rates,
@@ -241,7 +242,9 @@ def make(
   if of_products:
     factors = frozenset(blueprint.factors)
     decay = dataclasses.replace(decay, factors=factors)
-  optimizer = OPTIMIZERS[config['name']](schedule, decay, **options)
+  optimizer = by_layer.apply(
+    OPTIMIZERS[config['name']](schedule, decay, **options)
+  )
   if config['clip_norm'] is not None:
     clip = clipping.by_global_norm(config['clip_norm'])
     optimizer = optax.chain(clip, optimizer)

@@ -10,7 +10,7 @@ from absl import logging
 from flax import nnx
 
 from tt_compress import configuration, tasks
-from tt_compress.nn import compress, modules, serving
+from tt_compress.nn import compress, modules, serving, stacked
 from tt_compress.parallel import processes
 from tt_compress.tasks import base
 from tt_compress.training import build, restore, sizes, workdir
@@ -130,7 +130,8 @@ def fit(
   plain.compress = ()
   blueprint = build.blueprint(plain)
   wanted = {'params': blueprint.params, 'buffers': blueprint.buffers}
-  expanded = _with_biases(_expand(graphdef, variables), wanted)
+  expanded = stacked.alike(_expand(graphdef, variables), stacked.names(wanted))
+  expanded = _with_biases(expanded, wanted)
   matching.check(
     expanded,
     wanted,

@@ -15,6 +15,7 @@ import jax
 import ml_collections
 
 from tt_compress import configuration, tasks
+from tt_compress.nn import stacked
 from tt_compress.parallel import processes
 from tt_compress.training import metrics
 
@@ -26,7 +27,13 @@ LOCK_FILE = 'lock'
 _SHARED_WITHIN = 10
 # Settings that change neither a model nor its results: a run can resume on
 # other devices.
-_WITHOUT_EFFECT = ('name', 'logging', 'mesh', 'sharding')
+_WITHOUT_EFFECT = (
+  'name',
+  'logging',
+  'mesh',
+  'sharding',
+  'model.scan_layers',
+)
 # Settings that change the final evaluation alone; a task has more of them.
 _OF_EVALUATION = ('checkpoint.average', 'checkpoint.choose')
 
@@ -213,10 +220,13 @@ def seconds_at(workdir: str, done: int) -> float:
 
 
 def digest(tree: Any) -> str:
-  """SHA-256 over the names, shapes, dtypes and bytes of a tree of arrays."""
+  """SHA-256 over the names, shapes, dtypes and bytes of a tree of arrays.
+
+  It does not depend on whether layers share arrays.
+  """
   total = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = processes.fetch(leaf)
+  tree = stacked.unstack(processes.fetch(tree))
+  for path, array in jax.tree_util.tree_leaves_with_path(tree):
     name = f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'
     total.update(name.encode())
     total.update(array.tobytes())

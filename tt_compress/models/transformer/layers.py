@@ -1,6 +1,7 @@
 """Layers of Transformers, and stacks of them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from tt_compress.models.transformer.transformer_config import (
   ACTIVATIONS,
   LayersConfig,
 )
-from tt_compress.nn import attention, linear
+from tt_compress.nn import attention, linear, stack
 from tt_compress.nn.dropout import Noise, dropout
 from tt_compress.parallel import partition
 
@@ -166,11 +167,19 @@ class DecoderLayer(nnx.Module):
     return self.ffn_residual(x, self.ffn), new_entries
 
 
-class Stack(nnx.Module):
+class Stack(stack.Stack):
   """Layers one after the other, and a final norm if they are pre-norm."""
 
-  def __init__(self, layer, num_layers, config, rngs):
-    self.layers = nnx.List([layer(config, rngs) for _ in range(num_layers)])
+  def __init__(
+    self,
+    layer: Callable[[LayersConfig, nnx.Rngs], nnx.Module],
+    num_layers: int,
+    config: LayersConfig,
+    rngs: nnx.Rngs,
+  ):
+    super().__init__(
+      [layer(config, rngs) for _ in range(num_layers)], config.scan_layers
+    )
     self.final_norm = (
       nnx.LayerNorm(config.model_dim, rngs=rngs)
       if config.norm == 'pre'
@@ -185,7 +194,10 @@ class Stack(nnx.Module):
       return x
     return _normalize(self.final_norm, x)
 
-  def __call__(self, x, *args):
-    for layer in self.layers:
-      x = layer(x, *args)
-    return self.normalize(x)
+  def __call__(
+    self,
+    x: Float[Array, 'batch length dim'],
+    *args: Any,
+    noise: Noise | None = None,
+  ) -> Float[Array, 'batch length dim']:
+    return self.normalize(super().__call__(x, *args, noise=noise))

@@ -112,7 +112,7 @@ class Transformer(output.TokenModel):
     mask = (inputs != 0)[:, None, None, :]
     positions = sinusoids.features(inputs.shape[1], self.config.model_dim)
     x = self._embed('source', inputs, positions, noise)
-    return self.encoder(x, mask, noise), mask
+    return self.encoder(x, mask, noise=noise), mask
 
   def __call__(
     self,
@@ -146,7 +146,7 @@ class Transformer(output.TokenModel):
     causal_mask = np.tril(np.ones((1, 1, length, length), bool))
     positions = sinusoids.features(length, self.config.model_dim)
     x = self._embed('target', decoder_inputs, positions, noise)
-    return self.decoder(x, context, causal_mask, context_mask, noise)
+    return self.decoder(x, context, causal_mask, context_mask, noise=noise)
 
   def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
     """Makes `step` faster for constant arrays, in place.
@@ -170,7 +170,7 @@ class Transformer(output.TokenModel):
   ) -> tuple[Context, past.Past]:
     """See `tasks.decoding.protocol.Decodable`."""
     x, mask = self.encode(inputs)
-    batch_size, layers = inputs.shape[0], self.decoder.layers
+    batch_size, layers = inputs.shape[0], self.decoder.unrolled()
     keys_values = tuple(
       layer.cross_attention.keys_values(x) for layer in layers
     )
@@ -200,7 +200,7 @@ class Transformer(output.TokenModel):
     x = self._embed('target', tokens, position, None)
     entries = []
     for layer, old, keys_values in zip(
-      self.decoder.layers, cache.entries, context.keys_values, strict=True
+      self.decoder.unrolled(), cache.entries, context.keys_values, strict=True
     ):
       x, new = layer.step(x, old, visible, keys_values, context.mask, index)
       entries.append(new)

@@ -20,6 +20,8 @@ class LayersConfig:
     activation: 'relu' or 'gelu'.
     use_bias: biases of the projections and feed-forward layers.
     dropout: rate after embeddings and sublayers, and inside feed-forward.
+    scan_layers: the least number of equal layers that a loop computes, so that
+      they compile as fast as one; 0 for never.
   """
 
   model_dim: int = 512
@@ -29,12 +31,14 @@ class LayersConfig:
   activation: str = 'relu'
   use_bias: bool = True
   dropout: float = 0.1
+  scan_layers: int = 4
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if field.type is int and value < 1:
-        raise ValueError(f'model.{field.name}={value} must be at least 1')
+      least = 0 if field.name == 'scan_layers' else 1
+      if field.type is int and value < least:
+        raise ValueError(f'model.{field.name}={value} must be at least {least}')
     if self.norm not in ('post', 'pre'):
       raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
     if self.activation not in ACTIVATIONS:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from absl import logging
 
 from tt_compress import lazy
+from tt_compress.nn import stacked
 from tt_compress.parallel import processes
 from tt_compress.training.checkpoints import manifests, matching
 
@@ -293,6 +294,7 @@ class Checkpoints:
     """Reads one checkpoint; raises `matching.Misfit` if it does not fit."""
     target = jax.tree.map(_abstract, abstract_state)
     stored = self._manager.item_metadata(step)[ITEM].tree
+    wanted, target = target, stacked.alike(target, stacked.names(stored))
     matching.check(stored, target, self.folder / str(step))
     args = ocp.args.PyTreeRestore(
       item=target,
@@ -304,7 +306,7 @@ class Checkpoints:
     )
     if not manifests.exists(self.folder / str(step)):
       self._unverified.add(step)  # It was readable, so it gets a manifest.
-    return restored[ITEM]
+    return _converted(restored[ITEM], wanted)
 
   def _tidy(self) -> None:
     """Removes leftovers of killed runs, once, before the first save."""
@@ -348,6 +350,16 @@ def _add(total, tree):
 @jax.jit
 def _divide(total, number):
   return jax.tree.map(lambda a: (a / number).astype(a.dtype), total)
+
+
+def _converted(tree: Any, target: Any) -> Any:
+  """The tree with layers stacked, and arrays sharded, as in the target."""
+  names = stacked.names(target)
+  if stacked.names(tree) == names:
+    return tree
+  places = jax.tree.map(lambda leaf: leaf.sharding, target)
+  convert = lambda tree: stacked.alike(tree, names)
+  return jax.jit(convert, out_shardings=places)(tree)
 
 
 def _open(
