@@ -31,7 +31,31 @@ class Dense(base.Parameterization):
     return {'matrix': 0 if side == 'rows' else 1}
 
   def prepared(self, factors, tokens, dtype, *, transposed=False):
-    return self, {'matrix': factors['matrix'].astype(dtype)}
+    matrix = factors['matrix'].astype(dtype)
+    if not transposed:
+      return self, {'matrix': matrix}
+    spec = _Transposed(rows=self.rows, cols=self.cols)
+    return spec, {'transpose': matrix.T}
 
   def fit(self, matrix):
     return {'matrix': jnp.asarray(self._check_matrix(matrix), jnp.float32)}
+
+
+class _Transposed(Dense):
+  """A dense matrix whose products x W^T read it in the order of memory.
+
+  XLA on CPUs would transpose W in every product with few x.
+  """
+
+  @property
+  def network(self):
+    return {'transpose': {'j': self.cols, 'i': self.rows}}
+
+  def full(self, factors):
+    return factors['transpose'].T
+
+  def take(self, factors, ids, *, key=None):
+    return factors['transpose'].T[self._row_ids(ids)]
+
+  def partitions(self, side):
+    return {'transpose': 1 if side == 'rows' else 0}

@@ -8,7 +8,7 @@ from tt_compress.tasks.decoding import likeliest
 
 
 @pytest.mark.parametrize(
-  'size, count', [(7, 7), (50, 1), (101, 3), (1000, 8), (997, 8)]
+  'size, count', [(7, 7), (50, 1), (101, 3), (1000, 8), (997, 8), (6007, 8)]
 )
 @pytest.mark.parametrize('values', ['distinct', 'many equal', 'mostly -inf'])
 def test_top_k_is_a_stable_sort(size, count, values):
