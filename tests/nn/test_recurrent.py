@@ -1,5 +1,7 @@
 """Recurrent layers, compared with loops in NumPy and with slow gradients."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,8 @@ from jax.sharding import PartitionSpec as P
 
 from tests.nn import recurrent_definition as definition
 from tests.parameterizations import contract
-from tt_compress.nn import compress, modules, recurrent, serving
+from tt_compress.algebra import context, cost
+from tt_compress.nn import compress, modules, recurrence, recurrent, serving
 from tt_compress.nn.dropout import Noise
 from tt_compress.planning import traffic
 
@@ -127,11 +130,27 @@ def unbound(model, x, lengths, states):
   return x, jax.tree.map(lambda *a: jnp.stack(a), *per_example)
 
 
+def small_cache(size):
+  """A CPU whose cache holds this many numbers."""
+  return context.use(
+    backend='cpu',
+    machine=dataclasses.replace(cost.MACHINES['cpu'], cache=4 * size),
+  )
+
+
+@pytest.mark.parametrize(
+  'length, size, block', [(12, 1, 12), (12, 2, 6), (12, 9, 1), (7, 2, 7)]
+)
+def test_a_block_fits_into_the_cache(length, size, block):
+  with small_cache(4 * 12 + 1):
+    assert recurrence.block_length(length, size) == block
+
+
 @pytest.mark.parametrize('cell', ['lstm', 'gru'])
 def test_gradients_are_those_of_the_slow_definition(cell):
   graphdef, params, buffers = modules.split(compressed(cell))
   # A short batch: the slow definition has operations for every token.
-  x, lengths = X[:2, :3], np.array([3, 1])
+  x, lengths = X[:2, :4], np.array([4, 1])
   names = recurrent.cells.CELLS[cell].state_names
   states = {name: rows(2, 4, HIDDEN, seed=7) for name in names}
 
@@ -148,7 +167,9 @@ def test_gradients_are_those_of_the_slow_definition(cell):
     return compiled(params, x, states)
 
   fast = lambda model, *arguments: model(*arguments)
-  contract.close(value_and_grad(fast), value_and_grad(unbound), 1e-5)
+  expected = value_and_grad(unbound)
+  with small_cache(4 * 2 * 2 * 4 * HIDDEN):  # Of blocks of two steps.
+    contract.close(value_and_grad(fast), expected, 1e-5)
 
 
 def test_a_text_can_be_read_in_parts():
@@ -160,22 +181,26 @@ def test_a_text_can_be_read_in_parts():
   close(states, last)
 
 
-def products_in_loops(function, *arguments):
-  """Shapes of the results of all matrix products in the bodies of scans."""
-  jaxpr = jax.make_jaxpr(function)(*arguments).jaxpr
-  bodies = [
-    equation.params['jaxpr'].jaxpr
-    for equation in jaxpr.eqns
-    if equation.primitive.name == 'scan'
-  ]
-  return [
-    [
-      equation.outvars[0].aval.shape
-      for equation in body.eqns
-      if equation.primitive.name == 'dot_general'
-    ]
-    for body in bodies
-  ]
+def products_in_loops(jaxpr):
+  """Shapes of the results of the products in each innermost scan."""
+  loops = []
+  for equation in jaxpr.eqns:
+    inner = jax.tree.leaves(
+      tuple(equation.params.values()), is_leaf=lambda a: hasattr(a, 'eqns')
+    )
+    inner = [each for each in inner if hasattr(each, 'eqns')]
+    below = [loop for each in inner for loop in products_in_loops(each)]
+    if equation.primitive.name == 'scan' and not below:
+      [body] = inner
+      below = [
+        [
+          each.outvars[0].aval.shape
+          for each in body.eqns
+          if each.primitive.name == 'dot_general'
+        ]
+      ]
+    loops += below
+  return loops
 
 
 def test_loops_hold_recurrent_products_alone():
@@ -183,8 +208,15 @@ def test_loops_hold_recurrent_products_alone():
   # At such a rank the dense product is faster, once there is a dense matrix.
   choice = dict(name='tensor_train', tt_rank=8, num_modes=2)
   compress.compress(model, [('.*', choice)], nnx.Rngs(0))
-  both = [(BATCH, 4 * HIDDEN)] * 2
-  assert products_in_loops(model, X) == [both, both]
+  graphdef, params, buffers = modules.split(model)
+
+  def loss(params, x):
+    return jnp.sum(modules.merge(graphdef, params, buffers)(x)[0])
+
+  # Those of the gradients of W and U come after each loop.
+  jaxpr = jax.make_jaxpr(jax.grad(loss))(params, X)
+  forward, backward = [(BATCH, 4 * HIDDEN)], [(BATCH, HIDDEN)]
+  assert sorted(products_in_loops(jaxpr)) == 4 * [backward] + 4 * [forward]
 
 
 def test_dropout_is_between_layers():
@@ -229,7 +261,7 @@ def test_stochastic_matrices_draw_noise_in_every_step():
   state = cell.start(X[:, 0])
   for t in range(LENGTH):
     h = cell.recurrent(state['h'], at(t))
-    state = cell.advance(cell.project(X[:, t]), h, state)
+    state = cell.advance(cell.join(cell.project(X[:, t]), h), state)
   found = model(X, noise=noise())
   close(found[0][:, -1], state['h'])
   assert float(jnp.abs(found[0] - model(X)[0]).max()) > 1e-3

@@ -6,6 +6,7 @@ Gates are in the order of PyTorch, which is also that of Flax.
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
@@ -45,7 +46,7 @@ class Cell(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.hidden_dim = hidden_dim
-    cols = self.num_gates * hidden_dim
+    cols = self.num_cols
     self.input = linear.Linear(
       input_dim,
       cols,
@@ -57,6 +58,11 @@ class Cell(nnx.Module):
     self.recurrent = linear.Linear(
       hidden_dim, cols, use_bias=two_biases, std=hidden_dim**-0.5, rngs=rngs
     )
+
+  @property
+  def num_cols(self) -> int:
+    """Columns of W and of U."""
+    return self.num_gates * self.hidden_dim
 
   def start(self, x: Float[ArrayLike, 'batch _']) -> State:
     """The state before the first step, zeros, for a batch of any features."""
@@ -71,13 +77,16 @@ class Cell(nnx.Module):
     # Devices hold different gates of a feature, and each needs all of them.
     return partition.replicate(self.input(x, noise))
 
+  def join(
+    self, x: Float[Array, '*batch gates'], h: Float[Array, '*batch gates']
+  ) -> Float32[Array, '*batch joined']:
+    """What `advance` reads of the products x W + b and h U, linear in both."""
+    return _float32(x) + _float32(h)
+
   def advance(
-    self,
-    x: Float[Array, 'batch gates'],
-    h: Float[Array, 'batch gates'],
-    state: State,
+    self, joined: Float32[Array, 'batch joined'], state: State
   ) -> State:
-    """The next state, from the products x W + b and h U."""
+    """The next state, from the joined products and the state before."""
     raise NotImplementedError
 
   def __call__(
@@ -88,7 +97,7 @@ class Cell(nnx.Module):
   ) -> State:
     """The state after one more step; its `h` is the output."""
     h = self.recurrent(state['h'].astype(x.dtype), noise)
-    return self.advance(self.project(x, noise), h, state)
+    return self.advance(self.join(self.project(x, noise), h), state)
 
 
 class LSTM(Cell):
@@ -121,14 +130,15 @@ class LSTM(Cell):
     self.input.bias.set_value(bias.at[forget].set(forget_bias))
 
   def advance(
-    self,
-    x: Float[Array, 'batch gates'],
-    h: Float[Array, 'batch gates'],
-    state: State,
+    self, joined: Float32[Array, 'batch joined'], state: State
   ) -> State:
-    i, f, g, o = jnp.split(_float32(x) + _float32(h), 4, axis=-1)
-    c = nnx.sigmoid(f) * state['c'] + nnx.sigmoid(i) * jnp.tanh(g)
-    return {'h': nnx.sigmoid(o) * jnp.tanh(c), 'c': c}
+    # sigmoid(z) = (1 + tanh(z / 2)) / 2: one tanh of the whole array takes half
+    # the time of four functions of its parts on a CPU.
+    scale = np.repeat(np.float32([0.5, 0.5, 1, 0.5]), self.hidden_dim)
+    gates = jnp.tanh(joined * scale) * scale + (1 - scale)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    c = f * state['c'] + i * g
+    return {'h': o * jnp.tanh(c), 'c': c}
 
 
 class GRU(Cell):
@@ -144,16 +154,19 @@ class GRU(Cell):
   num_gates = 3
   state_names = ('h',)
 
+  def join(
+    self, x: Float[Array, '*batch gates'], h: Float[Array, '*batch gates']
+  ) -> Float32[Array, '*batch joined']:
+    x, x_n = jnp.split(_float32(x), [2 * self.hidden_dim], axis=-1)
+    h, h_n = jnp.split(_float32(h), [2 * self.hidden_dim], axis=-1)
+    return jnp.concatenate([x + h, x_n, h_n], axis=-1)
+
   def advance(
-    self,
-    x: Float[Array, 'batch gates'],
-    h: Float[Array, 'batch gates'],
-    state: State,
+    self, joined: Float32[Array, 'batch joined'], state: State
   ) -> State:
-    x_r, x_z, x_n = jnp.split(_float32(x), 3, axis=-1)
-    h_r, h_z, h_n = jnp.split(_float32(h), 3, axis=-1)
-    z = nnx.sigmoid(x_z + h_z)
-    n = jnp.tanh(x_n + nnx.sigmoid(x_r + h_r) * h_n)
+    r, z, x_n, h_n = jnp.split(joined, 4, axis=-1)
+    z = nnx.sigmoid(z)
+    n = jnp.tanh(x_n + nnx.sigmoid(r) * h_n)
     return {'h': (1 - z) * n + z * state['h']}
 
 

@@ -1,7 +1,6 @@
 """Recurrent layers over padded batches, in one direction or in both."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from tt_compress.nn import cells
+from tt_compress.nn import cells, recurrence
 from tt_compress.nn.dropout import Noise, dropout
 
 # By name, each [batch, cells, hidden_dim].
@@ -108,7 +107,7 @@ class Recurrent(nnx.Module):
           name: _take(states, len(last) + k) for k, name in enumerate(layer)
         }
       x, after = _run(layer, x, is_token, first, noise)
-      last += after.values()
+      last += after
     return x, jax.tree.map(lambda *each: jnp.stack(each, axis=1), *last)
 
   def _drop(
@@ -125,10 +124,8 @@ def _run(
   is_token: Bool[Array, 'batch length'] | None,
   states: Mapping[str, cells.State],
   noise: Noise | None,
-) -> tuple[Float[Array, 'batch length output'], dict[str, cells.State]]:
-  """The outputs and the last states of one layer.
-
-  All directions advance in one scan, each from its own end of the sequence.
+) -> tuple[Float[Array, 'batch length output'], list[cells.State]]:
+  """The outputs of one layer, and the last state of each direction.
 
   Args:
     layer: its cells by direction.
@@ -137,62 +134,23 @@ def _run(
     states: before the first step, by direction; zeros if empty.
     noise: keys of stochastic matrices.
   """
-  batch, length, _ = x.shape
-  products = {
-    name: cell.recurrent.bound(batch, x.dtype, calls=length)
-    for name, cell in layer.items()
-  }
-  inputs = {
-    name: _turn(name, (cell.project(x, noise), is_token))
-    for name, cell in layer.items()
-  }
-  if not states:
-    states = {name: layer[name].start(inputs[name][0][:, 0]) for name in layer}
-
-  def advance(states, inputs):
-    t, inputs = inputs
-    after = {}
-    for name, cell in layer.items():
-      old, (projected, is_token) = states[name], inputs[name]
-      h = products[name](old['h'].astype(x.dtype), noise and noise.at(t))
-      new = cell.advance(projected, h, old)
-      after[name] = _where(is_token, new, old)
-    return after, {
-      name: new['h'].astype(x.dtype) for name, new in after.items()
-    }
-
-  swap = lambda tree: jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), tree)
-  # Not unrolled: gradients of 2 steps in an iteration took 1.08 times as long
-  # on two cores, and 1.6 times to compile; those of 8 steps, 1.3 and 3.8 times.
-  last, outputs = jax.lax.scan(
-    advance, states, (jnp.arange(length), swap(inputs))
-  )
-  outputs = swap(outputs)
-  y = jnp.concatenate([_turn(name, outputs[name]) for name in layer], axis=-1)
+  outputs, last = [], []
+  swap = lambda a: jnp.swapaxes(a, 0, 1)
+  for direction, cell in layer.items():
+    turn = slice(None, None, 1 if direction == 'forward' else -1)
+    tokens = None if is_token is None else swap(is_token)[turn]
+    first = states.get(direction) or cell.start(x[:, 0])
+    y, state = recurrence.run(cell, swap(x)[turn], tokens, first, noise)
+    outputs.append(swap(y[turn]))
+    last.append(state)
+  y = jnp.concatenate(outputs, axis=-1)
   if is_token is not None:
     y = jnp.where(is_token[..., None], y, 0)
-  return y, {name: last[name] for name in layer}
+  return y, last
 
 
 def _take(states: States, number: int) -> cells.State:
   return {name: a[:, number] for name, a in states.items()}
-
-
-def _turn(direction: str, tree: Any) -> Any:
-  """Arrays [batch, length, ...], with steps in the order of a direction."""
-  if direction == 'forward':
-    return tree
-  return jax.tree.map(lambda a: a[:, ::-1], tree)
-
-
-def _where(
-  is_token: Bool[Array, ' batch'] | None, new: cells.State, old: cells.State
-) -> cells.State:
-  if is_token is None:
-    return new
-  return {
-    name: jnp.where(is_token[:, None], new[name], old[name]) for name in new
-  }
 
 
 def _check(cell: str, num_layers: int, directions: Sequence[str]) -> None:
