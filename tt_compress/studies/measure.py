@@ -82,9 +82,14 @@ def _ratio(found, config, row, metric):
   pattern = metric.counted or row.counted
   if pattern is not None:
     counts = lambda path: re.fullmatch(pattern, path) is not None
-    # Not rows x cols of these matrices: the dense twin may tie two of them.
-    twin = build.blueprint(configuration.twin(config)).matrices
-    dense = sum(s.rows * s.cols for path, s in twin.items() if counts(path))
+    # Not rows x cols of these matrices: the dense twin may tie two of them. But
+    # a twin without any of them has joined them to other matrices.
+    size = lambda run: sum(
+      s.rows * s.cols
+      for path, s in build.blueprint(run).matrices.items()
+      if counts(path)
+    )
+    dense = size(configuration.twin(config)) or size(config)
     kept = sum(n for path, n in stored.items() if counts(path))
     if not dense or not kept:
       raise ValueError(

@@ -39,6 +39,15 @@ class Latency:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Difference:
+  """Test loss of a row minus that of another one, and an interval of 95 %."""
+
+  mean: float
+  low: float
+  high: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
   """The examples of a row's runs.
 
@@ -63,6 +72,8 @@ class RowResult:
     runs: one per seed.
     curve: of the main metric; None if nothing was trained.
     latency: measured after all runs of the study.
+    difference: in test loss to the row `row.compared_with`, measured after all
+      runs of the study.
   """
 
   row: rows.Row
@@ -70,6 +81,7 @@ class RowResult:
   runs: tuple[Run, ...] = ()
   curve: Curve | None = None
   latency: Latency | None = None
+  difference: Difference | None = None
 
   def mean(self, metric: rows.Metric) -> float | None:
     """Over seeds; None if no run has a number."""

@@ -34,6 +34,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+# Entries of a row that name an earlier row.
+_NEEDED = ('init_from', 'compared_with')
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -112,6 +115,8 @@ class Row:
     overrides: settings that differ from it, by dotted name.
     init_from: id of an earlier row. Every run starts from its run of the same
       seed.
+    compared_with: id of an earlier row with the same test data. The table shows
+      the difference in test loss.
     num_seeds: at most so many of the study's seeds; all of them if None.
     published: figures as printed, by the name of their metric.
     corrected: figures that replace printed ones that do not hold.
@@ -133,6 +138,7 @@ class Row:
   config: str | None = None
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   init_from: str | None = None
+  compared_with: str | None = None
   num_seeds: int | None = None
   published: Mapping[str, float] = dataclasses.field(default_factory=dict)
   corrected: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -197,7 +203,8 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
 
   Raises:
     ValueError: no rows that run, two rows or metrics of one name, figures of an
-      unknown metric, or `init_from` that names no earlier row that runs.
+      unknown metric, or an `init_from` or `compared_with` that names no earlier
+      row that runs.
   """
   known = [metric.name for metric in metrics]
   for name in known:
@@ -214,11 +221,13 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
             f'row {row.id}: {entry} has {name!r}, which is no metric; there '
             f'are {known}'
           )
-    if row.init_from is not None and row.init_from not in running:
-      raise ValueError(
-        f'row {row.id}: init_from={row.init_from!r} is none of the rows that '
-        f'run before it, {list(running)}'
-      )
+    for entry in _NEEDED:
+      name = getattr(row, entry)
+      if name is not None and name not in running:
+        raise ValueError(
+          f'row {row.id}: {entry}={name!r} is none of the rows that run before '
+          f'it, {list(running)}'
+        )
     start = running.get(row.init_from)
     if start and start.num_seeds not in (None, row.num_seeds):
       raise ValueError(
@@ -235,8 +244,8 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
 def select(table: Sequence[Row], ids: Sequence[str]) -> list[Row]:
   """The rows with some ids and those that they need; all rows for no ids.
 
-  A row needs the row that it starts from, and the first row that runs, which
-  latencies are relative to.
+  A row needs the rows that it starts from and is compared with, and the first
+  row that runs, which latencies are relative to.
 
   Raises:
     ValueError: an unknown id, or that of a row that this study does not run.
@@ -253,6 +262,6 @@ def select(table: Sequence[Row], ids: Sequence[str]) -> list[Row]:
       )
   wanted = {next(row.id for row in table if not row.published_only), *ids}
   for row in reversed(table):
-    if row.id in wanted and row.init_from is not None:
-      wanted.add(row.init_from)
+    if row.id in wanted:
+      wanted |= {getattr(row, entry) for entry in _NEEDED}
   return [row for row in table if row.id in wanted]

@@ -7,7 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from tt_compress.studies import configurations, latency, measure, results, rows
+from tt_compress.studies import (
+  configurations,
+  differences,
+  latency,
+  measure,
+  results,
+  rows,
+)
 from tt_compress.training import environment, metrics, run
 
 
@@ -58,21 +65,35 @@ class Study:
       report: gets the result so far, after every row.
     """
     start = time.monotonic()
-    finished, latencies = {}, {}
+    finished = {}
     for row in self._running:
       finished[row.id] = [
         self._train(row, seed) for seed in self._seeds[: row.num_seeds]
       ]
-      report(self._result(finished, latencies))
+      report(self._result(finished))
     logging.info('ran for %.0f seconds', time.monotonic() - start)
-    if not self.config.study.latencies:
-      return self._result(finished, latencies)
-    latencies = latency.measure(
-      {row.id: self._run(row, 0) for row in self._running}
-    )
-    result = self._result(finished, latencies)
+    result = self._result(finished, self._measured())
     report(result)
     return result
+
+  def _measured(self) -> dict[str, dict]:
+    """What is measured after all runs, by row and name."""
+    latencies = {}
+    if self.config.study.latencies:
+      latencies = latency.measure(
+        {row.id: self._run(row, 0) for row in self._running}
+      )
+    compared = differences.measure(
+      self._running,
+      lambda row: (self._run(row, k) for k in self._seeds[: row.num_seeds]),
+    )
+    return {
+      row.id: {
+        'latency': latencies.get(row.id),
+        'difference': compared.get(row.id),
+      }
+      for row in self._running
+    }
 
   def _train(self, row, seed):
     logging.info('row %s, seed %d', row.id, seed)
@@ -100,13 +121,14 @@ class Study:
   def _path(self, name, seed):
     return os.path.join(self.folder, name, str(seed))
 
-  def _result(self, finished, latencies) -> results.Result:
+  def _result(self, finished, measured=None) -> results.Result:
     """What is known after some rows: results of their runs by row and seed."""
+    measured = measured or {}
     study = self.config.study
     found = [run for runs in finished.values() for run in runs]
     is_stand_in = any(map(_is_stand_in, found))
     table = [
-      self._row(row, finished.get(row.id, ()), latencies.get(row.id))
+      self._row(row, finished.get(row.id, ()), **measured.get(row.id, {}))
       for row in self._table
       # Rows with nothing but figures of other data have nothing to show.
       if not (row.published_only and self._has_other_data)
@@ -148,7 +170,7 @@ class Study:
     stand_in = '-stand-in' if is_stand_in else ''
     return configurations.name(self.config) + stand_in + part
 
-  def _row(self, row, runs, delay) -> results.RowResult:
+  def _row(self, row, runs, **measured) -> results.RowResult:
     if self._has_other_data or any(map(_is_stand_in, runs)):
       row = row.without_figures()
     if not runs:
@@ -164,7 +186,7 @@ class Study:
         for seed, found in enumerate(runs)
       ),
       curve=self._curve(row, len(runs)),
-      latency=delay,
+      **measured,
     )
 
   def _curve(self, row, num_runs) -> results.Curve | None:

@@ -23,7 +23,8 @@ def decode(kind: type[Kind], text: str) -> Kind:
   Args:
     kind: a dataclass with annotations of JSON's types, of tuples, mappings and
       dataclasses of such, of unions with None, literals and Any.
-    text: what `encode` returned.
+    text: what `encode` returned. Entries that are None by default may be
+      missing, since older texts lack them.
 
   Raises:
     ValueError: text that is not JSON, or the place of an entry that is missing,
@@ -72,13 +73,13 @@ def _decode_fields(kind, entries, place):
   for name in entries:
     if name not in hints:
       raise ValueError(f'{inside}{name} is unknown')
-  for name in hints:
-    if name not in entries:
-      raise ValueError(f'{inside}{name} is missing')
+  for field in dataclasses.fields(kind):
+    if field.name not in entries and field.default is not None:
+      raise ValueError(f'{inside}{field.name} is missing')
   return kind(
     **{
-      name: _decode(hint, entries[name], f'{inside}{name}')
-      for name, hint in hints.items()
+      name: _decode(hints[name], entry, f'{inside}{name}')
+      for name, entry in entries.items()
     }
   )
 

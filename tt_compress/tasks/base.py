@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from tt_compress.data import sources
 from tt_compress.nn import dropout
@@ -205,6 +207,12 @@ class Task:
   def evaluate(self, variables: Mapping, split: str) -> Scores:
     """All scores on 'validation' or 'test', for the results."""
     raise NotImplementedError(f'{type(self).__name__} has no evaluate')
+
+  def example_losses(
+    self, variables: Mapping, split: str
+  ) -> Float[np.ndarray, ' examples']:
+    """The loss of every example of a split, for paired comparisons."""
+    raise NotImplementedError(f'{type(self).__name__} has no example_losses')
 
   def baselines(self) -> Scores:
     """Scores without training, for the results; empty unless configured."""

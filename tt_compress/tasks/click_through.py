@@ -157,6 +157,12 @@ class ClickThrough(base.Task):
     number = len(self.load(split))
     return np.concatenate(jax.device_get(found))[:number].astype(np.float64)
 
+  def example_losses(
+    self, variables: Mapping, split: str
+  ) -> Float[np.ndarray, ' examples']:
+    logits, labels = self.logits(variables, split), self.load(split).labels
+    return log_losses(logits, labels, np)
+
   def validate(self, variables: Mapping) -> dict[str, float]:
     scores = self.evaluate(variables, 'validation')
     return {name: scores[name] for name in self.metrics}

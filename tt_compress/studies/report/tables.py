@@ -69,6 +69,7 @@ def make(result: results.Result) -> tuple[tuple[Table, ...], tuple[str, ...]]:
     _seeds(result, notes),
     _data(result),
     *_figures(result, notes),
+    _differences(result, notes),
     _goals(result),
   )
   costs = (
@@ -166,6 +167,23 @@ def _measured(result, metric, notes=None):
     return Cell(text, note=note)
 
   return Column(metric.header, tuple(map(cell, result.rows)))
+
+
+def _differences(result, notes):
+  """In test loss to the row that each is compared with."""
+
+  def cell(row):
+    found = row.difference
+    if found is None:
+      return Cell()
+    note = notes.number(
+      f'Test loss minus that of {row.row.compared_with}, mean over seeds; in '
+      'parentheses the interval of 95 % of a paired bootstrap over examples.'
+    )
+    ends = f'{found.low:+.4f} to {found.high:+.4f}'
+    return Cell(f'{found.mean:+.4f}', detail=ends, note=note)
+
+  return Column('difference in loss', tuple(map(cell, result.rows)))
 
 
 def _goals(result):

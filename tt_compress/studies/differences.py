@@ -1,0 +1,70 @@
+"""Differences in test loss between rows, with intervals."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from tt_compress.studies import results, rows
+from tt_compress.training import run
+
+_RESAMPLES = 2000
+
+
+def measure(
+  table: Sequence[rows.Row], runs: Callable[[rows.Row], Iterable[run.Run]]
+) -> dict[str, results.Difference]:
+  """Differences of the rows that are compared with another one, by id.
+
+  Args:
+    table: rows that have run.
+    runs: the trained runs of a row, one per seed.
+  """
+  others = {row.id: row.compared_with for row in table if row.compared_with}
+  losses = {
+    row.id: [_losses(made) for made in runs(row)]
+    for row in table
+    if row.id in {*others, *others.values()}
+  }
+  return {
+    name: interval(losses[name], losses[other])
+    for name, other in others.items()
+  }
+
+
+def _losses(made):
+  """The test loss of every example of a trained run."""
+  variables = made.variables(made.chosen)
+  try:
+    return made.task.example_losses(variables, 'test')
+  finally:
+    made.close()
+
+
+def interval(
+  first: Sequence[Float[np.ndarray, ' examples']],
+  second: Sequence[Float[np.ndarray, ' examples']],
+) -> results.Difference:
+  """The mean of first - second, and its paired bootstrap interval of 95 %.
+
+  Args:
+    first: losses of the examples, an array per seed.
+    second: losses of the same examples; only seeds that both have count.
+
+  Raises:
+    ValueError: different numbers of examples.
+  """
+  sizes = {len(array) for array in (*first, *second)}
+  if len(sizes) > 1:
+    raise ValueError(f'losses of different test data, {sizes} examples')
+  pairs = list(zip(first, second, strict=False))
+  gaps = np.mean([a - b for a, b in pairs], axis=0)
+  rng = np.random.default_rng(0)
+  means = [
+    np.mean(gaps[rng.integers(len(gaps), size=len(gaps))])
+    for _ in range(_RESAMPLES)
+  ]
+  low, high = np.quantile(means, (0.025, 0.975))
+  return results.Difference(
+    mean=float(np.mean(gaps)), low=float(low), high=float(high)
+  )
