@@ -12,7 +12,7 @@ numbers as they can have. It writes `results/criteo_table4.{json,md,png}`, and
 takes about half an hour on two cores. The same command resumes a study that was
 stopped.
 
-Arguments: `seeds=5`; `tiny` for a short test without data.
+Arguments: `seeds=3`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
@@ -121,12 +121,12 @@ def measured(name):
       overrides={'compress': (('tables/.*', spec),)},
       compared_with=f'{name}-dense',
       counted='tables/.*',
-      num_seeds=None if is_train else 3,
+      num_seeds=None if is_train else 2,
     )
 
 
 def get_config(arguments=''):
-  arguments = configuration.parse(arguments, seeds=5)
+  arguments = configuration.parse(arguments, seeds=3)
   config = configuration.load('configs/criteo_tt.py')
   config.name = 'criteo_table4'
   return study.attach(

@@ -1,5 +1,7 @@
 """The table of a study, and the configurations that its rows make."""
 
+import dataclasses
+
 import pytest
 
 from tests.studies import tiny
@@ -135,6 +137,10 @@ def test_wrong_entries_of_metrics(entries, told):
       "row c: init_from='a' is none of the rows that run",
     ),
     (
+      [make(), make(id='c', compared_with='b')],
+      "row c: compared_with='b' is none of the rows that run before it",
+    ),
+    (
       [make(num_seeds=1), make(id='c', init_from='a')],
       "row c: num_seeds=None differs from num_seeds=1 of 'a'",
     ),
@@ -157,6 +163,9 @@ def test_some_rows_and_those_that_they_need():
   assert ids([]) == ['a', 'row-0', 'row-1', 'row-2']
   assert ids(['row-1']) == ['row-0', 'row-1']
   assert ids(['row-2']) == ['row-0', 'row-2']
+  compared = dataclasses.replace(tiny.TABLE[2], compared_with='row-1')
+  found = rows.select((*tiny.TABLE[:2], compared), ['row-2'])
+  assert [row.id for row in found] == ['row-0', 'row-1', 'row-2']
   with pytest.raises(ValueError, match="no row 'row-9'; there are"):
     ids(['row-9'])
   with pytest.raises(ValueError, match="'a' is published only: no data"):

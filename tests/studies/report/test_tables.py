@@ -113,6 +113,23 @@ def test_rows_of_several_data_sets_name_theirs():
   assert 'tested on made/other.' in markdown.markdown(result)
 
 
+def test_differences_in_loss_have_their_interval():
+  first, second, *others = made_up.table()
+  second = dataclasses.replace(
+    second,
+    row=dataclasses.replace(second.row, compared_with='dense'),
+    difference=results.Difference(mean=-0.00126, low=-0.004, high=0.0015),
+  )
+  result = made_up.make(rows=(first, second, *others))
+  found = cells(result)
+  cell = found['paper-A1']['difference in loss']
+  assert (cell.text, cell.detail) == ('-0.0013', '-0.0040 to +0.0015')
+  note = tables.make(result)[1][cell.note - 1]
+  assert note.startswith('Test loss minus that of dense, mean over seeds;')
+  assert found['dense']['difference in loss'] == tables.Cell()
+  assert 'difference in loss' not in cells(made_up.make())['paper-A1']
+
+
 def test_sizes_and_times():
   found = cells(made_up.make(), 1)
   row = found['paper-A1']
