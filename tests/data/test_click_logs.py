@@ -13,6 +13,7 @@ from tt_compress.data import generated_clicks, sources
 from tt_compress.data.click_logs import (
   encoding,
   formats,
+  id_table,
   line_blocks,
   reader,
   vocabularies,
@@ -166,8 +167,32 @@ def test_counts_in_runs_are_the_counts():
     key=lambda value: (-expected[value], value),
   )
   assert len(found) == len(ranked) + 1
-  assert found.encode(np.array(ranked)).tolist() == [*range(1, len(found))]
-  assert found.encode(np.array([-5, 10**9])).tolist() == [0, 0]
+  assert found.keys.tolist() == sorted(ranked)
+  ids = dict(zip(found.keys.tolist(), found.ids.tolist(), strict=True))
+  assert [ids[value] for value in ranked] == [*range(1, len(found))]
+
+
+def test_a_table_finds_the_ids_of_a_dictionary():
+  rng = np.random.default_rng(0)
+  sizes = (10**18, 500), (2**32, 900), (20, 9), (5, 0)
+  values = [np.unique(rng.integers(-high, high, n)) for high, n in sizes]
+  known = [
+    vocabularies.Vocabulary(
+      keys, rng.permutation(len(keys)).astype(np.int32) + 1
+    )
+    for keys in values
+  ]
+  table = id_table.IdTable(known)
+  # Keys of each feature, keys of other features, and unknown ones.
+  keys = np.concatenate([each.keys for each in known])
+  keys = np.stack([np.append(keys, [0, 7, reader.MISSING])] * 4)
+  expected = [
+    [dict(zip(each.keys, each.ids, strict=True)).get(key, 0) for key in row]
+    for each, row in zip(known, keys, strict=True)
+  ]
+  np.testing.assert_array_equal(table.encode(keys).T, expected)
+  nothing = id_table.IdTable(known[3:])
+  assert nothing.encode(keys[:1]).max() == 0
 
 
 @pytest.fixture

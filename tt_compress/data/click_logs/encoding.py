@@ -18,6 +18,7 @@ from jaxtyping import Int, UInt64
 from tt_compress.data.click_logs import (
   click_log,
   formats,
+  id_table,
   reader,
   vocabularies,
 )
@@ -59,7 +60,7 @@ class Encoding:
         places = np.arange(number, number + len(rows.labels), dtype=np.uint64)
         number += len(places)
         # A fraction from 0 to 1 per row, whatever the order of the labels.
-        part = _mixed(places) / 2.0**64 // self.held_out
+        part = id_table.mixed(places) / 2.0**64 // self.held_out
         for k, name in enumerate(self.taken):
           yield name, rows.where(part == k)
         yield split, rows.where(part >= len(self.taken))
@@ -86,6 +87,7 @@ class Encoding:
       folder: an empty one.
     """
     known = vocabularies.load(os.path.join(counted, _VOCABULARIES))
+    table = id_table.IdTable(known)
     repeated = np.load(os.path.join(counted, _HASHES))
     with contextlib.ExitStack() as stack:
       writers = {
@@ -96,7 +98,7 @@ class Encoding:
         for split, rows in self.rows(files):
           if self.drop_repeats and files != 'train':
             rows = rows.where(~np.isin(_hashes(rows), repeated))
-          ids = vocabularies.encode(known, rows.keys)
+          ids = table.encode(rows.keys)
           writers[split].add(ids, rows.labels, self.modulus)
     most = self.modulus or np.inf
     facts = {split: writer.facts for split, writer in writers.items()}
@@ -168,16 +170,9 @@ def _path(folder, split, kind):
   return os.path.join(folder, f'{split}.{kind}')
 
 
-def _mixed(x: UInt64[np.ndarray, '...']) -> UInt64[np.ndarray, '...']:
-  """Bits that look random: the last steps of MurmurHash3."""
-  x = (x ^ x >> np.uint64(33)) * np.uint64(0xFF51AFD7ED558CCD)
-  x = (x ^ x >> np.uint64(33)) * np.uint64(0xC4CEB9FE1A85EC53)
-  return x ^ x >> np.uint64(33)
-
-
 def _hashes(rows: reader.Rows) -> UInt64[np.ndarray, ' rows']:
   """A hash of the values and the label of each row."""
-  found = _mixed(rows.labels + np.uint64(1))
+  found = id_table.mixed(rows.labels + np.uint64(1))
   for keys in rows.keys.view(np.uint64):
-    found = _mixed(found + keys)
+    found = id_table.mixed(found + keys)
   return found

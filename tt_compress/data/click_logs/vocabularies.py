@@ -28,16 +28,6 @@ class Vocabulary:
     """Number of ids, `UNKNOWN` included."""
     return len(self.keys) + 1
 
-  def encode(
-    self, keys: Int64[np.ndarray, ' rows']
-  ) -> Int32[np.ndarray, ' rows']:
-    """The id of each value, `UNKNOWN` for a value without one."""
-    if not len(self.keys):
-      return np.full(len(keys), UNKNOWN, np.int32)
-    place = np.searchsorted(self.keys, keys)
-    place[place == len(self.keys)] = 0
-    return np.where(self.keys[place] == keys, self.ids[place], UNKNOWN)
-
 
 class Counter:
   """Counts the values of one feature.
@@ -76,19 +66,6 @@ def _merged(first, second):
   keys, counts = keys[order], counts[order]
   starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
   return keys[starts], np.add.reduceat(counts, starts)
-
-
-def encode(
-  vocabularies: Sequence[Vocabulary],
-  keys: Int64[np.ndarray, 'features rows'],
-) -> Int32[np.ndarray, 'rows features']:
-  """The ids of rows, a vocabulary per feature."""
-  ids = np.empty(keys.shape[::-1], np.int32)
-  for column, (vocabulary, values) in enumerate(
-    zip(vocabularies, keys, strict=True)
-  ):
-    ids[:, column] = vocabulary.encode(values)
-  return ids
 
 
 def save(path: str, vocabularies: Sequence[Vocabulary]) -> None:
