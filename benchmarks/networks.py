@@ -112,8 +112,16 @@ class Training:
   batch: dict[str, Any]
 
 
-def training(config: ml_collections.ConfigDict) -> Training:
-  """The training step of `run.Run`, with random ids by Zipf's law as data."""
+def training(
+  config: ml_collections.ConfigDict,
+  batch: Mapping[str, np.ndarray] | None = None,
+) -> Training:
+  """The training step of `run.Run`.
+
+  Args:
+    config: of the run.
+    batch: of every step; None for sentences of random ids by Zipf's law.
+  """
   blueprint = build.blueprint(config)
   optimizer, _ = optimizers.of_run(config, blueprint)
   mesh = sharding.make_mesh()
@@ -130,7 +138,8 @@ def training(config: ml_collections.ConfigDict) -> Training:
     variables = build.initialize(config, sharding.replicated(mesh))
     return step.initial_state(variables, optimizer, mesh)
 
-  return Training(update, start, sharding.put(_batch(config), mesh))
+  batch = _batch(config) if batch is None else batch
+  return Training(update, start, sharding.put(batch, mesh))
 
 
 def _batch(config):

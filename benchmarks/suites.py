@@ -19,6 +19,7 @@ from benchmarks import (
   memory,
   model,
   peers,
+  recurrent,
   scaling,
   training,
 )
@@ -37,6 +38,7 @@ SUITES = {
   'machine': machine,
   'training': training,
   'gpu': gpu,
+  'recurrent': recurrent,
 }
 
 

@@ -78,4 +78,5 @@ def get_config(arguments=''):
     clip_norm=1.0,
   )
   config.evaluation.every = EPOCH
+  config.evaluation.class_names = ('negative', 'positive')
   return configuration.finish(config, arguments)

@@ -68,4 +68,11 @@ def get_config(arguments=''):
     clip_norm=1.0,
   )
   config.evaluation.every = EPOCH
+  config.evaluation.class_names = (
+    'very negative',
+    'negative',
+    'neutral',
+    'positive',
+    'very positive',
+  )
   return configuration.finish(config, arguments)

@@ -25,6 +25,7 @@ from benchmarks import (
   peer_cases,
   peers,
   records,
+  recurrent,
   suites,
   training,
 )
@@ -58,8 +59,7 @@ def made_up_times(monkeypatch):
   def interleaved(functions, **options):
     for function in functions.values():
       jax.block_until_ready(function())
-    times = {'ours': [0.5], 'dense': [2.0]}
-    return {name: times[name] for name in functions}
+    return {name: [0.5 if name == 'ours' else 2.0] for name in functions}
 
   monkeypatch.setattr(timing, 'interleaved', interleaved)
 
@@ -109,6 +109,16 @@ def test_model(zero_weights, made_up_times):
   [found] = model.measure(model.TINY, rounds=1)
   assert (found['kind'], found['ratio'], found['goal']) == ('step', 0.25, 0.85)
   assert len(model.table([found]).splitlines()) == 3
+  json.dumps(found)
+
+
+def test_recurrent(zero_weights, made_up_times, monkeypatch):
+  monkeypatch.setattr(recurrent, '_torch', lambda *_, **options: options.copy)
+  monkeypatch.setattr(recurrent.importlib.util, 'find_spec', lambda _: True)
+  found = recurrent.measure(recurrent.TINY, rounds=1)
+  references = [(each['reference'], each['goal']) for each in found]
+  assert references == [('torch.nn.LSTM', 1), ('nnx.RNN', None), ('dense', 1)]
+  assert len(recurrent.table(found).splitlines()) == 5
   json.dumps(found)
 
 

@@ -194,7 +194,7 @@ def _predict(this: 'run.Run') -> None:
   found = this.predict(lines, num_best=_NUM_BEST.value)
   for best in found if processes.is_first() else ():
     if _NUM_BEST.value == 1:
-      print(best[0].text)
+      print(this.task.report_answer(best[0]))
       continue
     for rank, answer in enumerate(best, 1):
       print(f'{rank}\t{answer.score:.4f}\t{answer.text}')

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import jax
 import numpy as np
@@ -45,6 +46,20 @@ def results_of(folder, row, seed):
 
 def values(result, row, seed=0):
   return result.rows[row].runs[seed].values
+
+
+def test_finished_runs_are_reported_without_training(finished, tmp_path):
+  folder, _, result = finished
+  shutil.copytree(f'{folder}/row-0', tmp_path / 'row-0')
+  shutil.rmtree(tmp_path / 'row-0' / '1')
+  table = tiny.TABLE[0], tiny.TABLE[2]
+  config = tiny.make(table, **{'study.train': False})
+  found = runs.Study(config, str(tmp_path)).train()
+  assert [len(row.runs) for row in found.rows] == [1, 0]
+  assert found.rows[0].runs == result.rows[0].runs[:1]
+  assert not os.path.exists(tmp_path / 'row-2')
+  with pytest.raises(ValueError, match='study.train=False, and no run has'):
+    runs.Study(config, str(tmp_path / 'empty')).train()
 
 
 def test_every_row_and_seed_has_its_run(finished):

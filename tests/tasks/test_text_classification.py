@@ -14,7 +14,7 @@ from tt_compress import configuration, models
 from tt_compress.data import corpus
 from tt_compress.nn import embed, linear, modules
 from tt_compress.parallel import sharding
-from tt_compress.tasks import text_classification
+from tt_compress.tasks import base, text_classification
 from tt_compress.training import build, metrics, run
 
 NUM_STEPS, RATE = 20, 1.0
@@ -202,3 +202,38 @@ def test_shapes_of_a_batch_are_those_of_the_longest(files):
   shapes = task.batch_shapes(config, 8)
   assert shapes == jax.tree.map(abstract, longest)
   assert modules.num_params(shapes['inputs']) == 8 * 6
+
+
+def test_predictions_are_classes_with_their_probabilities(files, trained):
+  folder, _ = trained['one device']
+  config = make_config(files)
+  config.evaluation.class_names = ('bad', 'good')
+  made = run.Run(config, str(folder))
+  texts = [
+    line.partition('\t')[2]
+    for line in pathlib.Path(files['test']).read_text().splitlines()
+  ]
+  lines = [*texts[:6], '', ' \x0b ', *texts[6:]]
+  found = made.predict(lines, num_best=2)
+  blank = [found.pop(6), found.pop(6)]
+  assert [made.task.report_answer(best[0]) for [*best] in blank] == ['', '']
+  ids, _ = encoded(files['test'], words_by_frequency(files['train']))
+  params = jax.tree.map(np.asarray, made.variables('best')['params'])
+  expected = np.exp(log_probabilities(params, ids))
+  for best, each in zip(found, expected, strict=True):
+    assert [answer.text for answer in best] == [
+      ('bad', 'good')[k] for k in np.argsort(-each)
+    ]
+    np.testing.assert_allclose(
+      [answer.score for answer in best], sorted(each)[::-1], atol=1e-5
+    )
+  [answer] = made.predict(lines[:1], num_best=1)[0]
+  assert made.task.report_answer(answer) == f'{answer.text}\t{answer.score:.4f}'
+  assert made.predict([''], num_best=1) == [[base.Answer('', 0.0)]]
+
+
+def test_names_of_classes_are_counted(files):
+  config = make_config(files)
+  config.evaluation.class_names = ('bad',)
+  with pytest.raises(ValueError, match='1 names for model.num_classes=2; '):
+    configuration.check(config)

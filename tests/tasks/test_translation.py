@@ -12,7 +12,7 @@ from tt_compress import configuration
 from tt_compress.data import batching, corpus
 from tt_compress.models.transformer import transformer, transformer_config
 from tt_compress.nn import cross_entropy, embed, modules
-from tt_compress.tasks import translation
+from tt_compress.tasks import base, translation
 
 PAIRS = [
   ('ein Hund', 'a dog'),
@@ -119,7 +119,7 @@ def test_every_line_gets_its_translations(task_and_variables):
   lines = ['ein Hund', '', ' '.join(['eine Katze'] * 30), '  ', 'Hund']
   found = task.translate(variables, lines)
   assert len(found) == len(lines)
-  assert found[1] == found[3] == [translation.Translated('', 0.0)]
+  assert found[1] == found[3] == [base.Answer('', 0.0)]
   for line, best in zip(lines, found, strict=True):
     scores = [hypothesis.score for hypothesis in best]
     assert scores == sorted(scores, reverse=True)
@@ -342,7 +342,7 @@ def test_scores_are_of_their_split_and_their_side(
     made,
     'translate',
     lambda _, lines, **options: [
-      [translation.Translated(hypotheses[line], 0.0)] for line in lines
+      [base.Answer(hypotheses[line], 0.0)] for line in lines
     ],
   )
   # In place of a loss, the sum of the target ids tells which pairs were seen.

@@ -9,14 +9,19 @@ import numpy as np
 from absl import logging
 from jaxtyping import Int32
 
-from tt_compress.data import corpus, vocabulary, word_splitting
+from tt_compress.data import (
+  corpus,
+  vocabulary,
+  word_order,
+  word_splitting,
+)
 
 PAD, BOS, EOS, UNK = '<pad>', '<s>', '</s>', '<unk>'
 SPECIALS = (PAD, BOS, EOS, UNK)
 
 
 class FrequentWords(vocabulary.Vocabulary):
-  """Words by falling frequency, after the special ones.
+  """The most frequent words, after the special ones, in an order of choice.
 
   Tensor trains share numbers between ids that are close, so the order matters
   to them.
@@ -67,10 +72,11 @@ class FrequentWords(vocabulary.Vocabulary):
     markup: str = '',
     tokenizer: str = '',
     specials: Sequence[str] = SPECIALS,
+    order: str = 'frequency',
   ) -> 'FrequentWords':
     """Counts words, or finds the vocabulary under `cache_dir`.
 
-    Words of one frequency are in the order of the alphabet.
+    The order 'frequency' has words of one frequency in that of the alphabet.
 
     Args:
       lines: text.
@@ -80,13 +86,16 @@ class FrequentWords(vocabulary.Vocabulary):
       lower_case, pattern, markup, tokenizer: see `word_splitting`.
       specials: '<pad>', then '<s>' and '</s>' if texts have ends, '<unk>' and
         any others.
+      order: of the words after the special ones, see `word_order`.
 
     Raises:
-      ValueError: no text, no room for words, or special words out of order.
+      ValueError: no text, no room for words, special words out of order, or an
+        unknown order.
     """
     _check_specials(specials)
     if min_count < 1:
       raise ValueError(f'min_count={min_count} must be at least 1')
+    word_order.check(order)
     if max_size <= len(specials):
       raise ValueError(
         f'max_size={max_size} leaves no room for words after {tuple(specials)}'
@@ -104,12 +113,18 @@ class FrequentWords(vocabulary.Vocabulary):
       **_described(splitting),
     )
 
+    # Vocabularies without it are older, and must be found.
+    if order != 'frequency':
+      options['order'] = order
+
     def count() -> bytes:
       words = _count(lines, min_count, splitting, specials)
+      words = words[: max_size - len(specials)]
+      texts = (splitting.words(line) for line in lines)
       content = dict(
         specials=len(specials),
         **_described(splitting),
-        words=[*specials, *words[: max_size - len(specials)]],
+        words=[*specials, *word_order.arrange(words, texts, order)],
       )
       return json.dumps(content, ensure_ascii=False).encode()
 

@@ -17,10 +17,13 @@ def measure(
   """Differences of the rows that are compared with another one, by id.
 
   Args:
-    table: rows that have run.
+    table: rows that have run; one whose other row has not is left out.
     runs: the trained runs of a row, one per seed.
   """
-  others = {row.id: row.compared_with for row in table if row.compared_with}
+  known = {row.id for row in table}
+  others = {
+    row.id: row.compared_with for row in table if row.compared_with in known
+  }
   losses = {
     row.id: [_losses(made) for made in runs(row)]
     for row in table

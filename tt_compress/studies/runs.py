@@ -1,5 +1,6 @@
 """The runs of a study in a folder: train them, gather their results."""
 
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -63,43 +64,53 @@ class Study:
 
     Args:
       report: gets the result so far, after every row.
+
+    Raises:
+      ValueError: the study does not train, and no run has finished.
     """
     start = time.monotonic()
     finished = {}
     for row in self._running:
-      finished[row.id] = [
-        self._train(row, seed) for seed in self._seeds[: row.num_seeds]
-      ]
-      report(self._result(finished))
+      finished[row.id] = self._results(row)
+      if any(finished.values()):
+        report(self._result(finished))
+    if not any(finished.values()):
+      raise ValueError(
+        f'study.train=False, and no run has finished in {self.folder}'
+      )
     logging.info('ran for %.0f seconds', time.monotonic() - start)
-    result = self._result(finished, self._measured())
+    result = self._result(finished, self._measured(finished))
     report(result)
     return result
 
-  def _measured(self) -> dict[str, dict]:
+  def _results(self, row) -> list:
+    """Results of the runs of a row by seed, up to the first without any."""
+    found = (self._train(row, seed) for seed in self._seeds[: row.num_seeds])
+    return list(itertools.takewhile(lambda each: each is not None, found))
+
+  def _measured(self, finished) -> dict[str, dict]:
     """What is measured after all runs, by row and name."""
+    table = [row for row in self._running if finished[row.id]]
     latencies = {}
     if self.config.study.latencies:
-      latencies = latency.measure(
-        {row.id: self._run(row, 0) for row in self._running}
-      )
+      latencies = latency.measure({row.id: self._run(row, 0) for row in table})
     compared = differences.measure(
-      self._running,
-      lambda row: (self._run(row, k) for k in self._seeds[: row.num_seeds]),
+      table,
+      lambda row: (self._run(row, k) for k in range(len(finished[row.id]))),
     )
     return {
       row.id: {
         'latency': latencies.get(row.id),
         'difference': compared.get(row.id),
       }
-      for row in self._running
+      for row in table
     }
 
   def _train(self, row, seed):
     logging.info('row %s, seed %d', row.id, seed)
     made = self._run(row, seed)
     try:
-      return made.train()
+      return made.train() if self.config.study.train else made.results()
     finally:
       made.close()
 

@@ -85,6 +85,8 @@ def attach(
       # Ids of rows, with commas between them; rows that they need run, too.
       # All rows if empty.
       only='',
+      # Whether to train; if not, the runs that have finished are reported.
+      train=True,
       # Folder of the tables and figures.
       output='results',
       is_tiny=arguments['tiny'],

@@ -1,5 +1,6 @@
 """The interface between a task and the training loop."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -13,6 +14,14 @@ from tt_compress.nn import dropout
 from tt_compress.tasks import run_vocabulary
 
 Scores = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """A prediction for a line of text, and its score, by which it is ranked."""
+
+  text: str
+  score: float
 
 
 class Task:
@@ -228,9 +237,13 @@ class Task:
 
   def predict(
     self, variables: Mapping, lines: Sequence[str], num_best: int
-  ) -> Sequence[Sequence[Any]]:
-    """The num_best answers to every line, each with `text` and `score`."""
+  ) -> Sequence[Sequence[Answer]]:
+    """The num_best answers to every line, best first."""
     raise NotImplementedError(f'{type(self).__name__} has no predict')
+
+  def report_answer(self, answer: Answer) -> str:
+    """The line that is printed for the best answer alone."""
+    return answer.text
 
   def progress(self, scores: Scores) -> str:
     """The scores of a validation on one line."""

@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int32
 
 from tt_compress.data import batching, encoded, labeled_text
-from tt_compress.nn import dropout
+from tt_compress.nn import dropout, modules
+from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, classification, run_vocabulary
 
 CUTS = ('begin', 'end')
@@ -29,9 +30,15 @@ class TextClassification(classification.Classification):
   kind = 'labeled text'
   unit = 'texts'
   inputs = ('data.vocabulary',)
+  reporting = (
+    *classification.Classification.reporting,
+    'evaluation.class_names',
+  )
+  reads_lines = True
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     super().__init__(config, graphdef, workdir)
+    self._probabilities = evaluation.over_devices(self._batch_probabilities)
     if config.model.get('vocab_size') is None:
       raise ValueError(
         'task=text_classification needs a model of words, such as '
@@ -63,7 +70,11 @@ class TextClassification(classification.Classification):
       vocabulary='words',  # a name in data.vocabularies.VOCABULARIES
       vocabulary_options=dict(specials=('<pad>', '<unk>')),
     )
-    settings['evaluation']['batch_size'] = 256
+    settings['evaluation'].update(
+      batch_size=256,
+      # Of predictions, in the order of the classes; their numbers if empty.
+      class_names=(),
+    )
     return settings
 
   @classmethod
@@ -71,6 +82,12 @@ class TextClassification(classification.Classification):
     super().check(config)
     if config.data.cut not in CUTS:
       raise ValueError(f'data.cut={config.data.cut!r} must be one of {CUTS}')
+    names = config.evaluation.class_names
+    if names and len(names) != config.model.num_classes:
+      raise ValueError(
+        f'evaluation.class_names={tuple(names)} has {len(names)} names for '
+        f'model.num_classes={config.model.num_classes}; () stands for numbers'
+      )
 
   @classmethod
   def batch_rows(cls, config) -> int:
@@ -115,7 +132,7 @@ class TextClassification(classification.Classification):
   @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
   def _encoded(self, split: str) -> tuple[list[Int32[Array, ' ids']], float]:
     """Ids of the texts of a split, and the share of texts that are cut."""
-    data, found = self._config.data, self.load(split)
+    found = self.load(split)
     ids = encoded.encode(
       self.words.value,
       found.texts,
@@ -125,8 +142,7 @@ class TextClassification(classification.Classification):
     num_empty = sum(len(each) == 0 for each in ids)
     if num_empty:
       logging.warning('%s: %d texts have no words', found.name, num_empty)
-    longest = max(data.bucket_lengths)
-    kept = slice(longest) if data.cut == 'end' else slice(-longest, None)
+    longest = max(self._config.data.bucket_lengths)
     share = math.fsum(len(each) > longest for each in ids) / len(ids)
     logging.info(
       '%s: %.1f %% of the texts are cut to %d words',
@@ -134,7 +150,13 @@ class TextClassification(classification.Classification):
       100 * share,
       longest,
     )
-    return [each[kept] for each in ids], share
+    return self._cut(ids), share
+
+  def _cut(self, ids):
+    data = self._config.data
+    longest = max(data.bucket_lengths)
+    kept = slice(longest) if data.cut == 'end' else slice(-longest, None)
+    return [each[kept] for each in ids]
 
   def batches(
     self, split: str, batch_size: int, **options: Any
@@ -160,3 +182,47 @@ class TextClassification(classification.Classification):
     """Scores of a split, and 'share_cut', that of the texts that are cut."""
     scores = super().evaluate(variables, split)
     return scores | {'share_cut': self._encoded(split)[1]}
+
+  def _batch_probabilities(
+    self, variables: Mapping, batch: Mapping[str, jax.Array]
+  ) -> Float[Array, 'batch classes']:
+    model = modules.merge(self._graphdef, **variables)
+    return jax.nn.softmax(self.logits(model, batch))
+
+  def predict(
+    self, variables: Mapping, lines: Sequence[str], num_best: int
+  ) -> list[list[base.Answer]]:
+    """The likeliest classes of every line, with their probabilities.
+
+    The answer to a line without words is empty.
+    """
+    config = self._config
+    ids = self._cut(self.words.value.encode(lines))
+    with_words = [i for i, each in enumerate(ids) if len(each)]
+    answers = [[base.Answer('', 0.0)] for _ in lines]
+    if not with_words:
+      return answers
+    batches = batching.of_sequences(
+      [ids[i] for i in with_words],
+      {'lines': np.array(with_words)},
+      bucket_lengths=config.data.bucket_lengths,
+      batch_size=config.evaluation.batch_size,
+      shuffle=False,
+    )
+    names = config.evaluation.class_names or range(config.model.num_classes)
+    for step in range(batches.steps_per_epoch):
+      batch = batches.batch(step)
+      found = np.asarray(self._probabilities(variables, batch))
+      is_line = batch['weights'] > 0
+      for line, each in zip(
+        batch['lines'][is_line], found[: len(is_line)][is_line], strict=True
+      ):
+        best = np.argsort(-each, kind='stable')[:num_best]
+        answers[line] = [
+          base.Answer(str(names[k]), float(each[k])) for k in best
+        ]
+    return answers
+
+  def report_answer(self, answer: base.Answer) -> str:
+    """The class and its probability; empty for a line without words."""
+    return answer.text and f'{answer.text}\t{answer.score:.4f}'

@@ -1,6 +1,5 @@
 """Translation: batches, loss, decoding and evaluation."""
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,14 +21,6 @@ from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, losses, run_vocabulary, translation_settings
 from tt_compress.tasks.decoding import decoder
 from tt_compress.tasks.scores import bleu, nearest_sentence
-
-
-@dataclasses.dataclass(frozen=True)
-class Translated:
-  """A translation and its score in the beam search."""
-
-  text: str
-  score: float
 
 
 class Translation(base.Task):
@@ -235,7 +226,7 @@ class Translation(base.Task):
     lines: Sequence[str],
     *,
     beam_size: int | None = None,
-  ) -> list[list[Translated]]:
+  ) -> list[list[base.Answer]]:
     """The n best translations of every line, best first; n = beam_size.
 
     Args:
@@ -245,7 +236,7 @@ class Translation(base.Task):
     """
     config = self._config
     beam_size = beam_size or config.evaluation.beam_size
-    results = [[Translated('', 0.0)] for _ in lines]
+    results = [[base.Answer('', 0.0)] for _ in lines]
     filled = [i for i, line in enumerate(lines) if line.strip()]
     encoded = self.source.value.encode([lines[i] for i in filled])
     search = self._decoder.searcher(
@@ -260,7 +251,7 @@ class Translation(base.Task):
       tokens, scores = np.asarray(found.tokens), np.asarray(found.scores)
       for row, index in enumerate(indices):
         results[filled[index]] = [
-          Translated(self.target.value.decode(ids), float(score))
+          base.Answer(self.target.value.decode(ids), float(score))
           for ids, score in zip(tokens[row], scores[row], strict=True)
           if np.isfinite(score)
         ]
@@ -340,7 +331,7 @@ class Translation(base.Task):
 
   def predict(
     self, variables: Mapping, lines: Sequence[str], num_best: int
-  ) -> list[list[Translated]]:
+  ) -> list[list[base.Answer]]:
     beam_size = max(num_best, self._config.evaluation.beam_size)
     found = self.translate(variables, lines, beam_size=beam_size)
     return [best[:num_best] for best in found]
