@@ -16,6 +16,7 @@ import pytest
 from benchmarks import (
   contractions,
   decode,
+  depth,
   dispatch,
   gpu,
   layers,
@@ -183,6 +184,17 @@ def test_gpu_has_the_records_of_the_suites(monkeypatch):
   assert {record['suite'] for record in found} == set(gpu._SUITES)
   text = gpu.table(found)
   assert all(record['case'] in text for record in found)
+
+
+@pytest.mark.full
+def test_depth(zero_weights):
+  scanned, unrolled = depth.measure(depth.TINY, rounds=1)
+  assert (scanned['form'], scanned['goal']) == ('scanned', 1.2)
+  assert unrolled['ratio'] == 1
+  for record in (scanned, unrolled):
+    assert len(record['trace']) == len(record['compile']) == 2
+  assert len(depth.table([scanned, unrolled]).splitlines()) == 4
+  json.dumps([scanned, unrolled])
 
 
 @pytest.mark.full

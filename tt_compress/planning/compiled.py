@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jaxlib import _jax
 
 from tt_compress import configuration, tasks
 from tt_compress.algebra import context
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
-from tt_compress.planning import kernels, targets, traffic
+from tt_compress.planning import kernels, targets, traffic, work
 from tt_compress.training import build, optimizers, states, step
 
 
@@ -34,8 +33,8 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     'padding' (examples that fill the batch), 'num_params', 'device_params' (on
     each device), 'memory' (bytes on each device, see `memory`), 'traffic'
     (bytes that a device exchanges per step, by axes), 'data_bytes' (traffic
-    along the axis 'data'), 'kernels' (see `kernels.count`), 'work' (see `work`)
-    and 'seconds' of compilation.
+    along the axis 'data'), 'kernels' (see `kernels.count`), 'work' (see
+    `work.count`) and 'seconds' of compilation.
   """
   mesh = sharding.make_mesh(**config.mesh, devices=devices)
   with context.use(backend=devices[0].platform), build.machine(config):
@@ -55,7 +54,7 @@ def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
     'traffic': traffic.by_axes(found),
     'data_bytes': traffic.total(found, sharding.DATA),
     'kernels': kernels.count(text),
-    'work': work(compiled),
+    'work': work.count(text),
     'seconds': round(time.monotonic() - start, 1),
   }
 
@@ -68,16 +67,6 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
     'temporaries': found.temp_size_in_bytes,
     'outputs': found.output_size_in_bytes - found.alias_size_in_bytes,
   }
-
-
-def work(compiled: jax.stages.Compiled) -> dict[str, float]:
-  """'flops' of a program and 'bytes' that its kernels read and write.
-
-  The body of a loop counts once, and calls to libraries do not count.
-  """
-  [module] = compiled.runtime_executable().hlo_modules()
-  found = _jax.hlo_module_cost_analysis(jax.devices()[0].client, module)
-  return {'flops': found['flops'], 'bytes': found['bytes accessed']}
 
 
 def _lower(config, mesh):

@@ -79,7 +79,7 @@ def table(found: list[Mapping[str, Any]]) -> str:
     *sizes.aligned([_HEADER, *map(_cells, found)], right=range(1, 8)),
     '',
     *sizes.aligned(_kernel_rows(found), right=range(1, 20)),
-    'GFLOP and bytes accessed count the body of a loop once.',
+    'GFLOP and bytes accessed count loops whose length depends on data once.',
   ]
   return '\n'.join(lines)
 

@@ -56,20 +56,13 @@ def _of_operation(program, computation, operation):
   inside = lambda name: _of_computation(program, name)
   if kind == 'while':
     [body] = operation.called('body')
-    found, times = inside(body), _iterations(program, computation, operation)
+    found, times = inside(body), trips.known(program, computation, operation)
     return collections.Counter({k: n * times for k, n in found.items()})
   if kind == 'conditional':
     return max(map(inside, operation.called()), key=lambda found: found.total())
   if kind == 'call':
     return sum(map(inside, operation.called()), collections.Counter())
   return collections.Counter([_kind(program, operation)])
-
-
-def _iterations(program, computation, loop):
-  try:
-    return trips.count(program, computation, loop)
-  except ValueError:
-    return 1
 
 
 def _kind(program, operation):

@@ -43,6 +43,16 @@ def count(
   return found
 
 
+def known(
+  program: hlo.Program, computation: hlo.Computation, loop: hlo.Operation
+) -> int:
+  """`count`, or 1 if the number of iterations depends on data."""
+  try:
+    return count(program, computation, loop)
+  except ValueError:
+    return 1
+
+
 def _result(program, name, arguments: Sequence):
   """The result of a computation: integers, or None where it is unknown."""
   computation = program.computations[name]
