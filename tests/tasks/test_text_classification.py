@@ -204,8 +204,8 @@ def test_shapes_of_a_batch_are_those_of_the_longest(files):
   assert modules.num_params(shapes['inputs']) == 8 * 6
 
 
-def test_predictions_are_classes_with_their_probabilities(files, trained):
-  folder, _ = trained['one device']
+def test_predictions_and_losses_of_examples(files, trained):
+  folder, _ = trained['eight devices']
   config = make_config(files)
   config.evaluation.class_names = ('bad', 'good')
   made = run.Run(config, str(folder))
@@ -217,7 +217,7 @@ def test_predictions_are_classes_with_their_probabilities(files, trained):
   found = made.predict(lines, num_best=2)
   blank = [found.pop(6), found.pop(6)]
   assert [made.task.report_answer(best[0]) for [*best] in blank] == ['', '']
-  ids, _ = encoded(files['test'], words_by_frequency(files['train']))
+  ids, labels = encoded(files['test'], words_by_frequency(files['train']))
   params = jax.tree.map(np.asarray, made.variables('best')['params'])
   expected = np.exp(log_probabilities(params, ids))
   for best, each in zip(found, expected, strict=True):
@@ -227,6 +227,11 @@ def test_predictions_are_classes_with_their_probabilities(files, trained):
     np.testing.assert_allclose(
       [answer.score for answer in best], sorted(each)[::-1], atol=1e-5
     )
+  np.testing.assert_allclose(
+    made.task.example_losses(made.variables('best'), 'test'),
+    -np.log(expected[np.arange(len(labels)), labels]),
+    atol=1e-5,
+  )
   [answer] = made.predict(lines[:1], num_best=1)[0]
   assert made.task.report_answer(answer) == f'{answer.text}\t{answer.score:.4f}'
   assert made.predict([''], num_best=1) == [[base.Answer('', 0.0)]]

@@ -38,7 +38,9 @@ class TextClassification(classification.Classification):
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     super().__init__(config, graphdef, workdir)
-    self._probabilities = evaluation.over_devices(self._batch_probabilities)
+    self._log_probabilities = evaluation.over_devices(
+      self._batch_log_probabilities
+    )
     if config.model.get('vocab_size') is None:
       raise ValueError(
         'task=text_classification needs a model of words, such as '
@@ -183,11 +185,38 @@ class TextClassification(classification.Classification):
     scores = super().evaluate(variables, split)
     return scores | {'share_cut': self._encoded(split)[1]}
 
-  def _batch_probabilities(
+  def _batch_log_probabilities(
     self, variables: Mapping, batch: Mapping[str, jax.Array]
   ) -> Float[Array, 'batch classes']:
     model = modules.merge(self._graphdef, **variables)
-    return jax.nn.softmax(self.logits(model, batch))
+    return jax.nn.log_softmax(self.logits(model, batch))
+
+  def _log_probabilities_of(
+    self, variables: Mapping, ids: Sequence[Int32[np.ndarray, ' ids']]
+  ) -> Float[np.ndarray, 'texts classes']:
+    """Those of texts, in the order in which they are given."""
+    config = self._config
+    batches = batching.of_sequences(
+      ids,
+      {'texts': np.arange(len(ids))},
+      bucket_lengths=config.data.bucket_lengths,
+      batch_size=config.evaluation.batch_size,
+      shuffle=False,
+    )
+    found = np.zeros((len(ids), config.model.num_classes))
+    for step in range(batches.steps_per_epoch):
+      batch = batches.batch(step)
+      is_text = batch['weights'] > 0
+      each = np.asarray(self._log_probabilities(variables, batch))
+      found[batch['texts'][is_text]] = each[: len(is_text)][is_text]
+    return found
+
+  def example_losses(
+    self, variables: Mapping, split: str
+  ) -> Float[np.ndarray, ' examples']:
+    labels = self.load(split).labels
+    found = self._log_probabilities_of(variables, self._encoded(split)[0])
+    return -found[np.arange(len(labels)), labels]
 
   def predict(
     self, variables: Mapping, lines: Sequence[str], num_best: int
@@ -202,25 +231,13 @@ class TextClassification(classification.Classification):
     answers = [[base.Answer('', 0.0)] for _ in lines]
     if not with_words:
       return answers
-    batches = batching.of_sequences(
-      [ids[i] for i in with_words],
-      {'lines': np.array(with_words)},
-      bucket_lengths=config.data.bucket_lengths,
-      batch_size=config.evaluation.batch_size,
-      shuffle=False,
-    )
     names = config.evaluation.class_names or range(config.model.num_classes)
-    for step in range(batches.steps_per_epoch):
-      batch = batches.batch(step)
-      found = np.asarray(self._probabilities(variables, batch))
-      is_line = batch['weights'] > 0
-      for line, each in zip(
-        batch['lines'][is_line], found[: len(is_line)][is_line], strict=True
-      ):
-        best = np.argsort(-each, kind='stable')[:num_best]
-        answers[line] = [
-          base.Answer(str(names[k]), float(each[k])) for k in best
-        ]
+    found = np.exp(
+      self._log_probabilities_of(variables, [ids[i] for i in with_words])
+    )
+    for line, each in zip(with_words, found, strict=True):
+      best = np.argsort(-each, kind='stable')[:num_best]
+      answers[line] = [base.Answer(str(names[k]), float(each[k])) for k in best]
     return answers
 
   def report_answer(self, answer: base.Answer) -> str:
