@@ -8,7 +8,12 @@ The cores of a train share numbers between words whose ids have digits in
 common. "Tensorized Embedding Layers" leaves open which words these should be.
 Rows differ in the order alone: words by frequency, where frequent ones share
 the first digits (row-major) or the last (column-major), from rare to frequent,
-at random, and by a balanced clustering of the words that they occur with.
+at random, and by a balanced clustering of the words that they occur with. With
+`embedding=FILE` also by a clustering of a trained dense embedding, which
+
+    python -m benchmarks.token_order --workdir=DENSE_RUN --order=FILE
+
+writes; it also prints how well a train fits that embedding under each order.
 
 The study writes `results/token_order-DATA.{json,md}`, with paired differences
 in test loss from the order by frequency. Arguments: `data=sst` or `imdb`,
@@ -37,10 +42,19 @@ METRICS = tuple(
 
 
 def get_config(arguments=''):
-  arguments = configuration.parse(arguments, data='sst', variant='tt1', seeds=5)
+  arguments = configuration.parse(
+    arguments, data='sst', variant='tt1', embedding='', seeds=5
+  )
   name, variant = arguments['data'], arguments['variant']
   config = configuration.load(f'configs/{name}_tt.py:variant={variant}')
   config.name = f'token_order-{name}'
+  orders = dict(ORDERS)
+  if arguments['embedding']:
+    orders['embedding'] = (
+      'by clusters of a dense embedding',
+      arguments['embedding'],
+      'row_major',
+    )
   return study.attach(
     config,
     arguments,
@@ -50,13 +64,12 @@ def get_config(arguments=''):
       'differ, or how an id becomes digits.',
     ),
     metrics=METRICS,
-    table=[_row(config, name) for name in ORDERS],
+    table=[_row(config, row, *order) for row, order in orders.items()],
     latencies=False,
   )
 
 
-def _row(config, name):
-  method, order, digits = ORDERS[name]
+def _row(config, name, method, order, digits):
   [(pattern, choice)] = config.compress
   return rows.Row(
     id=name,

@@ -69,5 +69,12 @@ def test_words_with_the_same_neighbors_are_close_in_a_vocabulary(tmp_path):
   assert sorted(found[4:]) == sorted(train().words[4:])
   places = [found.index(word) for word in things]
   assert max(places) - min(places) == 3
+  file = tmp_path / 'words.txt'
+  for first, second in (('cow', 'now'), ('now', 'cow')):
+    file.write_text(f'{first}\nunicorn\n{second}\n')
+    words = train(order=str(file)).words[4:]
+    assert words[:2] == (first, second)
+    rest = [word for word in train().words[4:] if word not in words[:2]]
+    assert [*words[2:]] == rest
   with pytest.raises(ValueError, match="order='x' must be one of frequency, "):
     train(order='x')

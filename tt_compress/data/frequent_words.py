@@ -115,7 +115,7 @@ class FrequentWords(vocabulary.Vocabulary):
 
     # Vocabularies without it are older, and must be found.
     if order != 'frequency':
-      options['order'] = order
+      options['order'] = word_order.identity(order)
 
     def count() -> bytes:
       words = _count(lines, min_count, splitting, specials)
@@ -132,6 +132,15 @@ class FrequentWords(vocabulary.Vocabulary):
 
   def __len__(self) -> int:
     return len(self.words)
+
+  @property
+  def num_specials(self) -> int:
+    """The number of special words, which come first."""
+    return len(self._specials)
+
+  def split(self, line: str) -> list[str]:
+    """The words of a text, unknown ones among them."""
+    return list(self._splitting.words(line))
 
   def encode(self, lines: Sequence[str]) -> list[Int32[np.ndarray, ' ids']]:
     find, unk, words = self._ids.get, self.unk_id, self._splitting.words

@@ -4,10 +4,15 @@ A tensor train shares numbers between the rows of a matrix whose ids have digits
 in common, so the order of the ids matters to it.
 """
 
+import hashlib
+import os
+import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from tt_compress.data import text_files
 
 # Numbers that an order by co-occurrence depends on; results do, too.
 _NUM_CONTEXTS = 512
@@ -18,20 +23,39 @@ Words = Sequence[str]
 
 
 def check(order: str) -> None:
-  """Refuses an order that is not in `ORDERS`, with a `ValueError`."""
-  if order not in ORDERS:
-    raise ValueError(f'order={order!r} must be one of {", ".join(ORDERS)}')
+  """Refuses what is neither an order of `ORDERS` nor a file.
+
+  Raises:
+    ValueError: naming the orders.
+  """
+  if order not in ORDERS and not os.path.isfile(order):
+    raise ValueError(
+      f'order={order!r} must be one of {", ".join(ORDERS)}, or a file with a '
+      'word per line'
+    )
+
+
+def identity(order: str) -> str:
+  """What determines the order: its name, or the digest of its file."""
+  if order in ORDERS:
+    return order
+  return hashlib.sha256(pathlib.Path(order).read_bytes()).hexdigest()
 
 
 def arrange(words: Words, texts: Iterable[Words], order: str) -> list[str]:
-  """The words in an order of `ORDERS`, always the same for the same texts.
+  """The words in an order, always the same for the same texts.
 
   Args:
     words: by falling frequency.
     texts: the words of every text, others among them.
-    order: a name in `ORDERS`.
+    order: a name in `ORDERS`, or a file with a word per line. Words that are
+      not in the file follow the others, by falling frequency.
   """
-  return [words[i] for i in ORDERS[order](words, texts)]
+  if order in ORDERS:
+    return [words[i] for i in ORDERS[order](words, texts)]
+  lines = text_files.read_lines(order)
+  places = {word: place for place, word in enumerate(lines)}
+  return sorted(words, key=lambda word: places.get(word, len(places)))
 
 
 def by_vectors(vectors: Float[np.ndarray, 'n dim']) -> Int[np.ndarray, ' n']:
