@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 
 from benchmarks import (
+  click_logs,
+  clicks,
   contractions,
   decode,
   decode_peers,
@@ -41,6 +43,8 @@ SUITES = {
   'training': training,
   'gpu': gpu,
   'recurrent': recurrent,
+  'clicks': clicks,
+  'click_logs': click_logs,
 }
 
 

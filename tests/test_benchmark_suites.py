@@ -313,6 +313,7 @@ def test_the_peers_themselves():
   [
     (['peers_torch'], {'peers_torch', 'peer_cases', 'layer_cases'}),
     (ENGINES, {*ENGINES, 'decode_work'}),
+    (['click_torch'], {'click_torch', 'click_cases'}),
   ],
 )
 def test_peers_need_no_jax(main, files):

@@ -99,6 +99,13 @@ class Click(nnx.Module):
     self, ids: Integer[ArrayLike, 'batch features'], noise: Noise | None = None
   ) -> Float[Array, ' batch']:
     """Logits of a click, float32; stochastic matrices draw from `noise`."""
+    x = self.embeddings(ids, noise).reshape(len(ids), -1)
+    return self.mlp(x, noise)[:, 0]
+
+  def embeddings(
+    self, ids: Integer[ArrayLike, 'batch features'], noise: Noise | None = None
+  ) -> Float[Array, 'batch features dim']:
+    """The embedding of each feature, in the order that the MLP reads them."""
     found = []
     if self.small:
       offsets = np.array(self.offsets, np.int32)
@@ -106,5 +113,4 @@ class Click(nnx.Module):
     if self.large:
       tables = [self.tables[str(k)] for k in self.large]
       found.append(joint_lookup.take(tables, ids[:, self.large], noise))
-    x = jnp.concatenate(found, axis=1).reshape(len(ids), -1)
-    return self.mlp(x, noise)[:, 0]
+    return jnp.concatenate(found, axis=1)

@@ -19,9 +19,10 @@ def take(
 ) -> Float[Array, 'batch tables dim']:
   """The row of each table at its column of ids.
 
-  Tables of one spec are looked up as one: a program of many tables compiles
-  faster than with a lookup per table, and is as fast. Rows of such tables are
-  short, so equal ids are looked up as often as they occur.
+  Compressed tables of one spec are stacked and looked up as one: a program of
+  many tables compiles faster than with a lookup per table, and is as fast.
+  Rows of such tables are short, so equal ids are looked up as often as they
+  occur.
 
   Args:
     tables: embeddings of the same dim.
@@ -31,7 +32,9 @@ def take(
   groups: dict[tuple, list[int]] = {}
   for place, table in enumerate(tables):
     is_noisy = noise is not None and table.spec.has_noise
-    key = table.spec, table.dtype, place if is_noisy else None
+    # Stacking copies the factors, which would be a whole dense matrix.
+    is_alone = is_noisy or table.spec.compression_ratio <= 1
+    key = table.spec, table.dtype, place if is_alone else None
     groups.setdefault(key, []).append(place)
   found = [None] * len(tables)
   with context.use(distinct=False):
@@ -48,9 +51,7 @@ def _rows(tables, places, ids, noise):
   if len(places) == 1:
     [place] = places
     return [tables[place](ids[:, place], noise)]
-  first, values = (
-    tables[places[0]],
-    [tables[place].values() for place in places],
-  )
+  first = tables[places[0]]
+  values = [tables[place].values() for place in places]
   stacked = jax.tree.map(lambda *arrays: jnp.stack(arrays), *values)
   return first.cast(jax.vmap(first.spec.take)(stacked, ids[:, places].T))
