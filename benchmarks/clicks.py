@@ -60,11 +60,11 @@ CASES = tuple(
     click_cases.Lookups(sizes),
     tt_rank=rank,
   )
+  for rank in (16, 2)
   for sizes in (
     CARDINALITIES,
     tuple(min(rows, 100_000) for rows in CARDINALITIES),
   )
-  for rank in (16, 2)
 )
 TINY = (
   Case('3 tables', click_cases.Lookups((5, 60, 60), 4, 8, 2), 20, tt_rank=2),
