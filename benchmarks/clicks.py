@@ -147,7 +147,7 @@ def _loop(model, ids):
   """The same lookups, one table after the other."""
   offsets = np.array(model.offsets, np.int32)
   with context.use(distinct=False):
-    found = [model.tables[str(k)](ids[:, k]) for k in model.large]
+    found = [model.tables[f'E{k}'](ids[:, k]) for k in model.large]
   small = model.joined(ids[:, model.small] + offsets)
   return jnp.concatenate([small, jnp.stack(found, 1)], 1)
 

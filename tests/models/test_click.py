@@ -50,10 +50,18 @@ def test_the_model_is_its_definition(large, rule):
       start = sum(SIZES[j] for j in small if j < k)
       rows.append(full['joined'][start + ids[:, k]])
     else:
-      rows.append(full[f'tables/{k}'][ids[:, k]])
+      rows.append(full[f'tables/E{k}'][ids[:, k]])
   x = np.maximum(np.concatenate(rows, 1) @ full['mlp/layers/0'], 0)
   x = (x @ full['mlp/layers/1'])[:, 0]
   np.testing.assert_allclose(model(jnp.array(ids)), x, rtol=0, atol=1e-6)
+
+
+def test_tables_keep_their_arrays_when_the_model_is_merged():
+  sizes = (2, 2, 30, *(2,) * 8, 41)  # features 2 and 11 are large
+  model = make(20, cardinalities=sizes)
+  merged = modules.merge(*modules.split(model))
+  ids = jnp.array([[n - 1 for n in sizes]])
+  np.testing.assert_array_equal(merged(ids), model(ids))
 
 
 def test_tables_together_and_apart_have_the_same_count():

@@ -137,3 +137,9 @@ def test_a_shared_matrix_is_stored_once():
   model = Deep(nnx.Rngs(0), num_layers=2)
   model.layers[1] = model.layers[0]
   assert modules.stored_size(model)['numbers'] == 10 + 3 + 6
+
+
+def test_numbers_as_keys_of_a_dict_are_refused():
+  make = lambda: linear.Linear(2, 2, rngs=nnx.Rngs(0))
+  with pytest.raises(ValueError, match="the key '11' of an nnx.Dict"):
+    modules.split(nnx.Dict({'2': make(), '11': make()}))

@@ -56,7 +56,7 @@ class ClickConfig:
 class Click(nnx.Module):
   """A logit per example, MLP([E_1[id_1], ..., E_F[id_F]]), with ReLU.
 
-  The embedding of a large feature k is the matrix 'tables/k'. Those of the
+  The embedding of a large feature k is the matrix 'tables/Ek'. Those of the
   others are consecutive rows of the matrix 'joined', looked up together at the
   ids plus the offsets of the features. The MLP reads the other features first.
 
@@ -88,7 +88,7 @@ class Click(nnx.Module):
     self.offsets = tuple(offsets)
     if self.small:
       self.joined = make(rows)
-    self.tables = nnx.Dict({str(k): make(sizes[k]) for k in large})
+    self.tables = nnx.Dict({f'E{k}': make(sizes[k]) for k in large})
     self.mlp = mlp.MLP(
       mlp.MLPConfig(sizes=(len(sizes) * config.dim, *config.hidden, 1)),
       rngs=rngs,
@@ -111,6 +111,6 @@ class Click(nnx.Module):
       offsets = np.array(self.offsets, np.int32)
       found.append(self.joined(ids[:, self.small] + offsets, noise))
     if self.large:
-      tables = [self.tables[str(k)] for k in self.large]
+      tables = [self.tables[f'E{k}'] for k in self.large]
       found.append(joint_lookup.take(tables, ids[:, self.large], noise))
     return jnp.concatenate(found, axis=1)

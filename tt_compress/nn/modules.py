@@ -13,6 +13,12 @@ def _string_keys(tree: Any) -> Any:
   """The tree with string keys, as checkpoints restore the keys of lists."""
   if not isinstance(tree, dict):
     return tree
+  for key in tree:
+    # `merge` would take it for a place in a list, which has another order.
+    if isinstance(key, str) and key.isdigit():
+      raise ValueError(
+        f'the key {key!r} of an nnx.Dict is a number; add a letter to it'
+      )
   return {str(key): _string_keys(value) for key, value in tree.items()}
 
 
@@ -33,7 +39,8 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, dict, dict]:
     string keys, e.g. `params['encoder']['layers']['0']['ffn']...`.
 
   Raises:
-    ValueError: the model holds other variables, e.g. stored rngs.
+    ValueError: the model holds other variables, e.g. stored rngs, or a dict
+      with a number as a string among its keys.
   """
   graphdef, params, buffers, rest = nnx.split(
     model, nnx.Param, matrix.Buffer, ..., graph=True
