@@ -55,12 +55,7 @@ class Case:
 
 
 CASES = tuple(
-  Case(
-    f'26 tables of up to {max(sizes):,} rows, rank {rank}',
-    click_cases.Lookups(sizes),
-    tt_rank=rank,
-  )
-  for rank in (16, 2)
+  Case(f'26 tables of up to {max(sizes):,} rows', click_cases.Lookups(sizes))
   for sizes in (
     CARDINALITIES,
     tuple(min(rows, 100_000) for rows in CARDINALITIES),
