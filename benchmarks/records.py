@@ -14,15 +14,15 @@ import jax
 from tt_compress import timing
 from tt_compress.training import environment
 
-_PACKAGES = ('jax', 'jaxlib', 'numpy', 'scipy', 'optax', 'tensorly')
-# Memory depends on their versions; they may be missing.
-_COMPILERS = ('libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin')
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'numpy', 'scipy', 'optax', 'tensorly')
+# Compilers and peers, which may be missing.
+_OPTIONAL = ('libtpu', 'jax_cuda12_plugin', 'jax_cuda13_plugin', 'torch')
 
 
 def versions() -> dict[str, str]:
   """Versions of Python and of the packages that determine the numbers."""
   found = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  for name in _COMPILERS:
+  for name in _OPTIONAL:
     if importlib.util.find_spec(name):
       found[name] = importlib.metadata.version(name)
   return {'python': platform.python_version(), **found}
