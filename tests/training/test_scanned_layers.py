@@ -114,9 +114,12 @@ def test_counts_are_equal(kind):
   found = []
   for scan in (UNROLLED, SCANNED):
     config = make_config(scan, kind)
-    made = sizes.make(config, build.blueprint(config))
+    blueprint = build.blueprint(config)
+    made = sizes.make(config, blueprint)
     made['matrices'].sort(key=lambda row: row['path'])
-    found.append(made)
+    zeros = jax.tree.map(lambda a: np.zeros(a.shape), blueprint.variables)
+    stored = sizes.measure_stored(blueprint.graphdef, zeros, 1)
+    found.append((made, stored))
   assert found[0] == found[1]
 
 

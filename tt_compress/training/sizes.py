@@ -7,7 +7,7 @@ from typing import Any
 from flax import nnx
 
 from tt_compress import configuration, parameterizations
-from tt_compress.nn import modules
+from tt_compress.nn import modules, stack
 from tt_compress.parameterizations import base
 from tt_compress.training import build
 
@@ -170,7 +170,9 @@ def measure_stored(
     The result of `modules.stored_size`, with 'ratio' and 'bits_ratio': the
     numbers and bits of the dense twin relative to those stored.
   """
-  size = modules.stored_size(modules.merge(graphdef, **variables))
+  model = modules.merge(graphdef, **variables)
+  stack.unroll(model)  # So that paths are those of single layers.
+  size = modules.stored_size(model)
   return {
     **size,
     'ratio': dense_num_params / size['numbers'],
