@@ -13,7 +13,7 @@ from benchmarks import layer_cases
 from tt_compress import configuration, tasks
 from tt_compress.data import corpus
 from tt_compress.parallel import sharding
-from tt_compress.training import build, optimizers, step
+from tt_compress.training import build, lazy, optimizers, step
 
 _NARROW, _WIDE = (2, 4, 8, 4, 2), (4, 4, 8, 4, 4)
 _FFN = dict(name='tensor_train', tt_rank=2, bias=False)
@@ -132,6 +132,7 @@ def training(
     mesh,
     seed=config.seed,
     num_examples=1.0,  # It scales penalties; these models have none.
+    tables=lazy.tables(config.optimizer, blueprint),
   )
 
   def start():

@@ -64,7 +64,7 @@ def gradients(spec, data, model):
   arguments = placed['params'], placed['buffers'], batch, {}, jax.random.key(0)
   out = sharding.replicated(mesh)
   compiled = jax.jit(
-    function, out_shardings=(out, out, places['params'], out)
+    function, out_shardings=(out, out, places['params'], out, out)
   ).lower(*arguments)
   program = compiled.compile(contract.COMPILER)
   parts = [a.addressable_data(0) for a in jax.tree.leaves(placed['params'])]

@@ -134,3 +134,31 @@ def _places(ids, num_rows):
   is_owner = owner == order
   number = jnp.cumsum(is_owner, dtype=jnp.int32) - 1
   return is_owner, number, number[owner]
+
+
+def sums(
+  ids: Int[Array, ' n'],
+  values: Float[Array, 'n cols'],
+  num_rows: int,
+) -> tuple[Int[Array, ' size'], Float[Array, 'size cols']]:
+  """Sums the values of equal ids, without an array of num_rows entries.
+
+  Args:
+    ids: integers [n] in [0, num_rows).
+    values: of the ids.
+    num_rows: number of possible ids.
+
+  Returns:
+    (distinct ids in ascending order, their sums), min(n, num_rows) of each.
+    Unused ids at the end are num_rows, and their sums are 0.
+  """
+  size = min(ids.size, num_rows)
+  order = jnp.argsort(ids)
+  ids = ids[order]
+  is_first = jnp.append(True, ids[1:] != ids[:-1])
+  number = jnp.cumsum(is_first, dtype=jnp.int32) - 1
+  different = jnp.full(size, num_rows, ids.dtype).at[number].set(ids)
+  total = jax.ops.segment_sum(
+    values[order], number, size, indices_are_sorted=True
+  )
+  return different, total

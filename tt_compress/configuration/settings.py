@@ -87,6 +87,9 @@ def defaults(
     rules=(),
     # Patterns of the paths of parameters that stay as they are.
     frozen=config_dict.placeholder(tuple),
+    # Patterns of the paths of embeddings of which a step updates only the rows
+    # that it looked up, see training/lazy.py.
+    lazy=(),
     # Options that some optimizers have; None is the optimizer's own default.
     b1=config_dict.placeholder(float),
     b2=config_dict.placeholder(float),

@@ -22,7 +22,7 @@ from tt_compress.algebra import context
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
 from tt_compress.planning import kernels, targets, traffic, work
-from tt_compress.training import build, optimizers, states, step
+from tt_compress.training import build, lazy, optimizers, states, step
 
 
 def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
@@ -85,6 +85,7 @@ def _lower(config, mesh):
     num_examples=1.0,  # The true number needs the data; it changes no shape.
     accumulation=config.accumulation,
     shardings=shardings,
+    tables=lazy.tables(config.optimizer, blueprint),
   )
   parts = mesh.shape[sharding.DATA] * config.accumulation
   batch = task.batch_shapes(config, parts)

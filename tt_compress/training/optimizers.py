@@ -24,6 +24,7 @@ from tt_compress.training import (
   by_path,
   clipping,
   factor_rates,
+  lazy,
   product_decay,
   schedules,
 )
@@ -42,6 +43,7 @@ SHARED = (
   'clip_norm',
   'rules',
   'frozen',
+  'lazy',
 )
 
 
@@ -217,7 +219,7 @@ def make(
       gradients together or None.
     num_steps: number of updates in the whole run.
     model_dim: size of the model's residual stream, for the schedule `noam`.
-    blueprint: of the model, for `structure_aware` and for
+    blueprint: of the model, for `structure_aware`, `lazy` and
       `weight_decay_on='product'`.
 
   Returns:
@@ -228,7 +230,7 @@ def make(
 
   Raises:
     ValueError: an unknown optimizer, option or schedule, a value out of range,
-      or a rule with other settings.
+      a rule with other settings, or a matrix that cannot have lazy updates.
   """
   options = _options(config)
   _check(config, options)
@@ -242,6 +244,9 @@ def make(
   if of_products:
     factors = frozenset(blueprint.factors)
     decay = dataclasses.replace(decay, factors=factors)
+  if config['lazy']:
+    tables = lazy.tables(config, blueprint)
+    lazy.check_decay(tables, decay, blueprint.params)
   optimizer = by_layer.apply(
     OPTIMIZERS[config['name']](schedule, decay, **options)
   )

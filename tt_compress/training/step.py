@@ -1,6 +1,6 @@
 """The training step: one program, factor-sized traffic."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,10 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from tt_compress.nn import matrix, modules
+from tt_compress.nn import looked_up, matrix, modules
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import sharding
+from tt_compress.training import lazy
 
 # Largest array that is copied so that it travels with others, in numbers.
 _SMALL = 2**16
@@ -99,12 +100,36 @@ def _sum(tree, shardings):
   return matrix.join(unravel(flat), others)
 
 
+def _taps(arrays, trace) -> looked_up.Taps:
+  """Zeros for the rows that are looked up in tables.
+
+  Args:
+    arrays: of the tables, by path.
+    trace: () -> ids of each lookup, by path.
+
+  Raises:
+    ValueError: a table that is not looked up.
+  """
+  ids = jax.eval_shape(trace)
+  for path, found in ids.items():
+    if not found:
+      raise ValueError(
+        f'optimizer.lazy: the loss does not call the layer {path}; leave it '
+        'out of optimizer.lazy'
+      )
+  zeros = lambda ids, table: jnp.zeros((ids.size, table.shape[1]), table.dtype)
+  return _varying(
+    {path: [zeros(each, arrays[path]) for each in ids[path]] for path in ids}
+  )
+
+
 def make_gradients(
   graphdef: nnx.GraphDef,
   loss: Loss,
   mesh: Mesh,
   accumulation: int = 1,
   shardings: Any = None,
+  tables: Sequence[str] = (),
 ):
   """Makes the function of the mean loss over a global batch and its gradients.
 
@@ -119,42 +144,58 @@ def make_gradients(
     mesh: of the run.
     accumulation: microbatches in which each device computes its examples.
     shardings: of the parameters, one for all or a tree; replicated if None.
+    tables: paths of dense matrices that are not differentiated as arrays, see
+      `lazy`.
 
   Returns:
     (params, buffers, batch, carry, key) -> (mean loss, sum of weights,
-    gradients, carry).
+    gradients of all parameters but tables, carry, `lazy.Rows` that were looked
+    up by path of a table). The last two are sharded over the data.
   """
-
   whole = sharding.replicated(mesh)
-  places = (whole, whole), whole if shardings is None else shardings
+  if shardings is None:
+    shardings = whole
+  elif isinstance(shardings, Mapping):
+    _, shardings = lazy.separate(shardings, tables)
+  places = (whole, whole), shardings
 
   def local(params, buffers, batch, carry, key):
-    def sums(params, part, given):
+    arrays, others = lazy.separate(_varying(params), tables)
+
+    def sums(others, taps, part, given):
+      params = lazy.join(arrays, others)
       model = modules.merge(graphdef, params, buffers)
+      ids = looked_up.record(model, tables, taps)
       noise = Noise(key, part['positions'])
       total, weight, carry = loss(model, part, noise, given)
       _check_carry(given, carry)
-      return total, (weight, carry)
+      return total, (weight, carry, ids)
 
-    def gradient(params, part, given):
-      (total, (weight, carry)), gradients = jax.value_and_grad(
-        sums, has_aux=True
-      )(params, part, given)
-      return ((total, weight), gradients), carry
+    def gradient(others, part, given):
+      trace = lambda: sums(others, None, part, given)[1][-1]
+      taps = _taps(arrays, trace) if tables else {}
+      (total, (weight, carry, ids)), (gradients, rows) = jax.value_and_grad(
+        sums, (0, 1), has_aux=True
+      )(others, taps, part, given)
+      return ((total, weight), gradients), (carry, lazy.lookups(ids, rows))
 
-    totals, carry = _accumulate(
-      gradient, _varying(params), batch, carry, accumulation
+    totals, (carry, rows) = _accumulate(
+      gradient, others, batch, carry, accumulation
     )
     (total, weight), gradients = _sum(totals, places)
     scaled = jax.tree.map(lambda g: g / weight, gradients)
-    return total / weight, weight, scaled, carry
+    rows = {
+      path: found._replace(gradients=found.gradients / weight)
+      for path, found in rows.items()
+    }
+    return total / weight, weight, scaled, carry, rows
 
   everywhere, data = PartitionSpec(), PartitionSpec(sharding.DATA)
   return jax.shard_map(
     local,
     mesh=mesh,
     in_specs=(everywhere, everywhere, data, data, everywhere),
-    out_specs=(everywhere, everywhere, everywhere, data),
+    out_specs=(everywhere, everywhere, everywhere, data, data),
     axis_names={sharding.DATA},
   )
 
@@ -169,6 +210,7 @@ def make_step(
   num_examples: float,
   accumulation: int = 1,
   shardings: Mapping[str, Any] | None = None,
+  tables: Sequence[str] = (),
 ):
   """Makes the compiled update of the state.
 
@@ -187,6 +229,7 @@ def make_step(
     accumulation: microbatches in which each device computes its examples.
     shardings: of a state, see `layout.Layout`; if None, the carry is sharded
       over the data and everything else is replicated.
+    tables: paths of the dense matrices with lazy updates, see `lazy`.
 
   Returns:
     (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
@@ -195,11 +238,12 @@ def make_step(
   if shardings is None:
     shardings = _replicated_but_carry(mesh)
   gradients = make_gradients(
-    graphdef, loss, mesh, accumulation, shardings['params']
+    graphdef, loss, mesh, accumulation, shardings['params'], tables
   )
   optimizer = optax.with_extra_args_support(optimizer)
 
-  def penalty(params, buffers):
+  def penalty(others, arrays, buffers):
+    params = lazy.join(arrays, others)
     model = modules.merge(graphdef, params, buffers)
     total = jnp.asarray(modules.penalty(model), jnp.float32)
     return total / float(num_examples)
@@ -207,23 +251,24 @@ def make_step(
   def update(state, batch):
     params, buffers = state['params'], state['buffers']
     key = jax.random.fold_in(jax.random.key(seed), state['step'])
-    mean, weight, grads, carry = gradients(
+    mean, weight, grads, carry, rows = gradients(
       params, buffers, batch, state['carry'], key
     )
-    extra, extra_grads = jax.value_and_grad(penalty)(params, buffers)
+    arrays, others = lazy.separate(params, tables)
+    extra, extra_grads = jax.value_and_grad(penalty)(others, arrays, buffers)
     grads = jax.tree.map(jnp.add, grads, extra_grads)
-    changes, opt_state = optimizer.update(
-      grads, state['opt_state'], params, buffers=buffers
+    # Every device updates the rows that any of them looked up.
+    rows = jax.lax.with_sharding_constraint(rows, whole)
+    params, opt_state, norm = lazy.update(
+      optimizer, grads, rows, state['opt_state'], params, buffers=buffers
     )
-    model = modules.merge(
-      graphdef, optax.apply_updates(params, changes), buffers
-    )
+    model = modules.merge(graphdef, params, buffers)
     step = state['step'] + 1
     modules.project(model, step)
     _, params, buffers = modules.split(model)
     metrics = {
       'loss': mean + extra,
-      'grad_norm': optax.tree.norm(grads),
+      'grad_norm': norm,
       'weight': weight,
     }
     return {

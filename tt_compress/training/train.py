@@ -13,6 +13,7 @@ from tt_compress.parallel import processes, sharding
 from tt_compress.tasks import base
 from tt_compress.training import (
   build,
+  lazy,
   metrics,
   optimizers,
   origin,
@@ -98,6 +99,7 @@ def train(
     num_examples=task.num_examples,
     accumulation=config.accumulation,
     shardings=states.shardings(shapes),
+    tables=lazy.tables(config.optimizer, blueprint),
   )
 
   # --- Validation and checkpoint ----------------------------------------------
