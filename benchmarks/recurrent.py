@@ -1,7 +1,7 @@
 """Recurrent layers relative to other libraries, a classifier to a dense one.
 
 The layers of PyTorch are timed where it is installed, in the same process and
-with as many threads as `--suite=recurrent` has cores.
+with a thread for each core that the process may use.
 """
 
 import dataclasses
