@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,7 +17,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from benchmarks import decode_work, peers, records
+from benchmarks import decode_work, peers, records, subprocesses
 from tt_compress import configuration, timing
 from tt_compress.models.transformer import transformer, transformer_config
 from tt_compress.nn import modules
@@ -190,27 +189,6 @@ def _write(folder, work, params):
 @contextlib.contextmanager
 def _started(python, name, folder) -> Iterator[tuple[decode_work.Engine, str]]:
   """Another engine and its version."""
-  process = subprocess.Popen(
-    [python, '-m', 'benchmarks.decode_worker', name, folder],
-    cwd=peers.ROOT,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-
-  def answer():
-    line = process.stdout.readline()
-    if not line:
-      raise RuntimeError(f'{name} has ended; its error is printed above')
-    return line.strip()
-
-  def translate(sources):
-    process.stdin.write(f'{json.dumps(sources)}\n')
-    process.stdin.flush()
-    return json.loads(answer())
-
-  try:
-    yield translate, answer()
-  finally:
-    process.kill()
-    process.communicate()
+  worker = 'benchmarks.decode_worker'
+  with subprocesses.started(python, worker, name, folder) as (ask, version):
+    yield lambda sources: json.loads(ask(json.dumps(sources))), version

@@ -22,8 +22,10 @@ from benchmarks import (
   memory,
   model,
   peers,
+  products,
   recurrent,
   scaling,
+  step_peers,
   training,
 )
 
@@ -37,9 +39,11 @@ SUITES = {
   'depth': depth,
   'dispatch': dispatch,
   'peers': peers,
+  'products': products,
   'scaling': scaling,
   'devices': devices,
   'machine': machine,
+  'step_peers': step_peers,
   'training': training,
   'gpu': gpu,
   'recurrent': recurrent,

@@ -314,6 +314,8 @@ def test_the_peers_themselves():
     (['peers_torch'], {'peers_torch', 'peer_cases', 'layer_cases'}),
     (ENGINES, {*ENGINES, 'decode_work'}),
     (['click_torch'], {'click_torch', 'click_cases'}),
+    (['products_torch'], {'products_torch'}),
+    (['step_torch'], {'step_torch', 'step_work', 'decode_work'}),
   ],
 )
 def test_peers_need_no_jax(main, files):
