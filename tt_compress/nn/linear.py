@@ -1,9 +1,10 @@
 """A linear layer over any parameterization."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key
@@ -128,10 +129,14 @@ class Linear(matrix.Matrix):
   ) -> Float[Array, '*batch cols']:
     with context.use(side=self.shard):
       y = spec.apply(factors, self.cast(x), key=key)
+    return self._plus_bias(self._replicate(y))
+
+  def _plus_bias(
+    self, y: Float[Array, '*batch cols']
+  ) -> Float[Array, '*batch cols']:
     if self.bias is None:
-      return self._replicate(y)
-    bias = self.bias.get_value().astype(y.dtype)
-    return self._replicate(y) + self._replicate(bias)
+      return y
+    return y + self._replicate(self.bias.get_value().astype(y.dtype))
 
   def prepare(self, tokens: int, dtype: DTypeLike) -> None:
     """Does in place what a call with x [tokens, rows] of this dtype would."""
@@ -145,3 +150,34 @@ class Linear(matrix.Matrix):
   ) -> Float[ArrayLike, '*shape']:
     """y, whose partial sums the devices add here if W is sharded by rows."""
     return partition.replicate(y) if self.shard == 'rows' else y
+
+
+def joint(
+  layers: Sequence[Linear],
+  x: Float[ArrayLike, '*batch rows'],
+  noise: Noise | None = None,
+) -> list[Float[Array, '*batch _']]:
+  """[layer(x, noise) for layer in layers], in one product if it is faster.
+
+  Layers with dense matrices share a product with their matrices side by side.
+  It reads x once, and the gradient of x needs no sum over the layers. Putting
+  the matrices side by side must cost less: x must be larger than all of them.
+
+  Args:
+    layers: with the same number of rows and the same dtype.
+    x: cast to the dtype of the layers, if they have one.
+    noise: keys for stochastic matrices, which have products of their own.
+  """
+  is_dense = all(isinstance(each.spec, dense.Dense) for each in layers)
+  num_entries = sum(each.spec.rows * each.spec.cols for each in layers)
+  if not is_dense or x.size < num_entries or partition.size() > 1:
+    return [layer(x, noise) for layer in layers]
+  if noise is not None:
+    noise.skip(len(layers))  # Later layers have the same noise either way.
+  x = layers[0].cast(x)
+  matrices = jnp.concatenate([layer.full() for layer in layers], axis=1)
+  ends = np.cumsum([layer.spec.cols for layer in layers])[:-1]
+  parts = jnp.split(x @ matrices.astype(x.dtype), ends, axis=-1)
+  return [
+    layer._plus_bias(part) for layer, part in zip(layers, parts, strict=True)
+  ]
