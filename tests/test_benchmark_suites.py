@@ -1,6 +1,7 @@
 """Every suite of `python -m benchmarks` with tiny cases."""
 
 import ast
+import contextlib
 import json
 import os
 import pathlib
@@ -20,6 +21,7 @@ from benchmarks import (
   dispatch,
   gpu,
   layers,
+  lookups,
   memory,
   model,
   networks,
@@ -232,6 +234,18 @@ def test_dispatch(zero_weights):
   assert step['ours'] - step['dense'] == 3 * 4
 
 
+def test_lookups(made_up_times, monkeypatch):
+  steps = []
+  torch = contextlib.nullcontext((lambda: steps.append(1), 'a version'))
+  monkeypatch.setattr(peers, 'python', lambda modules: 'python')
+  monkeypatch.setattr(lookups, '_started', lambda python, work: torch)
+  found = lookups.measure(lookups.TINY, rounds=1)
+  assert [record['ratio'] for record in found] == [0.25]
+  assert len(steps) == 1 and found[0]['version'] == 'a version'
+  assert len(lookups.table(found).splitlines()) == 3
+  json.dumps(found)
+
+
 FAKE = """#!{python}
 import json, pathlib, sys
 if '-c' in sys.argv:
@@ -302,6 +316,7 @@ def test_missing_peers_say_how_to_install_them(environment, monkeypatch):
   reason='TT_COMPRESS_PEERS names no environment with other packages',
 )
 def test_the_peers_themselves():
+  assert lookups.measure(lookups.TINY, rounds=1)
   found = peers.measure(peer_cases.TINY, rounds=1)
   assert len(found) == 2 * len(peer_cases.TINY)
   for record in found:
@@ -316,6 +331,7 @@ def test_the_peers_themselves():
     (['click_torch'], {'click_torch', 'click_cases'}),
     (['products_torch'], {'products_torch'}),
     (['step_torch'], {'step_torch', 'step_work', 'decode_work'}),
+    (['lookups_torch'], {'lookups_torch', 'lookup_work', 'layer_cases'}),
   ],
 )
 def test_peers_need_no_jax(main, files):
