@@ -73,3 +73,17 @@ def test_few_ids_are_looked_up_as_they_are():
     )
   )
   assert 'cond' not in text and 'custom_vjp' not in text
+
+
+@pytest.mark.parametrize('num_rows', [5, 50])
+def test_sums_of_equal_ids(num_rows):
+  draw = np.random.default_rng(num_rows)
+  ids = draw.integers(0, num_rows, 12, np.int32)
+  values = draw.normal(size=(12, 3)).astype(np.float32)
+  found, sums = distinct.sums(jnp.asarray(ids), jnp.asarray(values), num_rows)
+  assert found.shape == (min(12, num_rows),)
+  expected = np.unique(ids)
+  unused = len(found) - len(expected)
+  assert found.tolist() == [*expected, *unused * [num_rows]]
+  for id, total in zip(found.tolist(), sums, strict=True):
+    np.testing.assert_allclose(total, values[ids == id].sum(0), atol=1e-6)
