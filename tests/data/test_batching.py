@@ -43,6 +43,19 @@ def test_every_pair_comes_once_an_epoch(shuffle):
     assert sorted(row for batch in found for row in rows(batch)) == expected
 
 
+def test_the_first_step_of_each_shape():
+  batches = batching.of_pairs(*pairs(), **OPTIONS)
+  length = lambda step: batches.batch(step)['inputs'].shape[1]
+  for start in (0, 3, batches.steps_per_epoch - 2):
+    expected = {}
+    for step in range(start, start + 2 * batches.steps_per_epoch):
+      expected.setdefault(length(step), step)
+    stop = 10**6
+    assert batches.first_steps(start, stop) == list(expected.values())
+    assert batches.first_steps(start, start + 1) == [start]
+  assert batches.first_steps(5, 5) == []
+
+
 def test_shapes_are_the_tightest_buckets():
   source, target = pairs()
   batches = batching.of_pairs(source, target, **OPTIONS)

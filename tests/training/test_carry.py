@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests import compilations
 from tt_compress import configuration, models, tasks
 from tt_compress.algebra import cross_entropy
 from tt_compress.data import token_streams
@@ -168,7 +169,9 @@ def trained(tmp_path_factory):
   for name in MESHES:
     folder = tmp_path_factory.mktemp('run')
     with pytest.MonkeyPatch.context() as patch:
-      found[name] = folder, begin(folder, name, patch).train()
+      with compilations.count('update') as counted:
+        found[name] = folder, begin(folder, name, patch).train()
+      assert counted == {'traced': 1, 'compiled': 1}
   return found
 
 
@@ -261,7 +264,9 @@ def test_a_killed_run_resumes_on_any_mesh(trained, tmp_path):
       killed.train()
     killed.close()
   shutil.copytree(tmp_path / 'same', tmp_path / 'other')
-  same = run.Run(make_config(accumulation=2), str(tmp_path / 'same')).train()
+  with compilations.count('update') as counted:
+    same = run.Run(make_config(accumulation=2), str(tmp_path / 'same')).train()
+  assert counted == {'traced': 1, 'compiled': 1}
   assert same['params_sha256'] == results['params_sha256']
   for at in (4, NUM_STEPS):
     np.testing.assert_array_equal(

@@ -110,6 +110,12 @@ def test_progress_line():
   assert speeds == {'steps_per_second': 2.0, 'tokens_per_second': 1024.0}
 
 
+def test_a_step_that_waits_says_so():
+  progress = metrics.Progress(1000, step=200)
+  expected = 'step 201/1000  compiling for batches of 48x32'
+  assert progress.compiling(201, '48x32') == expected
+
+
 def test_progress_counts_in_any_unit():
   clock = Clock()
   progress = metrics.Progress(10, unit='images', clock=clock)

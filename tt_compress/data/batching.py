@@ -74,6 +74,19 @@ class Batches:
     positions = np.arange(share, dtype=np.int32) + np.int32(first)
     return batch | {'positions': positions}
 
+  def first_steps(self, start: int, stop: int) -> list[int]:
+    """The first step of each shape among steps from `start` to before `stop`.
+
+    Steps later than an epoch after `start` have no further shapes.
+    """
+    found = {}
+    for step in range(start, min(stop, start + self.steps_per_epoch)):
+      group, _ = self._epochs.at(step)
+      found.setdefault((group.batch_size, group.length), step)
+      if len(found) == len(self._groups):
+        break
+    return list(found.values())
+
   def num_ids(self, name: str) -> int:
     """Ids per epoch in a column of sequences, end ids included."""
     return int(np.sum(self._columns[name].lengths))

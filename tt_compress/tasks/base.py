@@ -174,7 +174,9 @@ class Task:
       vocabulary.verify(facts)
 
   def train_batches(self, **share: int) -> Any:
-    """Batches as a pure function of the step: `batch(step)`, `summary()`.
+    """Batches as a pure function of the step, see `batching.Batches`.
+
+    The training loop calls `batch`, `first_steps` and `summary`.
 
     Args:
       **share: `batch_multiple`, `process_index`, `process_count` of `Batches`.

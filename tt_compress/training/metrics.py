@@ -189,6 +189,15 @@ class Progress:
     finally:
       self._time += self._clock() - start
 
+  def compiling(self, step: int, size: str) -> str:
+    """The line while a step waits for its program.
+
+    Args:
+      step: the one that waits.
+      size: of its batch.
+    """
+    return f'step {step}/{self._num_steps}  compiling for batches of {size}'
+
   def report(self, step: int, loss: float) -> tuple[str, dict[str, float]]:
     """Returns the progress line and the speeds since the last report.
 

@@ -12,6 +12,7 @@ from absl import logging
 from tt_compress.parallel import processes, sharding
 from tt_compress.tasks import base
 from tt_compress.training import (
+  ahead,
   build,
   lazy,
   metrics,
@@ -76,20 +77,9 @@ def train(
   )
   logging.info('%s', batches.summary())
 
-  # --- State ------------------------------------------------------------------
+  # --- Step -------------------------------------------------------------------
   optimizer, schedule = optimizers.of_run(config, blueprint)
   shapes = states.abstract(config, blueprint, optimizer, mesh)
-  first, seconds = 0, 0.0
-  if latest is None:
-    start = fitted['variables'] if fitted else None
-    state = states.begin(config, shapes, optimizer, mesh, start)
-  else:
-    state = states.restore(config, shapes, mesh, saved)
-    first = int(state['step'])
-    seconds = workdir.seconds_at(folder, first)
-    logging.info('resuming from step %d in %s', first, folder)
-
-  # --- Step -------------------------------------------------------------------
   update = step.make_step(
     blueprint.graphdef,
     task.loss,
@@ -101,6 +91,25 @@ def train(
     shardings=states.shardings(shapes),
     tables=lazy.tables(config.optimizer, blueprint),
   )
+  programs = ahead.Programs(update, shapes)
+
+  def compile_for(steps):
+    for number in steps:
+      programs.begin(sharding.put(batches.batch(number), mesh))
+
+  # In a thread, while the state is made.
+  first, seconds = latest or 0, 0.0
+  compile_for(batches.first_steps(first, min(first + 1, config.num_steps)))
+
+  # --- State ------------------------------------------------------------------
+  if latest is None:
+    start = fitted['variables'] if fitted else None
+    state = states.begin(config, shapes, optimizer, mesh, start)
+  else:
+    state = states.restore(config, shapes, mesh, saved)
+    first = int(state['step'])
+    seconds = workdir.seconds_at(folder, first)
+    logging.info('resuming from step %d in %s', first, folder)
 
   # --- Validation and checkpoint ----------------------------------------------
   began = time.monotonic() - seconds
@@ -132,7 +141,9 @@ def train(
   # --- Loop -------------------------------------------------------------------
   pending = []  # Measurements of steps that may still be running.
   trace = os.path.join(folder, 'profile')
-  with writer, profiler.Window(config.logging.profile, trace) as window:
+  window = profiler.Window(config.logging.profile, trace)
+  with writer, programs, window:
+    compile_for(batches.first_steps(first, config.num_steps))
     if fitted is not None:
       with progress.paused():
         origin.keep(folder, fitted['report'], task, states.variables(state))
@@ -140,6 +151,10 @@ def train(
     for number in range(first + 1, config.num_steps + 1):
       window.before(number)
       batch = sharding.put(batches.batch(number - 1), mesh)
+      if not programs.is_ready(batch):
+        logging.info('%s', progress.compiling(number, ahead.size(batch)))
+        with progress.paused():
+          programs.wait(batch)
       state, measured = update(state, batch)
       pending.append(measured)
       is_last = number == config.num_steps
