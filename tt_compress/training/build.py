@@ -11,7 +11,7 @@ from flax import nnx
 
 from tt_compress import configuration, models, rules
 from tt_compress.algebra import context, networks
-from tt_compress.nn import compress, keys, modules, stack, stacked
+from tt_compress.nn import compress, keys, modules, stack, stacked, threefry
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -192,7 +192,7 @@ def initializer(config, shardings) -> jax.stages.Wrapped:
   """
 
   def init(key):
-    rngs = keys.Rngs(key)
+    rngs = keys.Rngs(threefry.written_out(key))
     model = _build(config, rngs)
     _compress(model, config, rngs)
     _scan(model, config)
