@@ -26,6 +26,7 @@ from benchmarks import (
   products,
   recurrent,
   scaling,
+  startup,
   step_peers,
   training,
 )
@@ -47,6 +48,7 @@ SUITES = {
   'machine': machine,
   'step_peers': step_peers,
   'training': training,
+  'startup': startup,
   'gpu': gpu,
   'recurrent': recurrent,
   'clicks': clicks,

@@ -33,13 +33,16 @@ def versions() -> dict[str, str]:
   return {name: importlib.metadata.version(name) for name in packages}
 
 
-def git_hash() -> str | None:
+def git_hash(folder: str | None = None) -> str | None:
   """The commit of the code, with '+' if files have changed since.
 
   Files in results/ do not count: measurements write them. None outside of a
   repository.
+
+  Args:
+    folder: in the repository; by default that of this file.
   """
-  folder = os.path.dirname(os.path.abspath(__file__))
+  folder = folder or os.path.dirname(os.path.abspath(__file__))
 
   def git(*arguments):
     return subprocess.run(
