@@ -1,6 +1,7 @@
 """Decoding by prepared arrays: how often they are made, and what is found."""
 
 import gc
+import re
 import weakref
 
 import jax
@@ -16,7 +17,7 @@ from tt_compress.data import corpus
 from tt_compress.models.transformer import transformer, transformer_config
 from tt_compress.nn import compress, modules, serving
 from tt_compress.parallel import sharding
-from tt_compress.tasks.decoding import beam, decoder, hypotheses
+from tt_compress.tasks.decoding import beam, decoder, hypotheses, shrinking
 
 MODEL = dict(
   vocab_size=24,
@@ -107,17 +108,20 @@ def test_finds_what_the_model_as_it_is_finds(options):
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
 
 
-def test_a_mesh_finds_what_one_device_finds():
-  decoder, _, variables = make()
-  expected = searcher(decoder, variables)(SOURCES[0])
+def on_a_mesh(variables):
   mesh = jax.make_mesh(
     (2, 2),
     (sharding.DATA, sharding.MODEL),
     axis_types=(AxisType.Auto,) * 2,
     devices=jax.devices()[:4],
   )
-  placed = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
-  found = searcher(decoder, placed)(SOURCES[0])
+  return jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+
+
+def test_a_mesh_finds_what_one_device_finds():
+  decoder, _, variables = make()
+  expected = searcher(decoder, variables)(SOURCES[0])
+  found = searcher(decoder, on_a_mesh(variables))(SOURCES[0])
   np.testing.assert_array_equal(found.tokens, expected.tokens)
   np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5)
 
@@ -132,6 +136,55 @@ def test_outputs_are_as_long_as_the_settings_allow(beam_size):
   inputs[1, 3:] = corpus.PAD_ID
   found = search(inputs)
   assert found.lengths.tolist() == [[9] * beam_size, [6] * beam_size]
+
+
+@pytest.mark.parametrize(
+  'beam_size, place', [(1, lambda variables: variables), (2, on_a_mesh)]
+)
+def test_finished_sentences_leave_the_batch(beam_size, place, monkeypatch):
+  settings = dict(batch_size=32, max_ratio=2.0, max_extra=1)
+  random = np.random.default_rng(1)
+  inputs = random.integers(3, 24, (32, LENGTH))
+  lengths = random.integers(0, LENGTH + 1, 32)
+  inputs[np.arange(LENGTH) >= lengths[:, None]] = corpus.PAD_ID
+  decoder, _, variables = make((), settings=settings)
+  bias = variables['params']['logits_bias'].at[corpus.EOS_ID].set(-1e9)
+  variables['params']['logits_bias'] = bias
+  ours = searcher(decoder, place(variables), beam_size)(inputs)
+  monkeypatch.setattr(shrinking, 'LEAST', 33)
+  decoder, _, _ = make((), settings=settings)
+  whole = searcher(decoder, variables, beam_size)(inputs)
+  limits = np.where(lengths, 2 * lengths + 1, 0)
+  np.testing.assert_array_equal(ours.lengths[:, 0], limits)
+  np.testing.assert_array_equal(ours.tokens, whole.tokens)
+  np.testing.assert_allclose(ours.scores, whole.scores, rtol=1e-6)
+
+
+def compiled(decoder, variables, inputs, beam_size):
+  search = searcher(decoder, variables, beam_size)
+  [arrays] = search.args
+  function = lambda *a: search.func(*a, **search.keywords)
+  return jax.jit(function).lower(arrays, inputs).compile().as_text()
+
+
+def made_by(program, operation):
+  """Shapes of the arrays that an operation of a compiled program makes."""
+  types = re.findall(rf' = (.*?) {operation}\(', program)
+  shapes = re.findall(r'\[([\d,]*)\]', ' '.join(types))
+  return [[int(n) for n in shape.split(',') if n] for shape in shapes]
+
+
+@pytest.mark.parametrize('beam_size', [1, 3])
+def test_a_step_neither_sorts_the_vocabulary_nor_copies_its_matrix(beam_size):
+  decoder, _, variables = make(
+    (), vocab_size=24 * 25, settings=dict(batch_size=1)
+  )
+  program = compiled(decoder, variables, SOURCES[0][:1], beam_size)
+  sorted_ids = made_by(program, 'sort')
+  assert all(shape[-1] <= 2 * beam_size for shape in sorted_ids), sorted_ids
+  for operation in ('copy', 'transpose', 'pad'):
+    for shape in made_by(program, operation):
+      assert np.prod(shape, dtype=int) < 24 * 25, (operation, shape)
 
 
 def counted(decoder, monkeypatch):

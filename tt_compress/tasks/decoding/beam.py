@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from tt_compress.tasks.decoding import greedy, hypotheses, protocol
+from tt_compress.tasks.decoding import (
+  greedy,
+  hypotheses,
+  protocol,
+  shrinking,
+)
 
 
 class _Beams(NamedTuple):
@@ -16,8 +21,13 @@ class _Beams(NamedTuple):
   scores: Float[Array, 'batch beam']
 
 
+class _Fixed(NamedTuple):
+  context: PyTree
+  limits: Int[Array, ' batch']
+  bound: Float[Array, ' batch']  # the largest length penalty
+
+
 class _State(NamedTuple):
-  index: Int[Array, '']
   alive: _Beams  # scores are sums of log probabilities
   finished: _Beams  # scores are divided by the length penalty
   cache: PyTree
@@ -34,10 +44,11 @@ def search(
   """Searches for the outputs of highest score.
 
   A sentence is closed once no alive hypothesis can beat its worst finished one,
-  and the loop ends when all are closed. Log probabilities only fall and the
-  penalty only grows, so the alive sum over the penalty at the limit is an upper
-  bound of its future scores. A hypothesis that reaches the limit without eos is
-  returned only for a sentence that has no finished one. Pure: jit it.
+  and closed sentences leave the batch, see `shrinking.loop`. Log probabilities
+  only fall and the penalty only grows, so the alive sum over the penalty at the
+  limit is an upper bound of its future scores. A hypothesis that reaches the
+  limit without eos is returned only for a sentence that has no finished one.
+  Pure: jit it.
 
   Args:
     model: see `protocol.Decodable`.
@@ -57,19 +68,20 @@ def search(
     return greedy.search(model, inputs, options, limits=limits)
   batch_size = inputs.shape[0]
   limits = options.limits(limits, batch_size)
-  bound = options.penalty(limits)
   context, cache = protocol.start(model, inputs, options.max_length, beam_size)
 
-  def is_open(state: _State) -> Bool[Array, ' batch']:
-    attainable = state.alive.scores[:, 0] / bound
-    promising = attainable > state.finished.scores[:, -1]
-    return (state.index < limits) & promising
+  fixed = _Fixed(context, limits, options.penalty(limits))
 
-  def advance(state: _State) -> _State:
-    index, alive, finished, cache = state
+  def is_open(fixed: _Fixed, state: _State, index) -> Bool[Array, ' batch']:
+    attainable = state.alive.scores[:, 0] / fixed.bound
+    promising = attainable > state.finished.scores[:, -1]
+    return (index < fixed.limits) & promising
+
+  def step(fixed: _Fixed, state: _State, index) -> _State:
+    alive, finished, cache = state
     previous = alive.tokens[:, :, jnp.maximum(index - 1, 0)]
     previous = jnp.where(index == 0, jnp.int32(options.bos_id), previous)
-    logits, cache = model.step(context, cache, previous, index)
+    logits, cache = model.step(fixed.context, cache, previous, index)
     candidates, parents = _extend(alive, options, logits, index)
     ended = candidates.tokens[:, :, index] == options.eos_id
     scored = candidates.scores / options.penalty(index + 1)
@@ -79,22 +91,22 @@ def search(
     ended = _only(ended, candidates._replace(scores=scored))
     finished, _ = _best(_concatenate(finished, ended), beam_size)
     parents = jnp.take_along_axis(parents, order, axis=1)
-    keep = is_open(state)
+    keep = is_open(fixed, state, index)
     return _State(
-      index=index + 1,
       alive=_select(keep, alive, state.alive),
       finished=_select(keep, finished, state.finished),
       cache=protocol.reorder(cache, parents),
     )
 
-  state = jax.lax.while_loop(
-    lambda state: is_open(state).any(),
-    advance,
-    _start(cache, (batch_size, beam_size, options.max_length), options.pad_id),
-  )
-  cut = state.alive._replace(scores=state.alive.scores / bound[:, None])
-  none_finished = jnp.isneginf(state.finished.scores[:, 0])
-  return options.hypotheses(*_select(none_finished, cut, state.finished))
+  def result(fixed: _Fixed, state: _State) -> hypotheses.Hypotheses:
+    scores = state.alive.scores / fixed.bound[:, None]
+    cut = state.alive._replace(scores=scores)
+    none_finished = jnp.isneginf(state.finished.scores[:, 0])
+    return options.hypotheses(*_select(none_finished, cut, state.finished))
+
+  shape = batch_size, beam_size, options.max_length
+  state = _start(cache, shape, options.pad_id)
+  return shrinking.loop(step, is_open, result, fixed, state)
 
 
 def _start(cache: PyTree, shape: tuple[int, int, int], pad_id: int) -> _State:
@@ -104,7 +116,7 @@ def _start(cache: PyTree, shape: tuple[int, int, int], pad_id: int) -> _State:
   )
   # All beams start equal and would stay equal: only the first is extended.
   alive = finished._replace(scores=finished.scores.at[:, 0].set(0.0))
-  return _State(jnp.int32(0), alive, finished, cache)
+  return _State(alive, finished, cache)
 
 
 def _extend(

@@ -1,10 +1,24 @@
 """Greedy decoding: the likeliest id at every position."""
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Int
+from typing import NamedTuple
 
-from tt_compress.tasks.decoding import hypotheses, protocol
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from tt_compress.tasks.decoding import hypotheses, protocol, shrinking
+
+
+class _Fixed(NamedTuple):
+  context: PyTree
+  limits: Int[Array, ' batch']
+
+
+class _State(NamedTuple):
+  unended: Bool[Array, ' batch']
+  previous: Int[Array, ' batch']
+  tokens: Int[Array, 'batch length']
+  scores: Float[Array, ' batch']  # sums of log probabilities
+  cache: PyTree
 
 
 def search(
@@ -32,26 +46,36 @@ def search(
   limits = options.limits(limits, batch_size)
   context, cache = protocol.start(model, inputs, options.max_length, 1)
 
-  def advance(carry):
-    index, previous, is_open, tokens, scores, cache = carry
-    logits, cache = model.step(context, cache, previous[:, None], index)
-    gains, chosen = options.best(logits[:, 0], 1)
-    chosen = jnp.where(is_open, chosen[:, 0], jnp.int32(options.pad_id))
-    scores += jnp.where(is_open, gains[:, 0], 0.0)
-    tokens = tokens.at[:, index].set(chosen)
-    is_open &= (chosen != options.eos_id) & (index + 1 < limits)
-    return index + 1, chosen, is_open, tokens, scores, cache
+  def is_open(fixed: _Fixed, state: _State, index) -> Bool[Array, ' batch']:
+    return state.unended & (index < fixed.limits)
 
-  carry = (
-    jnp.int32(0),
-    jnp.full(batch_size, options.bos_id, jnp.int32),
-    limits > 0,
-    jnp.full((batch_size, options.max_length), options.pad_id, jnp.int32),
-    jnp.zeros(batch_size, jnp.float32),
-    cache,
+  def step(fixed: _Fixed, state: _State, index) -> _State:
+    unended, previous, tokens, scores, cache = state
+    logits, cache = model.step(fixed.context, cache, previous[:, None], index)
+    gains, chosen = options.best(logits[:, 0], 1)
+    keep = is_open(fixed, state, index)
+    chosen = jnp.where(keep, chosen[:, 0], jnp.int32(options.pad_id))
+    return _State(
+      unended=unended & (chosen != options.eos_id),
+      previous=chosen,
+      tokens=tokens.at[:, index].set(chosen),
+      scores=scores + jnp.where(keep, gains[:, 0], 0.0),
+      cache=cache,
+    )
+
+  def result(fixed: _Fixed, state: _State) -> hypotheses.Hypotheses:
+    del fixed
+    lengths = jnp.sum(state.tokens != options.pad_id, axis=-1, dtype=jnp.int32)
+    scores = state.scores / options.penalty(lengths)
+    return options.hypotheses(state.tokens[:, None], scores[:, None])
+
+  state = _State(
+    unended=jnp.ones(batch_size, bool),
+    previous=jnp.full(batch_size, options.bos_id, jnp.int32),
+    tokens=jnp.full(
+      (batch_size, options.max_length), options.pad_id, jnp.int32
+    ),
+    scores=jnp.zeros(batch_size, jnp.float32),
+    cache=cache,
   )
-  carry = jax.lax.while_loop(lambda carry: carry[2].any(), advance, carry)
-  _, _, _, tokens, scores, _ = carry
-  lengths = jnp.sum(tokens != options.pad_id, axis=-1, dtype=jnp.int32)
-  scores /= options.penalty(lengths)
-  return options.hypotheses(tokens[:, None], scores[:, None])
+  return shrinking.loop(step, is_open, result, _Fixed(context, limits), state)

@@ -21,6 +21,9 @@ class Decodable(typing.Protocol):
     hypotheses branch and die, at every step, so the cache should hold nothing
     that belongs to the context. Arrays that grow by one entry per position,
     like keys and values, belong into an `nn.past.Past`, which is not copied.
+
+  Finished sentences leave the batch: `step` may get the entries of some
+  sentences alone.
   """
 
   def start(
