@@ -125,14 +125,16 @@ def training(
   blueprint = build.blueprint(config)
   optimizer, _ = optimizers.of_run(config, blueprint)
   mesh = sharding.make_mesh()
+  task = tasks.TASKS[config.task](config, blueprint.graphdef, None)
   update = step.make_step(
     blueprint.graphdef,
-    tasks.TASKS[config.task](config, blueprint.graphdef, None).loss,
+    task.loss,
     optimizer,
     mesh,
     seed=config.seed,
     num_examples=1.0,  # It scales penalties; these models have none.
     tables=lazy.tables(config.optimizer, blueprint),
+    tokens=task.batch_rows(config),
   )
 
   def start():

@@ -181,6 +181,25 @@ def placed(
   return jax.sharding.auto_axes(function, out_sharding=out_sharding)
 
 
+def goes_through_full(
+  spec: base.Parameterization,
+  factors: base.Factors,
+  tokens: int,
+  dtype: DTypeLike,
+) -> bool:
+  """Whether x W, of a spec with a choice, is predicted to compute W at once.
+
+  Args:
+    spec: parameterization of W.
+    factors: of the spec, or their shapes.
+    tokens: number of vectors x.
+    dtype: of the vectors.
+  """
+  chosen = _contractions(spec, factors, tokens, dtype)
+  at_once = (each.is_full and each.blocks == 1 for each in chosen)
+  return bool(chosen) and all(at_once)
+
+
 def seconds_saved(
   spec: base.Parameterization,
   factors: base.Factors,

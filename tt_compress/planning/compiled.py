@@ -86,6 +86,7 @@ def _lower(config, mesh):
     accumulation=config.accumulation,
     shardings=shardings,
     tables=lazy.tables(config.optimizer, blueprint),
+    tokens=task.batch_rows(config),
   )
   parts = mesh.shape[sharding.DATA] * config.accumulation
   batch = task.batch_shapes(config, parts)

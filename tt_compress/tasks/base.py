@@ -71,8 +71,11 @@ class Task:
 
   @classmethod
   def batch_rows(cls, config) -> int:
-    """Approximate number of rows of x in the products of a training step."""
-    return config.data.batch_size
+    """Approximate number of rows of x in the products of a training step.
+
+    By default, each example is one.
+    """
+    return cls.batch_shapes(config, 1)['positions'].shape[0]
 
   @classmethod
   def batch_shapes(

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh, PartitionSpec
 
-from tt_compress.nn import looked_up, matrix, modules
+from tt_compress.nn import looked_up, matrix, modules, together
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import sharding
 from tt_compress.training import lazy
@@ -130,6 +130,7 @@ def make_gradients(
   accumulation: int = 1,
   shardings: Any = None,
   tables: Sequence[str] = (),
+  tokens: int | None = None,
 ):
   """Makes the function of the mean loss over a global batch and its gradients.
 
@@ -146,6 +147,8 @@ def make_gradients(
     shardings: of the parameters, one for all or a tree; replicated if None.
     tables: paths of dense matrices that are not differentiated as arrays, see
       `lazy`.
+    tokens: approximate number of vectors in a global batch, by which matrices
+      are chosen that are materialized once per step; None for no matrix.
 
   Returns:
     (params, buffers, batch, carry, key) -> (mean loss, sum of weights,
@@ -162,9 +165,20 @@ def make_gradients(
   def local(params, buffers, batch, carry, key):
     arrays, others = lazy.separate(_varying(params), tables)
 
+    def materialized(others):
+      """The model for the loss: (trained arrays, (graph, buffers))."""
+      model = modules.merge(graphdef, lazy.join(arrays, others), buffers)
+      if tokens is not None:
+        together.materialize(model, tokens // mesh.shape[sharding.DATA])
+      graph, params, own = modules.split(model)
+      return lazy.separate(params, tables)[1], (graph, own)
+
+    others, pull_back, (graph, own) = jax.vjp(
+      materialized, others, has_aux=True
+    )
+
     def sums(others, taps, part, given):
-      params = lazy.join(arrays, others)
-      model = modules.merge(graphdef, params, buffers)
+      model = modules.merge(graph, lazy.join(arrays, others), own)
       ids = looked_up.record(model, tables, taps)
       noise = Noise(key, part['positions'])
       total, weight, carry = loss(model, part, noise, given)
@@ -179,10 +193,11 @@ def make_gradients(
       )(others, taps, part, given)
       return ((total, weight), gradients), (carry, lazy.lookups(ids, rows))
 
-    totals, (carry, rows) = _accumulate(
+    (totals, gradients), (carry, rows) = _accumulate(
       gradient, others, batch, carry, accumulation
     )
-    (total, weight), gradients = _sum(totals, places)
+    [gradients] = pull_back(gradients)
+    (total, weight), gradients = _sum((totals, gradients), places)
     scaled = jax.tree.map(lambda g: g / weight, gradients)
     rows = {
       path: found._replace(gradients=found.gradients / weight)
@@ -211,6 +226,7 @@ def make_step(
   accumulation: int = 1,
   shardings: Mapping[str, Any] | None = None,
   tables: Sequence[str] = (),
+  tokens: int | None = None,
 ):
   """Makes the compiled update of the state.
 
@@ -230,6 +246,7 @@ def make_step(
     shardings: of a state, see `layout.Layout`; if None, the carry is sharded
       over the data and everything else is replicated.
     tables: paths of the dense matrices with lazy updates, see `lazy`.
+    tokens: see `make_gradients`.
 
   Returns:
     (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
@@ -238,7 +255,7 @@ def make_step(
   if shardings is None:
     shardings = _replicated_but_carry(mesh)
   gradients = make_gradients(
-    graphdef, loss, mesh, accumulation, shardings['params'], tables
+    graphdef, loss, mesh, accumulation, shardings['params'], tables, tokens
   )
   optimizer = optax.with_extra_args_support(optimizer)
 

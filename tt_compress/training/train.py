@@ -90,6 +90,7 @@ def train(
     accumulation=config.accumulation,
     shardings=states.shardings(shapes),
     tables=lazy.tables(config.optimizer, blueprint),
+    tokens=task.batch_rows(config),
   )
   programs = ahead.Programs(update, shapes)
 
