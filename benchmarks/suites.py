@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from benchmarks import (
+  attention,
   click_logs,
   clicks,
   contractions,
@@ -49,6 +50,7 @@ SUITES = {
   'step_peers': step_peers,
   'training': training,
   'startup': startup,
+  'attention': attention,
   'gpu': gpu,
   'recurrent': recurrent,
   'clicks': clicks,

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+  attention,
   contractions,
   decode,
   depth,
@@ -186,6 +187,26 @@ def test_gpu_has_the_records_of_the_suites(monkeypatch):
   assert {record['suite'] for record in found} == set(gpu._SUITES)
   text = gpu.table(found)
   assert all(record['case'] in text for record in found)
+
+
+def test_gpu_records_errors(monkeypatch):
+  def measure(cases, **options):
+    raise RuntimeError(f'no memory for {cases[0].text}')
+
+  monkeypatch.setattr(training, 'measure', measure)
+  monkeypatch.setattr(layers, 'measure', lambda cases, **_: [{'case': 'fine'}])
+  failed, done = gpu.measure([gpu.CASES[0], gpu.Case('layers', None)])
+  assert failed['error'] == f'no memory for {failed["case"]}'
+  assert done == {'suite': 'layers', 'case': 'fine'}
+  text = gpu.table([failed, done])
+  assert failed['error'] in text and '| fine |' in text
+
+
+def test_attention():
+  [found] = attention.measure(attention.TINY, rounds=1, seconds=0)
+  assert (found['implementation'], found['difference']) == ('xla', 0)
+  assert len(attention.table([found]).splitlines()) == 3
+  json.dumps(found)
 
 
 @pytest.mark.full
