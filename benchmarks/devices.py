@@ -1,10 +1,12 @@
 """Memory and traffic of training steps on many devices, from shapes alone.
 
-The host simulates the devices; a topology of TPUs needs libtpu.
+The host simulates the devices; TPUs and GPUs need their compilers alone.
 
   python -m benchmarks --suite=devices --only=host
   python -m benchmarks --suite=devices --only=v5e \
     --output=results/bench_devices_tpu.json
+  python -m benchmarks --suite=devices --only=h100 \
+    --output=results/bench_devices_gpu.json
 """
 
 import copy
@@ -76,23 +78,28 @@ def big(*rules) -> ml_collections.ConfigDict:
 
 
 BIG, BIG_TOO = 'Transformer-big', 'Transformer-big, TT feed-forward too'
+_LANGUAGE = 'configs/wikitext2_bytes.py'
 _SMALL = 'Transformer 512/2048 6+6, TT feed-forward and embeddings'
+_TRANSFORMER = networks.transformer(networks.FEED_FORWARD + networks.TABLES)
 CASES = (
   Case(
     'two blocks 512-2048-512, all TT', feed_forward(), '8', goal=1.02, most=6e5
   ),
   *(
-    Case(
-      _SMALL,
-      networks.transformer(networks.FEED_FORWARD + networks.TABLES),
-      '8',
-      model=model,
-      goal=goal,
-    )
+    Case(_SMALL, _TRANSFORMER, '8', model=model, goal=goal)
     for model, goal in ((1, 1.02), (2, 1.05))
   ),
   *(Case(BIG, big(), devices) for devices in ('8', '64', '256', 'v5e:8x8')),
   Case(BIG_TOO, big(('.*/ffn/.*', _TRAIN)), '8'),
+  *(
+    Case(run, config, 'h100:8')
+    for run, config in (
+      ('quickstart', configuration.load(f'{_ROOT}/configs/quickstart.py')),
+      ('language model', configuration.load(f'{_ROOT}/{_LANGUAGE}')),
+      (_SMALL, _TRANSFORMER),
+      (BIG, big()),
+    )
+  ),
 )
 TINY = (Case('two blocks', feed_forward(), '2', goal=1.02),)
 ROUNDS = 1
@@ -118,7 +125,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
   columns = (
     *('case', 'model', 'compiled for', 'parameters per device'),
     *('arguments MiB', 'temporaries MiB', 'bytes over data', 'other bytes'),
-    *('data / (4 parameters)', 'goal'),
+    *('data / (4 parameters)', 'kernels', 'goal'),
   )
   return records.table(columns, [_row(record) for record in found])
 
@@ -155,6 +162,7 @@ def _row(record):
     record['data_bytes'],
     total - record['data_bytes'],
     f'{record["ratio"]:.4f}',
+    sum(record['kernels'].values()) if 'kernels' in record else None,
     _goal(record),
   )
 

@@ -23,6 +23,7 @@ _INPUTS = flags.DEFINE_list(
   [
     'results/bench_devices.json',
     'results/bench_devices_tpu.json',
+    'results/bench_devices_gpu.json',
     'results/bench_scaling.json',
   ],
   'JSON files of the suites; a missing file is left out.',
@@ -199,7 +200,8 @@ say little about those of an accelerator."""
 def _measured(name, report, suite):
   kind = 'compiled' if suite is devices else 'measured'
   machine, versions = report['machine'], report['versions']
-  used = [f'{k} {versions[k]}' for k in ('jax', 'libtpu') if k in versions]
+  names = ('jax', 'libtpu', 'jax_cuda13_plugin')
+  used = [f'{name} {versions[name]}' for name in names if name in versions]
   return '\n\n'.join(
     (
       f'## results/{name} ({kind})',
