@@ -62,6 +62,11 @@ def test_scores_of_a_run_are_their_definitions(tmp_path):
   p = 1 / (1 + np.exp(-logits))
   losses = -np.where(labels == 1, np.log(p), np.log(1 - p))
   assert scores['num_examples'] == len(logits) == 250
+  # Batches that devices pad have the same examples.
+  config = make_config()
+  config.evaluation.batch_size = 99
+  again = click_through.ClickThrough(config, trained.task._graphdef, None)
+  np.testing.assert_allclose(again.logits(variables, 'test'), logits, atol=1e-5)
   assert scores['loss'] == pytest.approx(losses.mean(), abs=1e-9)
   expected = pairs_in_order(logits, labels == 1)
   assert scores['auc'] == pytest.approx(expected, abs=1e-9)

@@ -150,8 +150,9 @@ class ClickThrough(base.Task):
     """The logit of every example of a split."""
     size = self._config.evaluation.batch_size
     batches = self._batches(split, size, shuffle=False)
+    # Devices may pad each batch behind its examples.
     found = [
-      self._logits(variables, batches.batch(step))
+      self._logits(variables, batches.batch(step))[:size]
       for step in range(batches.steps_per_epoch)
     ]
     number = len(self.load(split))
