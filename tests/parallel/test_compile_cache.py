@@ -74,6 +74,14 @@ def test_settings_of_jax_take_precedence(tmp_path):
   assert not hits and 'compiled programs are not kept' in errors
 
 
+def test_users_without_a_home_keep_no_programs(monkeypatch, caplog):
+  for name in ('JAX_COMPILATION_CACHE_DIR', 'XDG_CACHE_HOME'):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(os.path, 'expanduser', lambda path: path)
+  compile_cache.use()
+  assert 'compiled programs are not kept' in caplog.text
+
+
 def test_what_was_read_least_recently_goes_first(tmp_path):
   (tmp_path / 'folder-of-xla').mkdir()
   for number, used in enumerate((3, 1, 2)):

@@ -45,18 +45,18 @@ def use() -> None:
 
   Environment variables of JAX take precedence, such as
   $JAX_COMPILATION_CACHE_DIR and JAX_ENABLE_COMPILATION_CACHE=false. Several
-  processes may share the folder. A folder that cannot be written is logged, and
-  the process compiles everything.
+  processes may share the folder. A folder that cannot be written is logged, as
+  is a user without a home, and the process compiles everything.
   """
   if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    place = folder()
     try:
+      place = folder()
       place.mkdir(parents=True, exist_ok=True)
       # Otherwise JAX would warn of every program that it cannot write.
       with tempfile.TemporaryFile(dir=place):
         pass
       prune(place, MAX_BYTES)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no home.
       logging.warning('compiled programs are not kept: %s', error)
       return
     jax.config.update('jax_compilation_cache_dir', str(place))
