@@ -209,3 +209,21 @@ def test_fits_start_from_either(target):
   assert fitted[0][1] == fitted[1][1]
   shapes = lambda tree: jax.tree.map(lambda a: a.shape, tree)
   assert shapes(fitted[0][0]) == shapes(build.blueprint(config).variables)
+
+
+def test_fits_are_unrolled_where_a_rule_names_a_core_of_one_layer():
+  rule = ('encoder/layers/0/ffn/up/factors/core_0', dict(learning_rate=0.5))
+  config = make_config(kind='dense', **{'optimizer.rules': (rule,)})
+  trained = variables(make_config(kind='dense'))
+  graphdef = build.blueprint(make_config(kind='dense')).graphdef
+  config.compress = (('.*/ffn/.*', tiny.TRAIN),)
+  fitted, _ = origin.fit(config, graphdef, trained)
+  blueprint = build.blueprint(config)
+  assert not is_scanned(blueprint, 'encoder')
+  mesh = sharding.make_mesh(devices=jax.devices()[:1])
+  optimizer, _ = optimizers.of_run(config, blueprint)
+  shapes = states.abstract(config, blueprint, optimizer, mesh)
+  state = states.begin(config, shapes, optimizer, mesh, fitted)
+  assert_equal(
+    stacked.unstack(states.variables(state)), stacked.unstack(fitted)
+  )

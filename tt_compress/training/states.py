@@ -7,6 +7,7 @@ import jax
 import optax
 from jax.sharding import Mesh
 
+from tt_compress.nn import stacked
 from tt_compress.training import build, carry, layout, step
 from tt_compress.training.checkpoints import checkpoints
 
@@ -53,13 +54,16 @@ def begin(
     shapes: what `abstract` returns.
     optimizer: of the parameters.
     mesh: of the run.
-    fitted: arrays {'params', 'buffers'} to start from; random ones if None.
+    fitted: arrays {'params', 'buffers'} to start from, whether or not their
+      layers are stacked as in `shapes`; random ones if None.
   """
   places = shardings(shapes)
   if fitted is None:
     arrays = build.initialize(config, variables(places))
   else:
-    arrays = jax.device_put(jax.device_get(fitted), variables(places))
+    own = variables(places)
+    fitted = stacked.alike(jax.device_get(fitted), stacked.names(own))
+    arrays = jax.device_put(fitted, own)
   return step.initial_state(
     arrays, optimizer, mesh, places, carry.in_memory(config, mesh)
   )
