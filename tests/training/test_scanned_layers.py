@@ -156,7 +156,7 @@ def test_rules_of_arrays_are_for_one_layer():
 OPTIMIZERS = {
   'adam': dict(frozen=('.*/norm/.*',), clip_norm=1.0),
   'novograd': dict(weight_decay=0.1, weight_decay_on='product'),
-  'adafactor': dict(weight_decay=0.1),
+  'adafactor': dict(weight_decay=0.1, frozen=('encoder/.*',)),
   'sgd': dict(structure_aware=True, momentum=0.5),
 }
 

@@ -354,11 +354,14 @@ def _divide(total, number):
 
 def _converted(tree: Any, target: Any) -> Any:
   """The tree with layers stacked, and arrays sharded, as in the target."""
-  names = stacked.names(target)
+  names, structure = stacked.names(target), jax.tree.structure(target)
+  # Paths do not tell whether layers without arrays, as among the moments of
+  # frozen ones, are stacked.
+  like_target = lambda tree: structure.unflatten(jax.tree.leaves(tree))
   if stacked.names(tree) == names:
-    return tree
+    return like_target(tree)
   places = jax.tree.map(lambda leaf: leaf.sharding, target)
-  convert = lambda tree: stacked.alike(tree, names)
+  convert = lambda tree: like_target(stacked.alike(tree, names))
   return jax.jit(convert, out_shardings=places)(tree)
 
 
