@@ -15,12 +15,13 @@ trains on 7,200 rows of the Kaggle challenge in under a minute. Arguments:
   which a tenth is held out for validation and a tenth for the test;
   `data=deeplight` or `data=avazu` for other samples; `data=generated` for
   random examples with the numbers of values of the challenge, no files needed;
-- `factors=3` or 4, factors of a matrix; `rank=16`; `dim=16`, of an embedding;
+- `factors=3` or 4, factors of a matrix; `dim=16`, of an embedding;
+- `rank=16`, or `ratio=60` for the rank at which a matrix has at most a 60th of
+  its numbers, which is the default for samples;
 - `hash=100000` for ids modulo this number with `kaggle` and `generated`;
 - `large=2000`: features of more values have trains; samples take 500;
-- `method=tensor_train` or another parameterization that has a rank or a size,
-  such as `low_rank`, `kronecker`, `word2ketxs`; `ratio=60`, not the rank, then
-  sets its size, as it does by default for samples;
+- `method=tensor_train`, or another parameterization that has a rank, such as
+  `tensor_ring`, `low_rank`, `kronecker`, `word2ketxs`;
 - `dense`, `tiny`.
 
 Integers x are categories, x up to 2 and 2 + floor(ln(x)^2) above; missing and
@@ -81,10 +82,11 @@ SAMPLES = {
   ),
 }
 
-# The option that is the number of factors.
+# The option that is the number of factors, and the rank if it is not 'rank'.
 FACTORS = dict(
   tensor_train='num_modes', tensor_ring='num_modes', word2ketxs='order'
 )
+RANKS = dict(tensor_train='tt_rank', tensor_ring='tr_rank')
 
 
 def sample(config, folder, format, cardinalities, drop_repeats=False, **files):
@@ -124,12 +126,27 @@ def challenge(config, source, modulus):
   config.num_steps = 17_900
 
 
+def parameterization(arguments, is_sample):
+  """The method of large embeddings and its options."""
+  method, rank, ratio = (arguments[k] for k in ('method', 'rank', 'ratio'))
+  if rank and ratio:
+    raise ValueError(f'rank={rank} and ratio={ratio:g}: give one of them')
+  choice = dict(name=method)
+  if method in FACTORS:
+    choice[FACTORS[method]] = arguments['factors']
+  if ratio or (is_sample and not rank):
+    choice['compression_ratio'] = ratio or 60.0
+  else:
+    choice[RANKS.get(method, 'rank')] = rank or 16
+  return choice
+
+
 def get_config(arguments=''):
   arguments = configuration.parse(
     arguments,
     data='kaggle-sample',
     factors=3,
-    rank=16,
+    rank=0,
     dim=16,
     hash=0,
     large=0,
@@ -142,6 +159,11 @@ def get_config(arguments=''):
   )
   config.seed = arguments['seed']
   data, is_sample = arguments['data'], arguments['data'] in SAMPLES
+  if is_sample and arguments['hash']:
+    raise ValueError(
+      f'hash={arguments["hash"]} is for data=kaggle and data=generated; '
+      f'data={data!r} has fewer values'
+    )
   if is_sample:
     sample(config, **SAMPLES[data])
   elif data in ('kaggle', 'generated'):
@@ -153,15 +175,7 @@ def get_config(arguments=''):
   config.model.dim = arguments['dim']
   config.model.large = arguments['large'] or (500 if is_sample else 2000)
   config.dense = dict(large=None)
-  choice = dict(name=arguments['method'])
-  if arguments['method'] in FACTORS:
-    choice[FACTORS[arguments['method']]] = arguments['factors']
-  ratio = arguments['ratio'] or (60.0 if is_sample else 0.0)
-  if ratio:
-    choice['compression_ratio'] = ratio
-  else:
-    choice['tt_rank'] = arguments['rank']
-  config.compress = (('tables/.*', choice),)
+  config.compress = (('tables/.*', parameterization(arguments, is_sample)),)
   config.optimizer.update(
     learning_rate=5e-4, schedule='constant', warmup_steps=0
   )

@@ -21,6 +21,7 @@ in test loss from the order by frequency. Arguments: `data=sst` or `imdb`,
 """
 
 from tt_compress import configuration
+from tt_compress.data import word_order
 from tt_compress.studies import rows, study
 
 # By row: the method, the order of the vocabulary and that of the digits.
@@ -46,10 +47,13 @@ def get_config(arguments=''):
     arguments, data='sst', variant='tt1', embedding='', seeds=5
   )
   name, variant = arguments['data'], arguments['variant']
+  if name not in ('imdb', 'sst'):
+    raise ValueError(f'data={name!r} is none of imdb, sst')
   config = configuration.load(f'configs/{name}_tt.py:variant={variant}')
   config.name = f'token_order-{name}'
   orders = dict(ORDERS)
   if arguments['embedding']:
+    word_order.check(arguments['embedding'])
     orders['embedding'] = (
       'by clusters of a dense embedding',
       arguments['embedding'],

@@ -170,6 +170,10 @@ def test_counts_in_runs_are_the_counts():
   assert found.keys.tolist() == sorted(ranked)
   ids = dict(zip(found.keys.tolist(), found.ids.tolist(), strict=True))
   assert [ids[value] for value in ranked] == [*range(1, len(found))]
+  nothing = vocabularies.Counter()
+  for _ in range(2):
+    nothing.add(np.zeros(0, np.int64))
+  assert len(nothing.vocabulary(1)) == 1
 
 
 def test_a_table_finds_the_ids_of_a_dictionary():

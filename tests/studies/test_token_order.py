@@ -1,6 +1,7 @@
 """The study of the order of words."""
 
 import numpy as np
+import pytest
 
 from benchmarks import token_order
 from tt_compress import configuration
@@ -30,6 +31,18 @@ def test_every_row_can_run(tmp_path):
   file.write_text('good\nbad\n')
   config = configuration.load(f'{FILE}sst,tiny,embedding={file}')
   assert len(runs.Study(config, str(tmp_path))._running) == 6
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    ('wmt14', "data='wmt14' is none of imdb, sst"),
+    ('sst,embedding=none.txt', "order='none.txt' must be one of .* or a file"),
+  ],
+)
+def test_bad_arguments_are_refused_before_training(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    configuration.load(f'{FILE}{arguments}')
 
 
 def test_errors_of_the_nearest_trains():

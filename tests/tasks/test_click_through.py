@@ -122,3 +122,18 @@ def test_the_largest_table_trains_in_50_megabytes():
   arrays = blueprint.params, jax.eval_shape(optimizer.init, blueprint.params)
   assert blueprint.matrices['tables/E0'].rows == 10_131_227
   assert sum(a.size * 4 for a in jax.tree.leaves(arrays)) < 50e6
+
+
+def test_a_rank_or_a_ratio_sets_the_size_of_large_embeddings():
+  def choice(arguments):
+    config = configuration.load(f'configs/criteo_tt.py:{arguments}')
+    [(_, choice)] = config.compress
+    return {k: v for k, v in choice.items() if k not in ('name', 'num_modes')}
+
+  assert choice('rank=4') == choice('data=kaggle,rank=4') == {'tt_rank': 4}
+  assert choice('data=kaggle,method=tensor_ring') == {'tr_rank': 16}
+  assert choice('data=kaggle,method=low_rank') == {'rank': 16}
+  assert choice('') == choice('data=kaggle,ratio=60')
+  for arguments in ('rank=4,ratio=60', 'hash=100'):
+    with pytest.raises(ValueError, match='rank=4 and ratio=60|hash=100 is for'):
+      choice(arguments)

@@ -20,9 +20,9 @@ def take(
   """The row of each table at its column of ids.
 
   Compressed tables of one spec are stacked and looked up as one: a program of
-  many tables compiles faster than with a lookup per table, and is as fast.
-  Rows of such tables are short, so equal ids are looked up as often as they
-  occur.
+  many tables compiles in less time than with a lookup per table, but its steps
+  take longer on a CPU (`python -m benchmarks --suite=clicks`). Rows of such
+  tables are short, so equal ids are looked up as often as they occur.
 
   Args:
     tables: embeddings of the same dim.

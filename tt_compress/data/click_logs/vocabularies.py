@@ -64,7 +64,7 @@ def _merged(first, second):
   keys, counts = map(np.concatenate, zip(first, second, strict=True))
   order = np.argsort(keys, kind='stable')
   keys, counts = keys[order], counts[order]
-  starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+  starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
   return keys[starts], np.add.reduceat(counts, starts)
 
 
