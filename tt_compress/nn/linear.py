@@ -139,7 +139,7 @@ class Linear(matrix.Matrix):
     return y + self._replicate(self.bias.get_value().astype(y.dtype))
 
   def prepare(self, tokens: int, dtype: DTypeLike) -> None:
-    """Does in place what a call with x [tokens, rows] of this dtype would."""
+    """Prepares W and b, in place, for calls with x [tokens, rows]."""
     dtype = self.dtype or dtype
     self.become(*self.spec.prepared(self.values(), tokens, dtype))
     if self.bias is not None:

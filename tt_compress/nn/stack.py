@@ -165,7 +165,7 @@ def _stacks(model: nnx.Module) -> dict[str, Stack]:
 
 
 def _difference(module: Stack) -> str | None:
-  """Why the layers of a stack cannot share one program, if so."""
+  """The reason why layers cannot share one program, or None."""
   variables = [
     {
       id(node)
@@ -187,7 +187,7 @@ def _difference(module: Stack) -> str | None:
 def _rule(
   path: str, module: Stack, patterns: Sequence[Sequence[str]]
 ) -> str | None:
-  """Why rules tell the layers of a stack apart, if so."""
+  """The reason why rules keep a stack from being scanned, or None."""
   _, *arrays = modules.split(module.layers[0])
   for name in itertools.chain(*map(stacked.names, arrays)):
     for each in patterns:

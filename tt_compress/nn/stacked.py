@@ -31,7 +31,7 @@ def size(path: str) -> int | None:
 
 
 def paths(path: str) -> list[str]:
-  """The paths of the layers that share what is at a path; often it alone."""
+  """The path in each layer that shares this one; itself if none does."""
   count = size(path)
   if count is None:
     return [path]

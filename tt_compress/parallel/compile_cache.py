@@ -13,15 +13,18 @@ import tempfile
 import jax
 from absl import logging
 
-# Programs that were not read for the longest time are deleted beyond it.
+# Beyond it, the programs that were read least recently are deleted.
 MAX_BYTES = 4 * 2**30
 
 
 def folder() -> pathlib.Path:
-  """Where programs are kept unless $JAX_COMPILATION_CACHE_DIR says it.
+  """The folder of programs, unless $JAX_COMPILATION_CACHE_DIR names another.
 
   Programs for CPUs use the instructions of one processor, while hosts may share
   a home: each kind of processor has a folder.
+
+  Raises:
+    RuntimeError: the user has no home.
   """
   cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
   kind = hashlib.sha256(_instructions().encode()).hexdigest()[:8]
@@ -56,7 +59,7 @@ def use() -> None:
       with tempfile.TemporaryFile(dir=place):
         pass
       prune(place, MAX_BYTES)
-    except (OSError, RuntimeError) as error:  # RuntimeError: no home.
+    except (OSError, RuntimeError) as error:
       logging.warning('compiled programs are not kept: %s', error)
       return
     jax.config.update('jax_compilation_cache_dir', str(place))

@@ -113,7 +113,7 @@ def _compress(model, config, rngs: nnx.Rngs) -> compress.Report:
 
 
 def _scan(model: nnx.Module, config) -> None:
-  """Scans equal layers, unless rules of the run tell them apart."""
+  """Scans equal layers, unless rules of the run are for some of them."""
   patterns = (
     (*(config.optimizer.frozen or ()), *_patterns(config.optimizer.rules)),
     _patterns(config.sharding.rules),

@@ -52,7 +52,7 @@ def _mapped(function: Callable[..., Any], results: Any, *args: Any) -> Any:
 
   Args:
     function: of trees.
-    results: a tree with the paths of those that the function returns.
+    results: a tree with the same paths as the result.
     *args: its arguments.
   """
   for count in sorted(set(map(stacked.size, stacked.names(args))) - {None}):

@@ -77,7 +77,7 @@ class Options:
   def best(
     self, logits: Float[Array, '*batch vocab'], count: int
   ) -> tuple[Float[Array, '*batch n'], Int[Array, '*batch n']]:
-    """The likeliest allowed ids: their log probabilities, float32, and they.
+    """Log probabilities, float32, of the likeliest allowed ids, and the ids.
 
     Args:
       logits: of all ids.

@@ -66,7 +66,7 @@ class Decodable(typing.Protocol):
 
 
 class Preparable(Decodable, typing.Protocol):
-  """What `decoder.Decoder` needs besides: a model that can be prepared."""
+  """A model whose steps can be made faster, as `decoder.Decoder` does."""
 
   def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
     """Makes `step` faster while the arrays are constant, in place.
