@@ -57,6 +57,7 @@ def test_context_vectors_are_information_about_neighbors():
   found = word_order.context_vectors(words, texts)
   # Vectors are those up to a rotation.
   np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-12)
+  assert not word_order.context_vectors(words, [['a'], ['b']]).any()
 
 
 def test_words_with_the_same_neighbors_are_close_in_a_vocabulary(tmp_path):

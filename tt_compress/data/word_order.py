@@ -91,7 +91,8 @@ def context_vectors(
       for word, context in ((left, right), (right, left)):
         known = (word >= 0) & (context >= 0) & (context < num_contexts)
         np.add.at(counts, (word[known], context[known]), 1)
-  expected = counts.sum(1, keepdims=True) * counts.sum(0) / counts.sum()
+  total = max(counts.sum(), 1)  # Texts of one word have no neighbors.
+  expected = counts.sum(1, keepdims=True) * counts.sum(0) / total
   information = np.log(np.maximum(counts / np.maximum(expected, 1e-9), 1))
   _, axes = np.linalg.eigh(information.T @ information)
   return information @ axes[:, -_NUM_DIMS:]
