@@ -32,6 +32,7 @@ def test_a_row_is_compared_with_another_one(tmp_path, monkeypatch):
   config.num_steps = config.evaluation.every = 2
   result = runs.Study(config, str(tmp_path)).train()
   dense, train = result.rows
+  assert train.curve.steps[-1] == 2
   loss, ratio = result.metric('log loss'), result.metric('ratio of embeddings')
   gap = train.mean(loss) - dense.mean(loss)
   found = train.difference

@@ -70,7 +70,7 @@ def of_run(
   """The configuration of one run of a row.
 
   Settings come from the row's file or the study, then from flags, then from
-  the row.
+  the row. Flags also change what a tiny study makes small.
 
   Args:
     config: of the study.
@@ -93,6 +93,9 @@ def of_run(
     override(made, setting, value)
   if config.study.is_tiny:
     configuration.shrink(made)
+    for setting, value in changes(config).items():
+      if setting not in row.overrides:
+        override(made, setting, value)
   return made.lock()
 
 
