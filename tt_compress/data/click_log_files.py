@@ -102,7 +102,7 @@ def _check(files, format, min_count, modulus, held_out):
 
 
 def _facts(path: str) -> tuple[str, int, int]:
-  """What identifies a file without reading it."""
+  """Its path, size and time, by which a file is known without reading it."""
   if not os.path.isfile(path):
     raise FileNotFoundError(f'{path}: no such file')
   found = os.stat(path)

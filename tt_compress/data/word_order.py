@@ -23,7 +23,7 @@ Words = Sequence[str]
 
 
 def check(order: str) -> None:
-  """Refuses what is neither an order of `ORDERS` nor a file.
+  """Refuses a text that is neither an order of `ORDERS` nor a file.
 
   Raises:
     ValueError: naming the orders.
@@ -36,7 +36,7 @@ def check(order: str) -> None:
 
 
 def identity(order: str) -> str:
-  """What determines the order: its name, or the digest of its file."""
+  """The name of the order, or the digest of its file."""
   if order in ORDERS:
     return order
   return hashlib.sha256(pathlib.Path(order).read_bytes()).hexdigest()

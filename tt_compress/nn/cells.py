@@ -80,7 +80,7 @@ class Cell(nnx.Module):
   def join(
     self, x: Float[Array, '*batch gates'], h: Float[Array, '*batch gates']
   ) -> Float32[Array, '*batch joined']:
-    """What `advance` reads of the products x W + b and h U, linear in both."""
+    """The input of `advance` from x W + b and h U, linear in both."""
     return _float32(x) + _float32(h)
 
   def advance(

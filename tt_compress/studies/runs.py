@@ -89,7 +89,7 @@ class Study:
     return list(itertools.takewhile(lambda each: each is not None, found))
 
   def _measured(self, finished) -> dict[str, dict]:
-    """What is measured after all runs, by row and name."""
+    """Latencies and differences after all runs, by row and name."""
     table = [row for row in self._running if finished[row.id]]
     latencies = {}
     if self.config.study.latencies:

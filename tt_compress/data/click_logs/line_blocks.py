@@ -49,7 +49,7 @@ def read(path: str) -> Iterator[bytes]:
 
 
 def _unended(text: bytes) -> str:
-  """What is wrong with a line without a line end."""
+  """The error about a line without a line end."""
   if len(text) > _BLOCK:
     return f'a line of more than {_BLOCK} bytes; a line holds one example'
   return (
