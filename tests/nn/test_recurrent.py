@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.interpreters import partial_eval
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -192,10 +193,14 @@ def products_in_loops(jaxpr):
     below = [loop for each in inner for loop in products_in_loops(each)]
     if equation.primitive.name == 'scan' and not below:
       [body] = inner
+      # A product that a derivative does not need leaves the program.
+      needed, _ = partial_eval.dce_jaxpr(
+        body.jaxpr, len(body.out_avals) * [True]
+      )
       below = [
         [
           each.outvars[0].aval.shape
-          for each in body.eqns
+          for each in needed.eqns
           if each.primitive.name == 'dot_general'
         ]
       ]
