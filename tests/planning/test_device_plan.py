@@ -120,3 +120,16 @@ def test_what_is_traced_for_other_devices():
     assert build.activation_dtype('auto') == jnp.bfloat16
     assert context.current().machine is cost.MACHINES['tpu']
   assert context.current().machine is cost.MACHINES['cpu']
+
+
+def test_the_reason_of_a_failed_compilation_is_its_error():
+  report = (
+    'Traceback (most recent call last):\n'
+    'jax.errors.JaxRuntimeError: INTERNAL: no tile sizes: %dot.1 = bf16[3]\n'
+    '\n  <frozen runpy>:198:11 [_run_module_as_main]\n'
+  )
+  assert device_plan._reason(report, 'exit 1') == (
+    'jax.errors.JaxRuntimeError: INTERNAL: no tile sizes: %dot.1 = bf16[3]'
+  )
+  assert device_plan._reason('killed\n', 'exit 1') == 'killed'
+  assert device_plan._reason('', 'exit 137') == 'exit 137'

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -60,12 +61,18 @@ def _compile(config, devices):
   )
   if done.returncode:
     sys.stderr.write(done.stderr)
-    lines = done.stderr.strip().splitlines() or [f'exit {done.returncode}']
     raise RuntimeError(
       f'the step of {config.name} does not compile for --devices={devices}: '
-      f'{lines[-1]}'
+      + _reason(done.stderr, f'exit {done.returncode}')
     )
   return json.loads(done.stdout)
+
+
+def _reason(report: str, default: str) -> str:
+  """The error in a report; XLA writes positions in the program after it."""
+  lines = report.strip().splitlines()
+  errors = [line for line in lines if re.match(r'[\w.]+Error: ', line)]
+  return (errors or lines or [default])[-1]
 
 
 def table(found: list[Mapping[str, Any]]) -> str:
