@@ -6,14 +6,12 @@ with sparse gradients, in the environment that TT_COMPRESS_PEERS names, and take
 turns with ours.
 """
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import os
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks import click_cases, peers, records
+from benchmarks import click_cases, peers, records, subprocesses
 from tt_compress import configuration, timing
 from tt_compress.algebra import context
 from tt_compress.nn import modules
@@ -97,9 +95,13 @@ def _measure(case, rounds):
   size = modules.num_params(params)
   ours, seconds = _stepper(case, graphdef, params, _stacked)
   loop, loop_seconds = _stepper(case, graphdef, params, _loop)
-  with _torch(python, case.lookups) as (torch, version):
+  work = json.dumps(dataclasses.asdict(case.lookups))
+  with subprocesses.started(python, 'benchmarks.click_torch', work) as (
+    ask,
+    version,
+  ):
     times = timing.interleaved(
-      {'ours': ours, 'loop': loop, 'torch': torch}, rounds=rounds
+      {'ours': ours, 'loop': loop, 'torch': lambda: ask('')}, rounds=rounds
     )
   dense = sum(case.lookups.cardinalities) * case.lookups.dim
   for kind, facts in (
@@ -180,35 +182,3 @@ def _stepper(
     return jax.block_until_ready(held[0]['params'])
 
   return call, seconds
-
-
-@contextlib.contextmanager
-def _torch(python, lookups) -> Iterator[tuple[Callable[[], None], str]]:
-  """A call that runs a step of another process, and the version of torch."""
-  process = subprocess.Popen(
-    [
-      *(python, '-m', 'benchmarks.click_torch'),
-      json.dumps(dataclasses.asdict(lookups)),
-    ],
-    cwd=peers.ROOT,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-
-  def answer():
-    line = process.stdout.readline()
-    if not line:
-      raise RuntimeError('torch has ended; its error is printed above')
-    return line.strip()
-
-  def call():
-    process.stdin.write('\n')
-    process.stdin.flush()
-    answer()
-
-  try:
-    yield call, answer()
-  finally:
-    process.kill()
-    process.communicate()

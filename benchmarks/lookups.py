@@ -4,12 +4,10 @@ Ours is the training step of a run with `optimizer.lazy`. PyTorch runs in the
 environment that TT_COMPRESS_PEERS names; both take turns.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
-import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks import layer_cases, lookup_work, peers, programs, records
+from benchmarks import (
+  layer_cases,
+  lookup_work,
+  peers,
+  programs,
+  records,
+  subprocesses,
+)
 from tt_compress import configuration, parameterizations, timing
 from tt_compress.nn import embed, modules
 from tt_compress.parallel import sharding
@@ -158,8 +163,12 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
 def _measure(case, options):
   python = peers.python(('torch',))
   ours = program(case.work)
-  with _started(python, case.work) as (theirs, version):
-    calls = {'ours': ours.call, 'torch': theirs}
+  work = json.dumps(dataclasses.asdict(case.work))
+  with subprocesses.started(python, 'benchmarks.lookups_torch', work) as (
+    ask,
+    version,
+  ):
+    calls = {'ours': ours.call, 'torch': lambda: ask('')}
     times = timing.interleaved(calls, **options)
   ratios = timing.ratios(times, 'ours', 'torch')
   return {
@@ -171,36 +180,3 @@ def _measure(case, options):
     'goal': case.goal,
     'temporaries': records.rounded(ours.memory['temporaries'] / 2**20),
   }
-
-
-@contextlib.contextmanager
-def _started(python, work) -> Iterator[tuple[Callable[[], float], str]]:
-  """A step of PyTorch and its version."""
-  process = subprocess.Popen(
-    [
-      python,
-      *('-m', 'benchmarks.lookups_torch'),
-      json.dumps(dataclasses.asdict(work)),
-    ],
-    cwd=peers.ROOT,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  )
-
-  def answer():
-    line = process.stdout.readline()
-    if not line:
-      raise RuntimeError('PyTorch has ended; its error is printed above')
-    return line.strip()
-
-  def step():
-    process.stdin.write('\n')
-    process.stdin.flush()
-    return float(answer())
-
-  try:
-    yield step, answer()
-  finally:
-    process.kill()
-    process.communicate()
