@@ -51,9 +51,9 @@ _INIT_FROM = flags.DEFINE_string(
 _DEVICES = flags.DEFINE_string(
   'devices',
   None,
-  'plan: number of devices, or a topology of TPUs such as v5e:8x8. The step is '
-  'compiled for them, and the bytes that each device holds and exchanges are '
-  'printed.',
+  'plan: number of devices of this host, or GPUs or TPUs that need not be '
+  'present, such as h100:8 and v5e:8x8. The step is compiled for them; bytes '
+  'that each device holds and exchanges, and its kernels, are printed.',
 )
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',
