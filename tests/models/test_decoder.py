@@ -47,16 +47,30 @@ def linear(layer, x):
   return y if layer.bias is None else y + np.asarray(layer.bias.get_value())
 
 
-def normalized(norm, x):
-  x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1) + 1e-6)[..., None]
-  scale, bias = norm.scale.get_value(), norm.bias.get_value()
-  return x * np.asarray(scale) + np.asarray(bias)
+def normalized(norm, x, epsilon=1e-6):
+  scale = np.asarray(norm.scale.get_value())
+  if isinstance(norm, nnx.RMSNorm):
+    return x / np.sqrt(np.mean(x**2, -1, keepdims=True) + epsilon) * scale
+  x = x - x.mean(-1, keepdims=True)
+  x /= np.sqrt(x.var(-1, keepdims=True) + epsilon)
+  return x * scale + np.asarray(norm.bias.get_value())
+
+
+def turned(x, num_heads):
+  """Each pair of features of a head as a complex number, by its position."""
+  heads = x.reshape(len(x), num_heads, 2, -1)
+  half = heads.shape[-1]
+  angles = np.arange(len(x))[:, None] * 10_000.0 ** (-np.arange(half) / half)
+  pairs = (heads[:, :, 0] + 1j * heads[:, :, 1]) * np.exp(1j * angles)[:, None]
+  return np.stack([pairs.real, pairs.imag], axis=2).reshape(x.shape)
 
 
 def attended(layer, x, num_heads):
   """Causal attention, a head and a position at a time."""
   dim = x.shape[-1] // num_heads
   q, k, v = (linear(p, x) for p in (layer.query, layer.key, layer.value))
+  if layer.turns:
+    q, k = turned(q, num_heads), turned(k, num_heads)
   found = np.zeros_like(x)
   for head in range(num_heads):
     part = slice(head * dim, (head + 1) * dim)
@@ -74,9 +88,10 @@ def gelu(x):
 
 def definition(model, tokens):
   """Logits of one text, pre-norm, in float64."""
-  table = np.asarray(model.embed.full(), np.float64)
-  positions = np.asarray(model.positions.full(), np.float64)
-  x = (table[tokens] + positions[: len(tokens)]) * np.sqrt(table.shape[1])
+  x = np.asarray(model.embed.full(), np.float64)[tokens]
+  if model.config.positions == 'learned':
+    x += np.asarray(model.positions.full())[: len(tokens)]
+  x *= np.sqrt(x.shape[1])
   for layer in model.decoder.layers:
     y = normalized(layer.attention_residual.norm, x)
     x = x + attended(layer.attention, y, model.config.num_heads)
@@ -87,9 +102,16 @@ def definition(model, tokens):
   return x @ np.asarray(output.full(), np.float64).T
 
 
-@pytest.mark.parametrize('tie_logits', [True, False])
-def test_logits_are_those_of_the_definition(tie_logits):
-  model = make(tie_logits=tie_logits)
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    dict(tie_logits=False),
+    dict(positions='rotary', norm_kind='rms', use_bias=False),
+  ],
+)
+def test_logits_are_those_of_the_definition(options):
+  model = make(**options)
   expected = [definition(model, tokens) for tokens in TOKENS]
   np.testing.assert_allclose(
     logits_of(model, TOKENS), expected, rtol=1e-4, atol=1e-4
@@ -141,5 +163,11 @@ def test_paths_of_the_matrices():
 def test_what_does_not_fit_is_named():
   with pytest.raises(ValueError, match='model.max_length=0 must be at least'):
     decoder.DecoderConfig(vocab_size=3, max_length=0)
+  with pytest.raises(ValueError, match="positions='sines' must be 'learned'"):
+    decoder.DecoderConfig(vocab_size=3, positions='sines')
+  with pytest.raises(ValueError, match="norm_kind='batch' must be one of"):
+    decoder.DecoderConfig(vocab_size=3, norm_kind='batch')
+  with pytest.raises(ValueError, match='norm_epsilon=0 must be above 0'):
+    decoder.DecoderConfig(vocab_size=3, norm_epsilon=0)
   with pytest.raises(ValueError, match='7 tokens are more than .*_length=6'):
     make()(np.zeros((1, 7), int))

@@ -1,6 +1,22 @@
-"""The decoder-only Transformer, a language model."""
+"""The decoder-only Transformer, a language model.
+
+With `norm_epsilon=1e-5` and a feed-forward layer of 4 model_dim, it is GPT-2.
+Each tensor of GPT-2 has a place, whose matrices are rows x cols as there:
+
+    wte.weight, wpe.weight   embed, positions, both divided by sqrt(model_dim)
+    h.K.ln_1                 decoder/layers/K/attention_residual/norm
+    h.K.attn.c_attn          .../attention/{query,key,value}, cols in this order
+    h.K.attn.c_proj          .../attention/out
+    h.K.ln_2                 .../ffn_residual/norm
+    h.K.mlp.{c_fc,c_proj}    .../ffn/{up,down}
+    ln_f                     decoder/final_norm, multiplied by sqrt(model_dim)
+
+A norm has `scale` for its weight. The factors are those of embeddings that are
+scaled where they are read and tied to the logits, where they are not.
+"""
 
 import dataclasses
+import functools
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,24 +35,37 @@ class DecoderConfig(transformer_config.LayersConfig):
 
   Attributes:
     vocab_size: rows of the embedding and number of logits.
-    max_length: tokens of the longest text, each position with a learned vector.
+    max_length: tokens of the longest text.
+    positions: 'learned' (a vector for each position) or 'rotary'.
     num_layers: layers.
     tie_logits: logits by the transposed embedding.
   """
 
   vocab_size: int
   max_length: int = 1024
+  positions: str = 'learned'
   num_layers: int = 6
   norm: str = 'pre'
   activation: str = 'gelu'
   tie_logits: bool = True
 
+  def __post_init__(self):
+    super().__post_init__()
+    if self.positions not in ('learned', 'rotary'):
+      raise ValueError(
+        f"model.positions={self.positions!r} must be 'learned' or 'rotary'"
+      )
+
+  @property
+  def has_position_vectors(self) -> bool:
+    return self.positions == 'learned'
+
 
 class Decoder(output.TokenModel):
-  """Decoder-only Transformer with learned positions.
+  """Decoder-only Transformer.
 
   Paths of its matrices: `decoder/layers/K/{attention,ffn}/...`, `embed`,
-  `positions`, and `logits` unless tied.
+  `positions` if they are learned, and `logits` unless tied.
 
   Args:
     config: sizes and choices.
@@ -57,10 +86,12 @@ class Decoder(output.TokenModel):
       config.vocab_size, dim, role=role, rngs=rngs
     )
     self.embed = table('rows')
-    self.positions = embed.Embed(config.max_length, dim, rngs=rngs)
-    self.decoder = layers.Stack(
-      layers.EncoderLayer, config.num_layers, config, rngs
+    if config.has_position_vectors:
+      self.positions = embed.Embed(config.max_length, dim, rngs=rngs)
+    layer = functools.partial(
+      layers.EncoderLayer, turns=not config.has_position_vectors
     )
+    self.decoder = layers.Stack(layer, config.num_layers, config, rngs)
     if not config.tie_logits:
       self.logits = table('logits')
 
@@ -93,9 +124,15 @@ class Decoder(output.TokenModel):
       )
     # Noise is drawn per example, so each looks its positions up.
     positions = np.broadcast_to(np.arange(length), tokens.shape)
-    x = self.embed(tokens, noise) + self.positions(positions, noise)
+    x = self._embed(tokens, positions, noise)
+    causal_mask = np.tril(np.ones((1, 1, length, length), bool))
+    return self.decoder(x, causal_mask, noise=noise)
+
+  def _embed(self, tokens, positions, noise=None):
+    """Features [batch, length, dim] of tokens at their positions."""
+    config, x = self.config, self.embed(tokens, noise)
+    if config.has_position_vectors:
+      x += self.positions(positions, noise)
     # Rows have variance 1 / dim.
     x = (x * config.model_dim**0.5).astype(self.dtype)
-    causal_mask = np.tril(np.ones((1, 1, length, length), bool))
-    x = dropout(x, config.dropout, noise)
-    return self.decoder(x, causal_mask, noise=noise)
+    return dropout(x, config.dropout, noise)

@@ -1,20 +1,25 @@
 """Multi-head attention made of four two-dimensional projections."""
 
+import functools
 import math
+import operator
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
-from tt_compress.nn import linear
+from tt_compress.nn import linear, rotary
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
 # Constant masks are NumPy arrays.
 Mask = Bool[ArrayLike, '#batch 1 #length source']
+# None counts from 0.
+Positions = Int[ArrayLike, '#batch length'] | None
 
 
 class KeysValues(NamedTuple):
@@ -34,10 +39,12 @@ class Attention(nnx.Module):
     model_dim: size of the feature axis of inputs and outputs.
     num_heads: number of heads; must divide model_dim.
     use_bias: whether the four projections have biases.
+    turns: whether positions turn queries and keys, see `rotary`.
     rngs: source of the keys.
 
   Raises:
-    ValueError: num_heads does not divide model_dim.
+    ValueError: num_heads does not divide model_dim, or heads that turn have an
+      odd size.
 
   Reference: "Attention Is All You Need", section 3.2.
   """
@@ -48,6 +55,7 @@ class Attention(nnx.Module):
     num_heads: int,
     *,
     use_bias: bool = True,
+    turns: bool = False,
     rngs: nnx.Rngs,
   ):
     if model_dim % num_heads:
@@ -55,7 +63,13 @@ class Attention(nnx.Module):
         f'num_heads={num_heads} does not divide model_dim={model_dim}; choose '
         'a number of heads that does'
       )
+    if turns and model_dim // num_heads % 2:
+      raise ValueError(
+        f'model_dim={model_dim} / num_heads={num_heads} must be even: rotary '
+        'positions turn pairs of features'
+      )
     self.num_heads = num_heads
+    self.turns = turns
 
     def projection(side):
       return linear.Linear(
@@ -80,6 +94,15 @@ class Attention(nnx.Module):
     )
     return partition.shard(heads, -2)
 
+  def _placed_heads(self, x, positions):
+    """The heads of queries or keys [batch, length, dim] at their positions."""
+    heads = self._split_heads(x)
+    if not self.turns:
+      return heads
+    if positions is None:
+      positions = np.arange(x.shape[1])[None]
+    return rotary.rotate(heads, positions)
+
   def __call__(
     self,
     x: Float[ArrayLike, 'batch length dim'],
@@ -97,7 +120,8 @@ class Attention(nnx.Module):
     else:
       keys, values = linear.joint(layers, source, noise)
       query = self.query(x, noise)
-    return self._attend(query, self._ordered(keys, values), mask, noise)
+    sources = [(self._ordered(keys, values), mask)]
+    return self._attend(self._placed_heads(query, None), sources, noise)
 
   def _merged(self, heads, noise=None):
     """The output of heads [batch, length, heads, head_dim]."""
@@ -105,15 +129,17 @@ class Attention(nnx.Module):
     return self.out(partition.shard(merged, -1), noise)
 
   def keys_values(
-    self, source: Float[ArrayLike, 'batch source dim']
+    self,
+    source: Float[ArrayLike, 'batch source dim'],
+    positions: Positions = None,
   ) -> KeysValues:
     """The keys and values to which `attend` attends."""
-    return self._ordered(self.key(source), self.value(source))
+    return self._ordered(self.key(source), self.value(source), positions)
 
-  def _ordered(self, keys, values):
+  def _ordered(self, keys, values, positions=None):
     """Keys and values [batch, source, dim] in the order of the products."""
     return KeysValues(
-      jnp.transpose(self._split_heads(keys), (0, 2, 3, 1)),
+      jnp.transpose(self._placed_heads(keys, positions), (0, 2, 3, 1)),
       jnp.transpose(self._split_heads(values), (0, 2, 1, 3)),
     )
 
@@ -129,26 +155,42 @@ class Attention(nnx.Module):
   def attend(
     self,
     x: Float[ArrayLike, 'batch length dim'],
-    keys_values: KeysValues,
-    mask: Mask,
+    *sources: tuple[KeysValues, Mask],
+    positions: Positions = None,
   ) -> Float[Array, 'batch length dim']:
-    """As a call, with the keys and values of the source."""
-    return self._attend(self.query(x), keys_values, mask)
+    """As a call, with the keys and values of the sources and their masks.
 
-  def _attend(self, query, keys_values, mask, noise=None):
+    Several sources are attended to as one, without being copied into one.
+    """
+    query = self._placed_heads(self.query(x), positions)
+    return self._attend(query, sources)
+
+  def _attend(self, query, sources, noise=None):
     # `jax.nn.dot_product_attention` takes 14 % longer with its gradients: it
     # orders its products so that XLA copies more on CPUs.
-    query = jnp.swapaxes(self._split_heads(query), 1, 2)
-    keys, values = keys_values
+    query = jnp.swapaxes(query, 1, 2)
+    scores = jnp.concatenate(
+      [self._scores(query, *source) for source in sources], axis=-1
+    )
+    ends = np.cumsum([entries.keys.shape[-1] for entries, _ in sources])
+    weights = jnp.split(jax.nn.softmax(scores), ends[:-1], axis=-1)
+    heads = [
+      jnp.einsum('bhqs,bhsd->bhqd', part.astype(values.dtype), values)
+      for part, ((_, values), _) in zip(weights, sources, strict=True)
+    ]
+    heads = functools.reduce(operator.add, heads)
+    return self._merged(jnp.swapaxes(heads, 1, 2), noise)
+
+  def _scores(self, query, keys_values, mask):
     scores = jnp.einsum(
-      'bhqd,bhds->bhqs', query, keys, preferred_element_type=jnp.float32
+      'bhqd,bhds->bhqs',
+      query,
+      keys_values.keys,
+      preferred_element_type=jnp.float32,
     )
     scores *= query.shape[-1] ** -0.5
     # Finite, so that a source of nothing but padding does not give NaN.
-    scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores).astype(values.dtype)
-    heads = jnp.einsum('bhqs,bhsd->bhqd', weights, values)
-    return self._merged(jnp.swapaxes(heads, 1, 2), noise)
+    return jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
 
   def step(
     self,
@@ -156,6 +198,8 @@ class Attention(nnx.Module):
     entries: KeysValues,
     visible: Bool[Array, 'batch beam length slot'],
     index: Int[Array, ''],
+    *before: tuple[KeysValues, Mask],
+    positions: Positions = None,
   ) -> tuple[Float[Array, 'batch beam dim'], KeysValues]:
     """Self-attention of position `index` of each hypothesis to its past.
 
@@ -167,15 +211,19 @@ class Attention(nnx.Module):
       entries: of a `past.Past`; the source axis has positions x slots.
       visible: from `Past.visible`.
       index: the position.
+      *before: what all hypotheses of a sentence attend to besides, such as the
+        prompt that they continue.
+      positions: in the text, if the attention turns by them.
 
     Returns:
       The output, and the entries with this position written into them.
     """
-    new, first = self.keys_values(x), index * x.shape[1]
+    new, first = self.keys_values(x, positions), index * x.shape[1]
     write = jax.lax.dynamic_update_slice_in_dim
     entries = KeysValues(
       write(entries.keys, new.keys, first, axis=3),
       write(entries.values, new.values, first, axis=2),
     )
     mask = visible.reshape(*visible.shape[:2], -1)[:, None]
-    return self.attend(x, entries, mask), entries
+    sources = (*before, (entries, mask))
+    return self.attend(x, *sources, positions=positions), entries

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer.transformer_config import (
   ACTIVATIONS,
+  NORMS,
   LayersConfig,
 )
 from tt_compress.nn import attention, linear, stack
@@ -23,9 +24,19 @@ def _normalize(norm, x):
   return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
-def _attention(config, rngs):
+def _norm(config, rngs):
+  return NORMS[config.norm_kind](
+    config.model_dim, epsilon=config.norm_epsilon, rngs=rngs
+  )
+
+
+def _attention(config, rngs, turns=False):
   return attention.Attention(
-    config.model_dim, config.num_heads, use_bias=config.use_bias, rngs=rngs
+    config.model_dim,
+    config.num_heads,
+    use_bias=config.use_bias,
+    turns=turns,
+    rngs=rngs,
   )
 
 
@@ -66,7 +77,7 @@ class Residual(nnx.Module):
 
   def __init__(self, config: LayersConfig, rngs: nnx.Rngs):
     self.config = config
-    self.norm = nnx.LayerNorm(config.model_dim, rngs=rngs)
+    self.norm = _norm(config, rngs)
 
   def __call__(
     self,
@@ -84,10 +95,17 @@ class EncoderLayer(nnx.Module):
   """Self-attention where `mask` is true, then feed-forward.
 
   With a causal mask it is the layer of a decoder without a context.
+
+  Args:
+    config: sizes and choices.
+    rngs: source of the keys.
+    turns: of the attention.
   """
 
-  def __init__(self, config: LayersConfig, rngs: nnx.Rngs):
-    self.attention = _attention(config, rngs)
+  def __init__(
+    self, config: LayersConfig, rngs: nnx.Rngs, *, turns: bool = False
+  ):
+    self.attention = _attention(config, rngs, turns)
     self.attention_residual = Residual(config, rngs)
     self.ffn = FeedForward(config, rngs)
     self.ffn_residual = Residual(config, rngs)
@@ -162,7 +180,7 @@ class DecoderLayer(nnx.Module):
     x = self.cross_attention_residual(
       x,
       # The beams are its queries: keys and values exist once per sentence.
-      lambda y: self.cross_attention.attend(y, keys_values, context_mask),
+      lambda y: self.cross_attention.attend(y, (keys_values, context_mask)),
     )
     return self.ffn_residual(x, self.ffn), new_entries
 
@@ -180,11 +198,8 @@ class Stack(stack.Stack):
     super().__init__(
       [layer(config, rngs) for _ in range(num_layers)], config.scan_layers
     )
-    self.final_norm = (
-      nnx.LayerNorm(config.model_dim, rngs=rngs)
-      if config.norm == 'pre'
-      else None
-    )
+    is_pre = config.norm == 'pre'
+    self.final_norm = _norm(config, rngs) if is_pre else None
 
   def normalize(
     self, x: Float[Array, '*batch dim']

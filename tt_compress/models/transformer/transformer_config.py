@@ -3,8 +3,10 @@
 import dataclasses
 
 import jax
+from flax import nnx
 
 ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
+NORMS = {'layer': nnx.LayerNorm, 'rms': nnx.RMSNorm}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,6 +19,8 @@ class LayersConfig:
     num_heads: attention heads.
     norm: 'post' (norm after each residual sum, no final norms) or 'pre' (norm
       before each sublayer, one final norm per stack).
+    norm_kind: 'layer' (LayerNorm) or 'rms' (RMSNorm, without mean and bias).
+    norm_epsilon: added to the variance or mean square.
     activation: 'relu' or 'gelu'.
     use_bias: biases of the projections and feed-forward layers.
     dropout: rate after embeddings and sublayers, and inside feed-forward.
@@ -28,6 +32,8 @@ class LayersConfig:
   ffn_dim: int = 2048
   num_heads: int = 8
   norm: str = 'post'
+  norm_kind: str = 'layer'
+  norm_epsilon: float = 1e-6
   activation: str = 'relu'
   use_bias: bool = True
   dropout: float = 0.1
@@ -41,10 +47,15 @@ class LayersConfig:
         raise ValueError(f'model.{field.name}={value} must be at least {least}')
     if self.norm not in ('post', 'pre'):
       raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
-    if self.activation not in ACTIVATIONS:
+    for name, known in (('activation', ACTIVATIONS), ('norm_kind', NORMS)):
+      value = getattr(self, name)
+      if value not in known:
+        raise ValueError(
+          f'model.{name}={value!r} must be one of {sorted(known)}'
+        )
+    if not self.norm_epsilon > 0:  # NaN fails, too
       raise ValueError(
-        f'model.activation={self.activation!r} must be one of '
-        f'{sorted(ACTIVATIONS)}'
+        f'model.norm_epsilon={self.norm_epsilon} must be above 0'
       )
     if not 0 <= self.dropout <= 0.99:
       raise ValueError(f'model.dropout={self.dropout} must be in [0, 0.99]')
