@@ -88,7 +88,7 @@ def make_batches(lines, batch_size, length, **share):
     (50, 3, 4, 5),  # the last stream has whole steps of padding
     (40, 1, 7, 6),
     (9, 8, 1, 1),
-    (5, 4, 3, 1),  # streams of padding
+    (17, 5, 3, 2),  # a stream of padding
     (2, 1, 1, 1),
   ],
 )
@@ -136,6 +136,17 @@ def test_a_batch_is_a_pure_function_of_the_step():
       np.testing.assert_array_equal(value, expected[step][name])
 
 
+def test_beginnings_of_streams():
+  lines = random_lines(62)
+  whole = make_batches(lines, 3, 4)
+  for max_tokens, num_steps in ((1, 1), (35, 2), (36, 3), (1000, 6)):
+    found = make_batches(lines, 3, 4, max_tokens=max_tokens)
+    assert found.steps_per_epoch == num_steps
+    for step in range(num_steps):
+      for name, value in found.batch(step).items():
+        np.testing.assert_array_equal(value, whole.batch(step)[name])
+
+
 def test_shares_of_processes_make_the_batch():
   lines = random_lines(100)
   alone = make_batches(lines, 5, 3)
@@ -174,6 +185,12 @@ def test_lines_may_have_no_ends():
     ([[4]], 1, 0, 'batch_size=1 and length=0 must be at least 1'),
     ([[]], 1, 1, 'a stream of 1 ids has none to predict'),
     ([], 2, 2, 'a stream of 0 ids'),
+    (
+      [[4] * 5],
+      2,
+      3,
+      'a text of 6 ids is shorter than one segment of 3 ids for each of 2',
+    ),
   ],
 )
 def test_bad_streams_are_refused(lines, batch_size, length, message):

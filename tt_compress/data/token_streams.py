@@ -94,6 +94,7 @@ def batches(
   end_id: int | None,
   batch_size: int,
   length: int,
+  max_tokens: int | None = None,
   **share: int,
 ) -> batching.Batches:
   """Batches of a running text, each of which continues the one before.
@@ -107,6 +108,8 @@ def batches(
     end_id: appended to every line; None appends nothing.
     batch_size: streams B that are read side by side.
     length: ids L of a piece.
+    max_tokens: takes the beginning of every stream, at most so many ids in all,
+      but at least one piece of each; None takes all of them.
     **share: `batch_multiple`, `process_index`, `process_count` of
       `batching.Batches`.
 
@@ -117,12 +120,22 @@ def batches(
     false, an example continues the one at its position in the previous step.
 
   Raises:
-    ValueError: options out of range, or fewer than two ids.
+    ValueError: options out of range, fewer than two ids, or too few for a
+      segment of each stream.
   """
   columns = _pieces(lines, end_id, batch_size, length, multiple=batch_size)
+  num_targets = int(columns['weights'].sum())
+  if num_targets < batch_size * length:
+    raise ValueError(
+      f'a text of {num_targets + 1} ids is shorter than one segment of '
+      f'{length} ids for each of {batch_size} streams; take fewer streams or '
+      'shorter segments'
+    )
   # Pieces are in the order of the text.
   pieces = np.arange(len(columns['inputs'])).reshape(batch_size, -1)
   columns['starts'] = pieces.ravel() % pieces.shape[1] == 0
+  if max_tokens is not None:
+    pieces = pieces[:, : max(1, max_tokens // (batch_size * length))]
   group = epochs.Group(pieces.T.ravel(), batch_size, length)
   return batching.Batches(columns, [group], shuffle=False, **share)
 

@@ -4,6 +4,9 @@ An entry of `MODELS` is a pair of the class of a model's options and the class
 of the model.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from tt_compress.models import click, decoder, mlp, text_classifier
 from tt_compress.models.transformer import transformer, transformer_config
 
@@ -20,3 +23,10 @@ MODELS = {
     transformer.Transformer,
   ),
 }
+
+
+def options(settings: Mapping[str, Any]) -> Any:
+  """The options of a model, from the group `model` of a configuration."""
+  given = dict(settings)
+  make, _ = MODELS[given.pop('name')]
+  return make(**given)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -92,7 +93,7 @@ def over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
 def fold(function: Callable[..., Any]) -> Callable[..., Any]:
   """Makes a function process batches in order, with a carry between them.
 
-  The carry stays sharded; devices exchange sums only.
+  The carry stays sharded; devices exchange their sums after each batch.
 
   Args:
     function: (variables, carry, batch) -> (tree of sums over the examples,
@@ -108,7 +109,7 @@ def fold(function: Callable[..., Any]) -> Callable[..., Any]:
   def compiled(mesh):
     def local(variables, carry, batch):
       sums, carry = function(variables, carry, batch)
-      return jax.lax.psum(sums, DATA), carry
+      return jax.tree.map(lambda a: jnp.asarray(a)[None], sums), carry
 
     data = PartitionSpec(DATA)
     # Only gradients need to know which values vary over devices.
@@ -116,7 +117,7 @@ def fold(function: Callable[..., Any]) -> Callable[..., Any]:
       local,
       mesh=mesh,
       in_specs=(PartitionSpec(), data, data),
-      out_specs=(PartitionSpec(), data),
+      out_specs=(data, data),
       axis_names={DATA},
       check_vma=False,
     )
@@ -134,7 +135,8 @@ def fold(function: Callable[..., Any]) -> Callable[..., Any]:
     for batch in batches:
       sums, carry = compiled(mesh)(variables, carry, put(batch, mesh))
       found.append(sums)
-    add = lambda *sums: np.sum(np.asarray(sums, np.float64), axis=0)
+    # Over the batches and the devices.
+    add = lambda *sums: np.sum(np.asarray(sums, np.float64), axis=(0, 1))
     return jax.tree.map(add, *jax.device_get(found))
 
   return call

@@ -99,10 +99,11 @@ def machine(config) -> contextlib.AbstractContextManager:
 def _build(config, rngs: nnx.Rngs) -> nnx.Module:
   """Builds the model of a configuration, before compression."""
   configuration.check_model(config.model)
-  options = dict(config.model)
-  make_options, make_model = models.MODELS[options.pop('name')]
+  _, make_model = models.MODELS[config.model.name]
   return make_model(
-    make_options(**options), rngs=rngs, dtype=activation_dtype(config.dtype)
+    models.options(config.model),
+    rngs=rngs,
+    dtype=activation_dtype(config.dtype),
   )
 
 
