@@ -7,7 +7,13 @@ of the model.
 from collections.abc import Mapping
 from typing import Any
 
-from tt_compress.models import click, decoder, mlp, text_classifier
+from tt_compress.models import (
+  click,
+  decoder,
+  mlp,
+  text_classifier,
+  transformer_xl,
+)
 from tt_compress.models.transformer import transformer, transformer_config
 
 MODELS = {
@@ -21,6 +27,10 @@ MODELS = {
   'transformer': (
     transformer_config.TransformerConfig,
     transformer.Transformer,
+  ),
+  'transformer_xl': (
+    transformer_xl.TransformerXLConfig,
+    transformer_xl.TransformerXL,
   ),
 }
 

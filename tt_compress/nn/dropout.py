@@ -147,5 +147,19 @@ def dropout(
   if noise is None or threshold == 0:
     return x
   random_bytes = jax.vmap(_random_bytes, (0, None))(noise.keys(), x.shape[1:])
+  return _kept(x, random_bytes, threshold)
+
+
+def common(
+  x: Float[Array, '...'], rate: float, noise: Noise | None
+) -> Float[Array, '...']:
+  """`dropout` of activations that all examples share."""
+  threshold = round(rate * 256)
+  if noise is None or threshold == 0:
+    return x
+  return _kept(x, _random_bytes(noise.key(), x.shape), threshold)
+
+
+def _kept(x, random_bytes, threshold):
   scale = jnp.asarray(256 / (256 - threshold), x.dtype)
   return jnp.where(random_bytes >= threshold, x * scale, jnp.zeros((), x.dtype))

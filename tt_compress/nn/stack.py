@@ -51,25 +51,54 @@ class Stack(nnx.Module):
       noise: keys of dropout and of stochastic matrices, the same keys for a
         layer whether the layers are scanned or not.
     """
+    call = lambda layer, x, _, noise: (layer(x, *args, noise), None)
+    x, _ = self._run(call, x, None, noise)
+    return x
+
+  def remember(
+    self,
+    x: Float[Array, 'batch ...'],
+    memory: Float[Array, 'layers batch ...'],
+    *args: Any,
+    noise: Noise | None = None,
+  ) -> tuple[Float[Array, 'batch ...'], Float[Array, 'layers batch ...']]:
+    """The result of the last layer, and the inputs of all layers.
+
+    Args:
+      x: the input of the first layer.
+      memory: of each layer, which is called as (x, memory, *args, noise).
+      *args: of every layer.
+      noise: as of a call.
+    """
+    call = lambda layer, x, own, noise: (layer(x, own, *args, noise), x)
+    return self._run(call, x, memory, noise)
+
+  def _run(self, call, x, memory, noise):
+    """Calls (layer, x, its memory, noise) -> (x, what is kept of the layer)."""
     if not self.is_scanned:
-      for layer in self.layers:
-        x = layer(x, *args, noise)
-      return x
+      kept = []
+      for k, layer in enumerate(self.layers):
+        own = jax.tree.map(lambda a, k=k: a[k], memory)
+        x, found = call(layer, x, own, noise)
+        kept.append(found)
+      return x, jax.tree.map(lambda *a: jnp.stack(a), *kept)
     graphdef, *arrays = self._stacked()
     num_keys = 0
 
-    def advance(carry, arrays):
+    def advance(carry, inputs):
       nonlocal num_keys
       x, num_drawn = carry
+      arrays, memory = inputs
       own = noise and noise.after(num_drawn)
-      x = _one(graphdef, arrays)(x, *args, own)
+      x, kept = call(_one(graphdef, arrays), x, memory, own)
       num_keys = own.count if own else 0
-      return (x, num_drawn + num_keys), None
+      return (x, num_drawn + num_keys), kept
 
-    (x, _), _ = jax.lax.scan(advance, (x, jnp.zeros((), jnp.int32)), arrays)
+    start = x, jnp.zeros((), jnp.int32)
+    (x, _), kept = jax.lax.scan(advance, start, (arrays, memory))
     if noise:
       noise.skip(self._count * num_keys)
-    return x
+    return x, kept
 
   def unrolled(self) -> Sequence[nnx.Module]:
     """The layers, each with its own arrays."""

@@ -41,11 +41,20 @@ def _attention(config, rngs, turns=False):
 
 
 class FeedForward(nnx.Module):
-  """activation(x U + b) V + c."""
+  """activation(x U + b) V + c.
 
-  def __init__(self, config: LayersConfig, rngs: nnx.Rngs):
+  Args:
+    config: sizes and choices.
+    rngs: source of the keys.
+    std: standard deviation of U and V at initialization; Glorot's if None.
+  """
+
+  def __init__(
+    self, config: LayersConfig, rngs: nnx.Rngs, std: float | None = None
+  ):
     self.config = config
-    std = (2 / (config.model_dim + config.ffn_dim)) ** 0.5
+    if std is None:
+      std = (2 / (config.model_dim + config.ffn_dim)) ** 0.5
     self.up = linear.Linear(
       config.model_dim,
       config.ffn_dim,
