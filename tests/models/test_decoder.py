@@ -128,8 +128,16 @@ def test_logits_do_not_depend_on_later_tokens():
   assert np.abs(before - after)[:, 3:].min() > 0
 
 
-def test_loss_is_that_of_the_logits():
-  model = make()
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    dict(cutoffs=(3, 7)),
+    dict(cutoffs=(3, 7), cluster_tables=True, div_val=2, tie_logits=False),
+  ],
+)
+def test_loss_is_that_of_the_logits(options):
+  model = make(**options)
   targets, weights = TOKENS[:, ::-1], np.array([[1, 1, 0, 1, 0]] * 2, float)
   log_p = jax.nn.log_softmax(logits_of(model, TOKENS))
   expected = -np.take_along_axis(np.asarray(log_p), targets[..., None], -1)
@@ -160,6 +168,20 @@ def test_paths_of_the_matrices():
   ]
 
 
+def test_paths_of_the_matrices_of_clusters():
+  options = dict(cutoffs=(3, 7), cluster_tables=True, div_val=2)
+  paths = modules.matrices(make(num_layers=1, tie_logits=False, **options))
+  assert {path for path in paths if not path.startswith('decoder')} == {
+    *(f'{name}/clusters/{k}' for name in ('embed', 'logits') for k in range(3)),
+    *(
+      f'{name}/projections/{k}'
+      for name in ('embed', 'logits')
+      for k in range(3)
+    ),
+    *('positions', 'softmax/clusters'),
+  }
+
+
 def test_what_does_not_fit_is_named():
   with pytest.raises(ValueError, match='model.max_length=0 must be at least'):
     decoder.DecoderConfig(vocab_size=3, max_length=0)
@@ -169,5 +191,17 @@ def test_what_does_not_fit_is_named():
     decoder.DecoderConfig(vocab_size=3, norm_kind='batch')
   with pytest.raises(ValueError, match='norm_epsilon=0 must be above 0'):
     decoder.DecoderConfig(vocab_size=3, norm_epsilon=0)
+  for options, message in (
+    (dict(cutoffs=(3, 12)), 'model.cutoffs=.3, 12. must increase .*=11'),
+    (dict(cluster_tables=True), 'cluster_tables=True needs clusters'),
+    (dict(cutoffs=(3,), div_val=2), 'div_val=2 needs a matrix for each'),
+    (dict(cutoffs=(3, 5), div_val=0), 'model.div_val=0 must be at least 1'),
+    (
+      dict(cutoffs=(3, 5), cluster_tables=True, div_val=3),
+      'div_val=3 leaves no columns of model.model_dim=8 .* 3 clusters',
+    ),
+  ):
+    with pytest.raises(ValueError, match=message):
+      make(**options)
   with pytest.raises(ValueError, match='7 tokens are more than .*_length=6'):
     make()(np.zeros((1, 7), int))

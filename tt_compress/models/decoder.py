@@ -25,29 +25,25 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from tt_compress.models.transformer import layers, output, transformer_config
-from tt_compress.nn import embed
+from tt_compress.nn import adaptive_softmax, embed
 from tt_compress.nn.dropout import Noise, dropout
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DecoderConfig(transformer_config.LayersConfig):
-  """Sizes and choices of a `Decoder`, besides those of its layers.
+class DecoderConfig(output.WordsConfig, transformer_config.LayersConfig):
+  """Sizes and choices of a `Decoder`, besides those of its words and layers.
 
   Attributes:
-    vocab_size: rows of the embedding and number of logits.
     max_length: tokens of the longest text.
     positions: 'learned' (a vector for each position) or 'rotary'.
     num_layers: layers.
-    tie_logits: logits by the transposed embedding.
   """
 
-  vocab_size: int
   max_length: int = 1024
   positions: str = 'learned'
   num_layers: int = 6
   norm: str = 'pre'
   activation: str = 'gelu'
-  tie_logits: bool = True
 
   def __post_init__(self):
     super().__post_init__()
@@ -65,7 +61,8 @@ class Decoder(output.TokenModel):
   """Decoder-only Transformer.
 
   Paths of its matrices: `decoder/layers/K/{attention,ffn}/...`, `embed`,
-  `positions` if they are learned, and `logits` unless tied.
+  `positions` if they are learned, `logits` unless tied, and `softmax/clusters`
+  with cutoffs; see `WordsConfig`.
 
   Args:
     config: sizes and choices.
@@ -82,10 +79,7 @@ class Decoder(output.TokenModel):
     self.config = config
     self.dtype = dtype
     dim = config.model_dim
-    table = lambda role: embed.Embed(
-      config.vocab_size, dim, role=role, rngs=rngs
-    )
-    self.embed = table('rows')
+    self.embed = output.make_table(config, 'rows', rngs=rngs)
     if config.has_position_vectors:
       self.positions = embed.Embed(config.max_length, dim, rngs=rngs)
     layer = functools.partial(
@@ -93,9 +87,10 @@ class Decoder(output.TokenModel):
     )
     self.decoder = layers.Stack(layer, config.num_layers, config, rngs)
     if not config.tie_logits:
-      self.logits = table('logits')
+      self.logits = output.make_table(config, 'logits', rngs=rngs)
+    self.softmax = output.make_softmax(config, rngs=rngs)
 
-  def _output(self) -> tuple[embed.Embed, None]:
+  def _output(self) -> tuple[adaptive_softmax.Table, None]:
     return self.embed if self.config.tie_logits else self.logits, None
 
   def __call__(

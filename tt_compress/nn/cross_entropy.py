@@ -1,9 +1,11 @@
 """The cross-entropy of an output layer in less memory than its logits."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from tt_compress.algebra import cross_entropy
 from tt_compress.nn import embed, matrix
@@ -65,7 +67,7 @@ def summed(
   if blocks != 'all':
     per_device = table.spec.rows // partition.size()
     count = cross_entropy.token_blocks(targets.size * per_device)
-  project, arrays, common, others = _projection(table, targets.size, key)
+  project, arrays, common, others = projection(table, targets.size, key)
   return cross_entropy.by_tokens(
     _with_bias(project),
     (arrays, bias),
@@ -96,7 +98,9 @@ def _by_rows(table, bias, x, targets, weights, smoothing):
   )
 
 
-def _projection(table, tokens, key):
+def projection(
+  table: embed.Embed, tokens: int, key: Key[Array, '...'] | None
+) -> tuple[cross_entropy.Project, Any, Any, Any]:
   """The arguments (project, shared, common, others) of `by_tokens`.
 
   W is materialized once for all blocks if each of them would materialize it,
@@ -104,7 +108,7 @@ def _projection(table, tokens, key):
   """
   spec = table.spec
   if key is None and partition.size() > 1:
-    return _times_parts, _parts(table), None, None
+    return times_parts, _parts(table), None, None
   if key is None and spec.makes_full(table.values(), tokens):
     return _times_matrix, table.full(), None, None
   trained, buffers = table.parts()
@@ -130,7 +134,13 @@ def _parts(table):
   return partition.shard(jax.vmap(make_block)(slices), 0)
 
 
-def _times_parts(parts, common, x, others):
+def times_parts(
+  parts: Float[Array, 'parts rows cols'],
+  common: Any,
+  x: Float[Array, 'tokens cols'],
+  others: Any,
+) -> Float[Array, 'tokens parts*rows']:
+  """Scores of the rows of all parts of W, a `Project`."""
   del common, others
   logits = jnp.einsum('td,prd->tpr', x, parts.astype(x.dtype))
   return logits.reshape(len(x), -1)

@@ -1,0 +1,417 @@
+"""An output layer that computes the scores of frequent words alone.
+
+Words, sorted by frequency, are cut into clusters [0, c_1), [c_1, c_2), ... The
+head is a softmax over the words of the first cluster and over the other
+clusters, and every other cluster has a softmax of its own:
+
+  log p(w) = head(w | x)                    if w is in the first cluster,
+  log p(w) = head(k | x) + tail_k(w | x)    if w is in cluster k > 0.
+
+The loss of a token needs the head and the cluster of its target.
+
+Reference: "Efficient softmax approximation for GPUs", section 4; "Adaptive
+Input Representations for Neural Language Modeling", section 3, for `div_val`.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Integer
+
+from tt_compress.algebra import blocks, networks, segments
+from tt_compress.algebra import cross_entropy as losses_of
+from tt_compress.nn import cross_entropy, embed, linear, matrix
+from tt_compress.nn.dropout import Noise
+from tt_compress.parallel import partition
+
+# Tokens of a block of a tail. Few tokens have their target there, and a block
+# is computed whole.
+_TAIL_BLOCK = 256
+
+
+def ranges(
+  cutoffs: Sequence[int], vocab_size: int
+) -> tuple[tuple[int, int], ...]:
+  """The words [start, stop) of every cluster.
+
+  Raises:
+    ValueError: cutoffs do not increase, or are not in [1, vocab_size).
+  """
+  bounds = 0, *cutoffs, vocab_size
+  found = tuple(zip(bounds, bounds[1:], strict=False))
+  if any(stop <= start for start, stop in found):
+    raise ValueError(
+      f'model.cutoffs={tuple(cutoffs)} must increase from at least 1 to less '
+      f'than model.vocab_size={vocab_size}; () has no clusters'
+    )
+  return found
+
+
+class ClusterTables(nnx.Module):
+  """An embedding with a matrix for each cluster of words.
+
+  W_k [words of cluster k, dim / div_val^k], times a matrix P_k [., dim] if
+  div_val > 1. It has the calls of an `Embed`. Paths of its matrices:
+  `clusters/K` and `projections/K`.
+
+  Args:
+    words: the words [start, stop) of every cluster, see `ranges`.
+    dim: size of a row's vector.
+    div_val: by which the size of rows is divided from cluster to cluster.
+    std: standard deviation of W_k; the inverse root of its columns if None.
+    projection_std: standard deviation of P_k; dim^-0.5 if None.
+    role: 'rows', or 'logits' if the tables are used for logits alone.
+    rngs: source of the keys for the factors.
+  """
+
+  def __init__(
+    self,
+    words: Sequence[tuple[int, int]],
+    dim: int,
+    *,
+    div_val: int = 1,
+    std: float | None = None,
+    projection_std: float | None = None,
+    role: networks.Role = 'rows',
+    rngs: nnx.Rngs,
+  ):
+    self.words = tuple(words)
+    sizes = [dim // div_val**k for k in range(len(words))]
+    if not all(sizes):
+      raise ValueError(
+        f'model.div_val={div_val} leaves no columns of model.model_dim={dim} '
+        f'to the last of {len(words)} clusters; lower it or have fewer cutoffs'
+      )
+    self.clusters = nnx.List(
+      embed.Embed(stop - start, size, std=std, role=role, rngs=rngs)
+      for (start, stop), size in zip(words, sizes, strict=True)
+    )
+    std = dim**-0.5 if projection_std is None else projection_std
+    project = functools.partial(
+      linear.Linear, cols=dim, use_bias=False, std=std, rngs=rngs
+    )
+    self.projections = (
+      nnx.List(project(size) for size in sizes) if div_val > 1 else None
+    )
+
+  def __call__(
+    self, ids: Integer[ArrayLike, '*batch'], noise: Noise | None = None
+  ) -> Float[Array, '*batch dim']:
+    """Rows by their ids; see `Embed`."""
+    found = []
+    for k, (start, stop) in enumerate(self.words):
+      is_here = (ids >= start) & (ids < stop)
+      rows = self.clusters[k](jnp.where(is_here, ids - start, 0), noise)
+      if self.projections is not None:
+        rows = self.projections[k](rows, noise)
+      found.append(jnp.where(is_here[..., None], rows, 0))
+    return sum(found)
+
+  def attend(
+    self, x: Float[ArrayLike, '*batch dim'], noise: Noise | None = None
+  ) -> Float[Array, '*batch words']:
+    """The scores of all words; see `Embed`."""
+    scores = []
+    for k, table in enumerate(self.clusters):
+      y = x
+      if self.projections is not None:
+        projection = self.projections[k]
+        y = projection.spec.attend(
+          projection.values(), x, key=projection.key(noise)
+        )
+      scores.append(table.attend(y, noise))
+    return jnp.concatenate(scores, axis=-1)
+
+
+Table = embed.Embed | ClusterTables
+
+
+class AdaptiveSoftmax(nnx.Module):
+  """A softmax over clusters of words, see above.
+
+  The scores of words are x W^T + bias of a table that the caller passes, so
+  that embeddings can be tied: one matrix of which clusters are ranges of rows,
+  or `ClusterTables`. The scores of clusters are those of the linear layer
+  `clusters`.
+
+  Args:
+    cutoffs: the first word of every cluster but the first one.
+    vocab_size: number of words.
+    dim: size of the features.
+    std: standard deviation of the weights of the clusters; dim^-0.5 if None.
+    rngs: source of the keys for the factors.
+
+  Raises:
+    ValueError: see `ranges`.
+  """
+
+  def __init__(
+    self,
+    cutoffs: Sequence[int],
+    vocab_size: int,
+    dim: int,
+    *,
+    std: float | None = None,
+    rngs: nnx.Rngs,
+  ):
+    self.words = ranges(cutoffs, vocab_size)
+    self.clusters = linear.Linear(dim, len(cutoffs), std=std, rngs=rngs)
+
+  def log_probabilities(
+    self,
+    table: Table,
+    x: Float[Array, '*batch dim'],
+    *,
+    bias: Float[Array, ' words'] | None = None,
+    noise: Noise | None = None,
+  ) -> Float[Array, '*batch words']:
+    """log p of every word, float32.
+
+    Args:
+      table: the matrices of the words.
+      x: features.
+      bias: added to the scores of the words.
+      noise: keys for stochastic matrices.
+    """
+    scores = table.attend(x, noise).astype(jnp.float32)
+    scores = scores if bias is None else scores + bias
+    starts = [start for start, _ in self.words[1:]]
+    first, *tails = jnp.split(scores, starts, axis=-1)
+    clusters = self.clusters(x, noise).astype(jnp.float32)
+    head = jax.nn.log_softmax(jnp.concatenate([first, clusters], axis=-1))
+    first, *chosen = jnp.split(head, starts[0] + np.arange(len(starts)), -1)
+    found = [
+      in_head + jax.nn.log_softmax(tail)
+      for in_head, tail in zip(chosen, tails, strict=True)
+    ]
+    return jnp.concatenate([first, *found], axis=-1)
+
+  def cross_entropy(
+    self,
+    table: Table,
+    x: Float[Array, '*batch dim'],
+    targets: Int[ArrayLike, '*batch'],
+    weights: Float[ArrayLike, '*batch'],
+    *,
+    bias: Float[Array, ' words'] | None = None,
+    noise: Noise | None = None,
+  ) -> Float[Array, '']:
+    """The weighted sum of -log p of the targets, without the scores of all.
+
+    Args:
+      table: the matrices of the words.
+      x: features. Products are in their dtype, the rest in float32.
+      targets: words.
+      weights: weight of the loss of each token.
+      bias: added to the scores of the words.
+      noise: None, unless the matrices of the table draw none.
+
+    Raises:
+      ValueError: there is noise, and a matrix that draws it.
+    """
+    _check_noise(table, noise)
+    x, targets, weights, stops = self._sorted(x, targets, weights)
+    return sum(
+      segments.summed(
+        loss,
+        shared,
+        x,
+        targets,
+        weights,
+        *segment,
+        block=block,
+        common=common,
+      )
+      for loss, shared, common, segment, block in self._terms(
+        table, bias, x, stops
+      )
+    )
+
+  def cluster_losses(
+    self,
+    table: Table,
+    x: Float[Array, '*batch dim'],
+    targets: Int[ArrayLike, '*batch'],
+    weights: Float[ArrayLike, '*batch'],
+    *,
+    bias: Float[Array, ' words'] | None = None,
+  ) -> tuple[Float[Array, ' clusters'], Float[Array, ' clusters']]:
+    """Weighted sums of -log p of the targets, by their cluster; no gradients.
+
+    Args:
+      table: the matrices of the words.
+      x: features.
+      targets: words.
+      weights: weight of the loss of each token.
+      bias: added to the scores of the words.
+
+    Returns:
+      (sums of the losses, sums of the weights) of the targets in each cluster.
+    """
+    x, targets, weights, stops = self._sorted(x, targets, weights)
+    found = sum(
+      segments.losses(
+        loss, shared, x, targets, *segment, block=block, common=common
+      )
+      for loss, shared, common, segment, block in self._terms(
+        table, bias, x, stops
+      )
+    )
+    by_cluster = lambda values: jax.ops.segment_sum(
+      values, self._cluster(targets), len(self.words)
+    )
+    return by_cluster(found * weights), by_cluster(weights)
+
+  def _cluster(self, targets):
+    return _cluster(targets, self.words)
+
+  def _sorted(self, x, targets, weights):
+    """The tokens by the cluster of their target, and where each one ends."""
+    x, targets, weights = map(jnp.asarray, (x, targets, weights))
+    x, targets, weights = (
+      a.reshape(targets.size, *a.shape[targets.ndim :])
+      for a in (x, targets, weights)
+    )
+    cluster = self._cluster(targets)
+    order = jnp.argsort(cluster)
+    stops = [jnp.sum(cluster <= k) for k in range(len(self.words))]
+    return x[order], targets[order], weights[order], stops
+
+  def _terms(self, table, bias, x, stops):
+    """The losses of the head, for all tokens, and of every tail, for its own.
+
+    Yields:
+      (loss, shared, common, (start, stop), block), see `segments`.
+    """
+    for k, (start, stop) in enumerate(self.words):
+      block = _block(len(x), stop - start, most=_TAIL_BLOCK if k else len(x))
+      project, arrays, common, front = _scores(table, k, self.words, block)
+      shared = arrays, None if bias is None else bias[start:stop]
+      project = functools.partial(_words, project, front, stop - start)
+      if k:
+        loss = functools.partial(_tail_loss, project, start - front)
+        yield loss, shared, common, (stops[k - 1], stops[k]), block
+      else:
+        trained, buffers = self.clusters.parts()
+        spec, words = self.clusters.spec, self.words
+        loss = functools.partial(_head_loss, project, front, spec, words)
+        shared = shared, trained, _value(self.clusters.bias)
+        yield loss, shared, (common, buffers), (0, len(x)), block
+
+
+def _value(bias):
+  return None if bias is None else bias.get_value()
+
+
+def _cluster(targets, words):
+  """The number of each target's cluster."""
+  return sum((targets >= start).astype(jnp.int32) for start, _ in words[1:])
+
+
+def _block(tokens, size, most):
+  """The number of tokens whose scores of so many words exist at a time."""
+  count = losses_of.token_blocks(tokens * (size // partition.size()))
+  return min(-(-tokens // count), most)
+
+
+def _head_loss(project, front, spec, words, shared, common, x, targets):
+  """-log p of the target's cluster, or of the target in the first cluster."""
+  of_words, trained, bias = shared
+  common, buffers = common
+  scores = project(of_words, common, x)
+  clusters = spec.apply(matrix.join(trained, buffers), x).astype(jnp.float32)
+  clusters = clusters if bias is None else clusters + bias
+  cluster = _cluster(targets, words)
+  in_words, of_word = _normalizer(scores, targets + front, cluster == 0)
+  in_clusters, of_cluster = _normalizer(clusters, cluster - 1, cluster > 0)
+  return jnp.logaddexp(in_words, in_clusters) - (of_word + of_cluster)
+
+
+def _tail_loss(project, start, shared, common, x, targets):
+  """-log p of the target among the words of its cluster."""
+  scores = project(shared, common, x)
+  here = jnp.full(targets.shape, True)
+  normalizer, of_word = _normalizer(scores, targets - start, here)
+  return normalizer - of_word
+
+
+def _words(project, front, size, shared, common, x):
+  """Scores [n, width], float32, -inf before the first word and after the last.
+
+  What is there may be no number.
+  """
+  arrays, bias = shared
+  scores = project(arrays, common, x, None).astype(jnp.float32)
+  back = scores.shape[-1] - front - size
+  if bias is not None:
+    scores += jnp.pad(bias, (front, back))
+  if not front and not back:
+    return scores
+  is_word = np.arange(scores.shape[-1]) - front
+  is_word = (is_word >= 0) & (is_word < size)
+  return jnp.where(is_word, scores, -jnp.inf)
+
+
+def _normalizer(scores, targets, is_here):
+  """(logsumexp of the scores, score of the target or 0 if it is not here)."""
+  is_target = targets[:, None] == np.arange(scores.shape[-1])
+  chosen = jnp.sum(scores, axis=-1, where=is_target & is_here[:, None])
+  return jax.nn.logsumexp(scores, axis=-1), chosen
+
+
+def _scores(table, k, words, block):
+  """How to compute the scores of the words of cluster k.
+
+  Returns:
+    (project, arrays, common, front): project(arrays, common, x [n, dim], None)
+    gives scores [n, width], of which `front` ones precede the first word.
+  """
+  if isinstance(table, embed.Embed):
+    parts, front = _rows(table, *words[k])
+    return cross_entropy.times_parts, parts, None, front
+  project, arrays, common, _ = cross_entropy.projection(
+    table.clusters[k], block, None
+  )
+  if table.projections is None:
+    return project, arrays, common, 0
+  full = table.projections[k].full()
+  project = functools.partial(_projected, project)
+  return project, (arrays, full), common, 0
+
+
+def _projected(project, shared, common, x, others):
+  arrays, full = shared
+  return project(arrays, common, x @ full.astype(x.dtype).T, others)
+
+
+def _rows(table, start, stop):
+  """Rows [start, stop) of a matrix, in blocks that need not begin there.
+
+  Returns:
+    ([devices, rows, cols], the number of rows before the first one), sharded.
+  """
+  spec = table.spec
+  make_block, slices = spec.row_blocks(table.values(), spec.rows)
+  size = blocks.row_ids(make_block, slices).shape[1]
+  here = slice(start // size, -(-stop // size))
+  split = lambda a: partition.shard(blocks.split(a[here], partition.size()), 0)
+  parts = jax.vmap(jax.vmap(make_block))(jax.tree.map(split, slices))
+  parts = parts.reshape(len(parts), -1, spec.cols)
+  return partition.shard(parts, 0), start % size
+
+
+def _check_noise(table, noise):
+  """Refuses noise that would have to be drawn for a part of the rows."""
+  tables = [table] if isinstance(table, embed.Embed) else table.clusters
+  noisy = [each.spec for each in tables if each.spec.has_noise]
+  if noise is not None and noisy:
+    raise ValueError(
+      f'model.cutoffs needs words whose matrices draw no noise, and '
+      f'{type(noisy[0]).__name__} does; compress them by another '
+      'parameterization, or set model.cutoffs=()'
+    )
