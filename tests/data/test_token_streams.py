@@ -8,10 +8,14 @@ import pathlib
 import numpy as np
 import pytest
 
-from tt_compress.data import frequent_words, sources, token_streams
+from tt_compress.data import (
+  frequent_words,
+  sources,
+  token_files,
+  token_streams,
+)
 
 LINES = (' = A title = ', ' ', ' a text\u2028of , words ', '', 'its end')
-END = 2
 
 
 def write(path, data, opener=open):
@@ -33,7 +37,7 @@ def test_files_give_all_lines_in_order(tmp_path, ending, opener):
   text = '\n'.join(LINES).encode()
   path = write(tmp_path / f'a.tokens{ending}', text, opener)
   data = load(path)
-  assert data.lines == LINES and len(data) == 5
+  assert tuple(data) == LINES and len(data) == 5
   assert data.name == f'a.tokens{ending}'  # results do not hold the folder
   assert data.digest == token_streams.TokenStream(LINES, 'x').digest
 
@@ -55,27 +59,13 @@ def test_the_digest_is_of_lines_and_order():
   assert len({*found, make('ab', 'c', '')}) == 5
 
 
-def random_lines(num_ids):
-  """Lines, some empty, whose ids and ends are `num_ids` in all."""
-  rng = np.random.default_rng(num_ids)
-  ids = rng.integers(3, 90, num_ids)
-  ends = {*np.flatnonzero(rng.random(num_ids) < 0.2).tolist(), num_ids - 1}
-  lines = [[]]
-  for i in range(num_ids):
-    if i in ends:
-      lines.append([])
-    else:
-      lines[-1].append(int(ids[i]))
-  return lines[:-1]
+def random_ids(num_ids):
+  return np.random.default_rng(num_ids).integers(3, 90, num_ids, np.int32)
 
 
-def stream_of(lines):
-  return [i for line in lines for i in (*line, END)]
-
-
-def make_batches(lines, batch_size, length, **share):
+def make_batches(ids, batch_size, length, **share):
   return token_streams.batches(
-    lines, end_id=END, batch_size=batch_size, length=length, **share
+    ids, batch_size=batch_size, length=length, **share
   )
 
 
@@ -95,10 +85,8 @@ def make_batches(lines, batch_size, length, **share):
 def test_every_id_is_a_target_once_in_its_stream(
   num_ids, batch_size, length, num_steps
 ):
-  lines = random_lines(num_ids)
-  ids = stream_of(lines)
-  assert len(ids) == num_ids
-  batches = make_batches(lines, batch_size, length)
+  ids = random_ids(num_ids)
+  batches = make_batches(ids, batch_size, length)
   assert batches.steps_per_epoch == num_steps
   for epoch in range(2):
     found = [batches.batch(epoch * num_steps + s) for s in range(num_steps)]
@@ -127,20 +115,20 @@ def test_every_id_is_a_target_once_in_its_stream(
 
 
 def test_a_batch_is_a_pure_function_of_the_step():
-  lines = random_lines(100)
-  first = make_batches(lines, 4, 3)
+  ids = random_ids(100)
+  first = make_batches(ids, 4, 3)
   expected = [first.batch(step) for step in range(20)]
-  second = make_batches(lines, 4, 3)
+  second = make_batches(ids, 4, 3)
   for step in np.random.default_rng(0).permutation(20):
     for name, value in second.batch(step).items():
       np.testing.assert_array_equal(value, expected[step][name])
 
 
 def test_beginnings_of_streams():
-  lines = random_lines(62)
-  whole = make_batches(lines, 3, 4)
+  ids = random_ids(62)
+  whole = make_batches(ids, 3, 4)
   for max_tokens, num_steps in ((1, 1), (35, 2), (36, 3), (1000, 6)):
-    found = make_batches(lines, 3, 4, max_tokens=max_tokens)
+    found = make_batches(ids, 3, 4, max_tokens=max_tokens)
     assert found.steps_per_epoch == num_steps
     for step in range(num_steps):
       for name, value in found.batch(step).items():
@@ -148,12 +136,10 @@ def test_beginnings_of_streams():
 
 
 def test_shares_of_processes_make_the_batch():
-  lines = random_lines(100)
-  alone = make_batches(lines, 5, 3)
+  ids = random_ids(100)
+  alone = make_batches(ids, 5, 3)
   shares = [
-    make_batches(
-      lines, 5, 3, batch_multiple=4, process_index=i, process_count=2
-    )
+    make_batches(ids, 5, 3, batch_multiple=4, process_index=i, process_count=2)
     for i in range(2)
   ]
   assert shares[0].steps_per_epoch == alone.steps_per_epoch
@@ -169,43 +155,28 @@ def test_shares_of_processes_make_the_batch():
       )
 
 
-def test_lines_may_have_no_ends():
-  batches = token_streams.batches(
-    [[5, 6], [7]], end_id=None, batch_size=1, length=2
-  )
-  batch = batches.batch(0)
-  assert batch['inputs'].tolist() == [[5, 6]]
-  assert batch['targets'].tolist() == [[6, 7]]
-
-
 @pytest.mark.parametrize(
-  'lines, batch_size, length, message',
+  'num_ids, batch_size, length, message',
   [
-    ([[4]], 0, 1, 'batch_size=0 and length=1 must be at least 1'),
-    ([[4]], 1, 0, 'batch_size=1 and length=0 must be at least 1'),
-    ([[]], 1, 1, 'a stream of 1 ids has none to predict'),
-    ([], 2, 2, 'a stream of 0 ids'),
-    (
-      [[4] * 5],
-      2,
-      3,
-      'a text of 6 ids is shorter than one segment of 3 ids for each of 2',
-    ),
+    (2, 0, 1, 'batch_size=0 and length=1 must be at least 1'),
+    (2, 1, 0, 'batch_size=1 and length=0 must be at least 1'),
+    (1, 1, 1, 'a stream of 1 ids has none to predict'),
+    (0, 2, 2, 'a stream of 0 ids'),
+    (6, 2, 3, 'a text of 6 ids is shorter than one segment of 3 ids for each'),
   ],
 )
-def test_bad_streams_are_refused(lines, batch_size, length, message):
+def test_bad_streams_are_refused(num_ids, batch_size, length, message):
   with pytest.raises(ValueError, match=message):
-    make_batches(lines, batch_size, length)
+    make_batches(random_ids(num_ids), batch_size, length)
 
 
 @pytest.mark.parametrize(
   'num_ids, batch_size, length', [(61, 4, 5), (62, 4, 5), (2, 3, 4)]
 )
 def test_every_id_is_a_target_once_in_a_window(num_ids, batch_size, length):
-  lines = random_lines(num_ids)
-  ids = stream_of(lines)
+  ids = random_ids(num_ids).tolist()
   batches = token_streams.windows(
-    lines, end_id=END, batch_size=batch_size, length=length, seed=3
+    np.array(ids, np.int32), batch_size=batch_size, length=length, seed=3
   )
   steps = range(batches.steps_per_epoch)
   windows = []
@@ -227,9 +198,9 @@ def test_every_id_is_a_target_once_in_a_window(num_ids, batch_size, length):
 
 
 def test_evenly_spaced_windows():
-  options = dict(end_id=None, batch_size=9, length=2, shuffle=False)
+  options = dict(batch_size=9, length=2, shuffle=False)
   found = lambda max_tokens: (
-    token_streams.windows([range(11)], max_tokens=max_tokens, **options)
+    token_streams.windows(np.arange(11), max_tokens=max_tokens, **options)
     .batch(0)['inputs'][:, 0]
     .tolist()
   )
@@ -241,7 +212,7 @@ def test_evenly_spaced_windows():
 def test_the_embedded_text_is_in_english():
   found = sources.load('token streams', 'embedded', 'test', num_test=3)
   pairs = sources.load('pairs', 'embedded', 'test', num_test=3)
-  assert found.lines == pairs.target and found.name == 'embedded test'
+  assert tuple(found) == pairs.target and found.name == 'embedded test'
 
 
 REAL = pathlib.Path(os.environ.get('TT_COMPRESS_DATA', '/nowhere'))
@@ -257,15 +228,34 @@ def test_wikitext_has_its_published_size(tmp_path):
     for split in ('train', 'valid')
   )
   words = frequent_words.FrequentWords.train(
-    train.lines, max_size=50_000, cache_dir=str(tmp_path)
+    train,
+    max_size=50_000,
+    cache_dir=str(tmp_path),
+    specials=frequent_words.RUNNING_TEXT,
   )
-  # The published vocabulary has neither padding nor the begin of a text.
-  assert len(words) == 33_278 + 2
+  assert len(words) == 33_278
   assert (len(train), len(valid)) == (36_718, 3760)
-  assert sum(len(line.split()) + 1 for line in train.lines) == 2_088_628
+  assert train.num_words == 2_088_628
+  folder = str(tmp_path / 'ids')
+  assert len(token_files.encode(train, words, folder)) == 2_088_628
   batches = token_streams.batches(
-    words.encode(valid.lines), end_id=words.eos_id, batch_size=20, length=35
+    token_files.encode(valid, words, folder), batch_size=20, length=35
   )
   steps = range(batches.steps_per_epoch)
   num_targets = sum(batches.batch(step)['weights'].sum() for step in steps)
   assert num_targets == 217_646 - 1
+
+
+@pytest.mark.skipif(
+  not (REAL / 'wikitext-103' / 'wiki.train.tokens').is_file(),
+  reason='TT_COMPRESS_DATA names no folder with wikitext-103',
+)
+def test_large_wikitext_has_its_published_vocabulary(tmp_path):
+  train = load(REAL / 'wikitext-103' / 'wiki.train.tokens')
+  words = frequent_words.FrequentWords.train(
+    train,
+    max_size=300_000,
+    cache_dir=str(tmp_path),
+    specials=frequent_words.RUNNING_TEXT,
+  )
+  assert len(words) == 267_735

@@ -64,7 +64,7 @@ def make_batches(**share):
   random = np.random.default_rng(0)
   ids = np.cumsum(random.integers(1, 4, NUM_TARGETS + 1)) % VOCAB
   return token_streams.batches(
-    [ids], end_id=None, batch_size=EXAMPLES, length=LENGTH, **share
+    ids.astype(np.int32), batch_size=EXAMPLES, length=LENGTH, **share
   )
 
 

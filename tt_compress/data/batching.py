@@ -1,14 +1,24 @@
 """Fixed-shape batches as a pure function of the step."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Shaped
 
 from tt_compress.data import corpus, epochs, sequences
 
-Column = sequences.Sequences | Shaped[np.ndarray, 'examples ...']
+
+class Padded(Protocol):
+  """A column of sequences, such as `sequences.Sequences`."""
+
+  def padded(
+    self, members: Sequence[int], size: int, length: int
+  ) -> Shaped[np.ndarray, 'size length']:
+    """Some of the sequences with padding behind them, then empty ones."""
+
+
+Column = Padded | Shaped[np.ndarray, 'examples ...']
 
 
 class Batches:
@@ -20,7 +30,7 @@ class Batches:
   `batch_multiple`; so does the last batch of a group.
 
   Args:
-    columns: {name: sequences of ids or an array}, an entry per example.
+    columns: {name: sequences or an array}, an entry per example.
     groups: the examples by their shape.
     batch_multiple: the examples of every global batch are a multiple of it,
       e.g. the number of devices.
@@ -235,7 +245,7 @@ def _take(
   column: Column, members: np.ndarray, size: int, length: int | None
 ) -> np.ndarray:
   """Entries of a column, then zeros up to `size` entries."""
-  if isinstance(column, sequences.Sequences):
+  if not isinstance(column, np.ndarray):
     return column.padded(members, size, length)
   taken = column[members]
   if len(taken) == size:

@@ -34,7 +34,7 @@ class Bytes(vocabulary.Vocabulary):
 
   @classmethod
   def train(
-    cls, lines: Sequence[str], *, max_size: int, cache_dir: str
+    cls, lines: vocabulary.Lines, *, max_size: int, cache_dir: str
   ) -> 'Bytes':
     """The vocabulary, whatever the lines are.
 

@@ -1,20 +1,12 @@
 """Click logs in files of any size, encoded once and then memory-mapped."""
 
-import hashlib
-import json
 import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-from tt_compress.data import corpus, text_files
+from tt_compress.data import corpus, disk_cache, text_files
 from tt_compress.data.click_logs import click_log, encoding, formats
 
-CACHE = os.path.join(
-  os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
-  'tt_compress',
-  'click_logs',
-)
+CACHE = disk_cache.root('click_logs')
 # Changes when the same files and options give other ids.
 _VERSION = 1
 _MAX_PATHS = 10_000
@@ -73,8 +65,8 @@ def load(
   root = text_files.expand(folder)
   facts = {name: list(map(_facts, own)) for name, own in how.paths.items()}
   options = [_VERSION, format, min_count, held_out, how.taken, drop_repeats]
-  counted = _cached(root, [options, facts['train']], how.count)
-  encoded = _cached(
+  counted = disk_cache.folder(root, [options, facts['train']], how.count)
+  encoded = disk_cache.folder(
     root, [options, facts, modulus], lambda path: how.encode(counted, path)
   )
   first, *others = how.paths.get(split, how.paths['train'])
@@ -107,23 +99,3 @@ def _facts(path: str) -> tuple[str, int, int]:
     raise FileNotFoundError(f'{path}: no such file')
   found = os.stat(path)
   return os.path.abspath(path), found.st_size, found.st_mtime_ns
-
-
-def _cached(root: str, key: Any, write: Callable[[str], None]) -> str:
-  """The folder of a key under `root`; `write` fills it if there is none."""
-  name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
-  folder = os.path.join(root, name)
-  if os.path.isdir(folder):
-    return folder
-  os.makedirs(root, exist_ok=True)
-  # Renamed when it is complete, so that no process reads a part of it.
-  with tempfile.TemporaryDirectory(dir=root) as temporary:
-    made = os.path.join(temporary, name)
-    os.mkdir(made)
-    write(made)
-    try:
-      os.rename(made, folder)
-    except OSError:
-      if not os.path.isdir(folder):  # Another process may have been faster.
-        raise
-  return folder

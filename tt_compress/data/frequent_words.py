@@ -18,6 +18,9 @@ from tt_compress.data import (
 
 PAD, BOS, EOS, UNK = '<pad>', '<s>', '</s>', '<unk>'
 SPECIALS = (PAD, BOS, EOS, UNK)
+# Of a text that is read as one stream.
+END_OF_LINE = '<eos>'
+RUNNING_TEXT = (END_OF_LINE, UNK)
 
 
 class FrequentWords(vocabulary.Vocabulary):
@@ -53,8 +56,9 @@ class FrequentWords(vocabulary.Vocabulary):
       raise ValueError(f'not a vocabulary of words: {error!r}') from error
     _check_specials(self._specials)
     self.unk_id = self.words.index(UNK)
-    self.bos_id = self.words.index(BOS) if BOS in self._specials else None
-    self.eos_id = self.words.index(EOS) if EOS in self._specials else None
+    place = dict(zip(self._specials, range(len(self._specials)), strict=True))
+    self.bos_id = place.get(BOS)
+    self.eos_id = place.get(EOS, place.get(END_OF_LINE))
     self._ids = {word: i for i, word in enumerate(self.words)}
     for word in self._specials:  # text does not end itself
       self._ids[word] = self.unk_id
@@ -62,7 +66,7 @@ class FrequentWords(vocabulary.Vocabulary):
   @classmethod
   def train(
     cls,
-    lines: Sequence[str],
+    lines: vocabulary.Lines,
     *,
     max_size: int,
     cache_dir: str,
@@ -85,7 +89,7 @@ class FrequentWords(vocabulary.Vocabulary):
       min_count: words that are less frequent become unknown.
       lower_case, pattern, markup, tokenizer: see `word_splitting`.
       specials: '<pad>', then '<s>' and '</s>' if texts have ends, '<unk>' and
-        any others.
+        any others; or `RUNNING_TEXT`, ends of lines and no padding.
       order: of the words after the special ones, see `word_order`.
 
     Raises:
@@ -155,6 +159,8 @@ class FrequentWords(vocabulary.Vocabulary):
 
 
 def _check_specials(specials: Sequence[str]) -> None:
+  if tuple(specials) == RUNNING_TEXT:
+    return
   expected = {PAD: corpus.PAD_ID, BOS: corpus.BOS_ID, EOS: corpus.EOS_ID}
   is_ordered = all(
     i < len(specials) and specials[i] == word
@@ -164,7 +170,8 @@ def _check_specials(specials: Sequence[str]) -> None:
   if PAD not in specials or UNK not in specials or not is_ordered:
     raise ValueError(
       f'specials={tuple(specials)} must hold {UNK!r}, and {PAD!r}, {BOS!r} and '
-      f'{EOS!r} at {expected}; {BOS!r} and {EOS!r} may be left out'
+      f'{EOS!r} at {expected}; {BOS!r} and {EOS!r} may be left out; or be '
+      f'{RUNNING_TEXT}'
     )
 
 
@@ -191,7 +198,7 @@ def _check_version(trained: str, found: str) -> None:
 
 
 def _count(
-  lines: Sequence[str],
+  lines: vocabulary.Lines,
   min_count: int,
   splitting: word_splitting.WordSplitting,
   specials: Sequence[str],

@@ -51,7 +51,7 @@ class SentencePieces(vocabulary.Vocabulary):
   @classmethod
   def train(
     cls,
-    lines: Sequence[str],
+    lines: vocabulary.Lines,
     *,
     max_size: int,
     cache_dir: str,
@@ -77,7 +77,7 @@ class SentencePieces(vocabulary.Vocabulary):
       ValueError: no text, a `max_size` below the number of characters, or an
         option that SentencePiece refuses.
     """
-    lines = _select([line for line in lines if line.strip()], max_lines)
+    lines = _select(lines, max_lines)
     if not lines:
       raise ValueError('no text to train a vocabulary on')
     options = {
@@ -114,12 +114,15 @@ class SentencePieces(vocabulary.Vocabulary):
     return self._processor.decode(self._bare(ids))
 
 
-def _select(lines: list[str], max_lines: int | None) -> list[str]:
-  if max_lines is None or len(lines) <= max_lines:
-    return lines
-  picked = np.linspace(0, len(lines) - 1, max_lines).astype(np.int64)
-  logging.info('vocabulary: %d of %d lines are used', max_lines, len(lines))
-  return [lines[i] for i in picked]
+def _select(lines: vocabulary.Lines, max_lines: int | None) -> list[str]:
+  """The lines with text, or an even selection of them."""
+  number = sum(1 for line in lines if line.strip())
+  with_text = (line for line in lines if line.strip())
+  if max_lines is None or number <= max_lines:
+    return list(with_text)
+  picked = set(np.linspace(0, number - 1, max_lines).astype(int).tolist())
+  logging.info('vocabulary: %d of %d lines are used', max_lines, number)
+  return [line for i, line in enumerate(with_text) if i in picked]
 
 
 def _train(lines: Sequence[str], options: Mapping[str, Any]) -> bytes:

@@ -7,7 +7,7 @@ import lzma
 import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 MAX_LINE = 1_000_000  # characters; a longer line is no example
@@ -32,7 +32,12 @@ def expand(path: str | os.PathLike) -> str:
 
 
 def read_lines(path: str) -> list[str]:
-  """Lists the lines of a UTF-8 file, plain or .gz or .xz.
+  """Lists the lines of a UTF-8 file, see `each_line`."""
+  return list(each_line(path))
+
+
+def each_line(path: str) -> Iterator[str]:
+  """Yields the lines of a UTF-8 file, plain or .gz or .xz.
 
   Lines end at `\\n` alone, so a line separator inside a sentence cannot shift
   one side against the other. A byte order mark and a final `\\r` are removed.
@@ -49,19 +54,21 @@ def read_lines(path: str) -> list[str]:
   opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
   try:
     with opener(path, 'rb') as file:
-      lines = decode_lines(file, path)
+      is_empty = True
+      for line in _decoded(file, path):
+        is_empty = False
+        yield line
   except _CORRUPT as error:
     raise ValueError(
       f'{path}: cannot read it to its end ({error}); the file is damaged or '
       'its ending is wrong'
     ) from error
-  if not lines:
+  if is_empty:
     raise ValueError(f'{path}: empty file')
-  return lines
 
 
 def decode_lines(file: BinaryIO, name: str) -> list[str]:
-  """Lists the lines of an open binary file, as `read_lines` does.
+  """Lists the lines of an open binary file, as `each_line` yields them.
 
   Args:
     file: e.g. `sys.stdin.buffer`.
@@ -70,11 +77,15 @@ def decode_lines(file: BinaryIO, name: str) -> list[str]:
   Raises:
     ValueError: invalid UTF-8, a NUL byte or an absurdly long line.
   """
-  lines = []
+  return list(_decoded(file, name))
+
+
+def _decoded(file, name):
+  number = 1
   # Without a bound, a file without line ends would fill the memory.
   while line := file.readline(_MAX_BYTES):
-    lines.append(_decode(line, name, len(lines) + 1))
-  return lines
+    yield _decode(line, name, number)
+    number += 1
 
 
 def _decode(line: bytes, path: str, number: int) -> str:

@@ -4,71 +4,114 @@ import dataclasses
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int32, Shaped
 
 from tt_compress.data import (
   batching,
   corpus,
   embedded,
   epochs,
-  sequences,
+  parquet_files,
   text_files,
 )
+
+_MAX_PATHS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenStream:
   """Lines that continue each other, blank ones included.
 
-  `batches` joins their ids, with an end id after every line.
-
   Args:
-    lines: in the order of the text.
+    lines: in the order of the text; may be read from files again and again, so
+      that a text is larger than the memory.
     name: of the data, for messages.
 
   Raises:
-    ValueError: no lines.
+    ValueError: no lines, or bad content.
   """
 
-  lines: tuple[str, ...]
+  lines: Iterable[str]
   name: str
 
   def __post_init__(self) -> None:
-    object.__setattr__(self, 'lines', tuple(self.lines))
-    if not self.lines:
+    if not len(self):
       raise ValueError(f'{self.name}: no lines')
 
   def __len__(self) -> int:
-    return len(self.lines)
+    return self._facts[0]
 
-  @functools.cached_property
+  def __iter__(self) -> Iterator[str]:
+    return iter(self.lines)
+
+  @property
   def digest(self) -> str:
     """SHA-256 of the lines in their order, in hexadecimal."""
-    total = hashlib.sha256()
-    corpus.update(total, self.lines)
-    return total.hexdigest()
+    return self._facts[1]
+
+  @functools.cached_property
+  def _facts(self) -> tuple[int, str]:
+    """The number of lines and their digest, in one pass."""
+    total, number = hashlib.sha256(), 0
+    for line in self.lines:
+      corpus.update(total, (line,))
+      number += 1
+    return number, total.hexdigest()
+
+  @functools.cached_property
+  def num_words(self) -> int:
+    """Words between spaces, and ends of lines."""
+    return sum(len(line.split()) + 1 for line in self.lines)
 
 
-def load(split: str, *, files: Mapping[str, str]) -> TokenStream:
-  """Reads one split from a text file, plain or .gz or .xz.
+@dataclasses.dataclass(frozen=True)
+class FileLines:
+  """The lines of files, one file after the other, read in every pass.
+
+  Attributes:
+    paths: of text files, plain or .gz or .xz, or .parquet.
+    column: of the Parquet files.
+  """
+
+  paths: Sequence[str]
+  column: str
+
+  def __iter__(self) -> Iterator[str]:
+    for path in self.paths:
+      if path.lower().endswith('.parquet'):
+        yield from parquet_files.each_line(path, self.column)
+      else:
+        yield from text_files.each_line(path)
+
+
+def load(
+  split: str,
+  *,
+  files: Mapping[str, str | Sequence[str]],
+  column: str = 'text',
+) -> TokenStream:
+  """One split of a text in files, of any size.
 
   Args:
     split: name of the split, a key of `files`.
-    files: mapping from split to path. `~` and environment variables such as
-      `$TT_COMPRESS_DATA` are expanded.
+    files: {split: path or paths}, plain or .gz or .xz, or .parquet, which needs
+      pyarrow. `~` and environment variables such as `$TT_COMPRESS_DATA` are
+      expanded.
+    column: of a Parquet file, with texts of one or more lines.
 
   Raises:
     FileNotFoundError: a file is missing.
     ValueError: an unset variable, an unknown split, or bad content, with file
       and line.
   """
-  [path] = text_files.paths(split, files, max_paths=1)
+  paths = text_files.paths(split, files, _MAX_PATHS)
   # The name goes into results, which move between machines; paths do not.
-  return TokenStream(text_files.read_lines(path), os.path.basename(path))
+  name = os.path.basename(paths[0]) + ', ...' * (len(paths) > 1)
+  return TokenStream(FileLines(paths, column), name)
 
 
 def from_embedded(
@@ -89,9 +132,8 @@ def from_embedded(
 
 
 def batches(
-  lines: Sequence[sequences.Ids],
+  ids: Int32[np.ndarray, ' ids'],
   *,
-  end_id: int | None,
   batch_size: int,
   length: int,
   max_tokens: int | None = None,
@@ -99,13 +141,12 @@ def batches(
 ) -> batching.Batches:
   """Batches of a running text, each of which continues the one before.
 
-  The ids of all lines are cut into B contiguous streams, and these into pieces
-  of L ids. Every id but the first is a target once per epoch. Padding follows
-  the last id, in the last streams.
+  The ids are cut into B contiguous streams, and these into pieces of L ids.
+  Every id but the first is a target once per epoch. Padding follows the last
+  id, in the last streams.
 
   Args:
-    lines: lists of ids, in the order of the text.
-    end_id: appended to every line; None appends nothing.
+    ids: of the text, which may be memory-mapped.
     batch_size: streams B that are read side by side.
     length: ids L of a piece.
     max_tokens: takes the beginning of every stream, at most so many ids in all,
@@ -120,20 +161,20 @@ def batches(
     false, an example continues the one at its position in the previous step.
 
   Raises:
-    ValueError: options out of range, fewer than two ids, or too few for a
-      segment of each stream.
+    ValueError: options out of range, fewer than two ids, or too few for a piece
+      of each stream.
   """
-  columns = _pieces(lines, end_id, batch_size, length, multiple=batch_size)
-  num_targets = int(columns['weights'].sum())
-  if num_targets < batch_size * length:
+  columns = _pieces(ids, batch_size, length)
+  if len(ids) - 1 < batch_size * length:
     raise ValueError(
-      f'a text of {num_targets + 1} ids is shorter than one segment of '
-      f'{length} ids for each of {batch_size} streams; take fewer streams or '
-      'shorter segments'
+      f'a text of {len(ids)} ids is shorter than one segment of {length} ids '
+      f'for each of {batch_size} streams; take fewer streams or shorter '
+      'segments'
     )
-  # Pieces are in the order of the text.
-  pieces = np.arange(len(columns['inputs'])).reshape(batch_size, -1)
-  columns['starts'] = pieces.ravel() % pieces.shape[1] == 0
+  steps = -(-(len(ids) - 1) // (batch_size * length))
+  # In the order of the text.
+  pieces = np.arange(batch_size * steps).reshape(batch_size, steps)
+  columns['starts'] = pieces.ravel() % steps == 0
   if max_tokens is not None:
     pieces = pieces[:, : max(1, max_tokens // (batch_size * length))]
   group = epochs.Group(pieces.T.ravel(), batch_size, length)
@@ -141,9 +182,8 @@ def batches(
 
 
 def windows(
-  lines: Sequence[sequences.Ids],
+  ids: Int32[np.ndarray, ' ids'],
   *,
-  end_id: int | None,
   batch_size: int,
   length: int,
   max_tokens: int | None = None,
@@ -151,12 +191,11 @@ def windows(
 ) -> batching.Batches:
   """Batches of independent pieces of a running text.
 
-  The ids of all lines are cut into windows of L ids. Every id but the first is
-  a target once per epoch, in a window with up to L - 1 ids before it.
+  The ids are cut into windows of L ids. Every id but the first is a target once
+  per epoch, in a window with up to L - 1 ids before it.
 
   Args:
-    lines: lists of ids, in the order of the text.
-    end_id: appended to every line; None appends nothing.
+    ids: of the text, which may be memory-mapped.
     batch_size: windows B in a global batch.
     length: ids L of a window.
     max_tokens: takes evenly spaced windows with at most so many ids, but at
@@ -171,8 +210,8 @@ def windows(
   Raises:
     ValueError: options out of range, or fewer than two ids.
   """
-  columns = _pieces(lines, end_id, batch_size, length)
-  number = len(columns['inputs'])
+  columns = _pieces(ids, batch_size, length)
+  number = -(-(len(ids) - 1) // length)
   members = np.arange(number)
   if max_tokens is not None and max_tokens < number * length:
     members = np.linspace(0, number - 1, max(1, max_tokens // length))
@@ -180,26 +219,39 @@ def windows(
   return batching.Batches(columns, [group], **options)
 
 
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+  """Entry i has the numbers from i L to before (i + 1) L, zeros behind the end.
+
+  Attributes:
+    numbers: of which batches copy their pieces, and nothing else does.
+  """
+
+  numbers: Shaped[np.ndarray, ' n']
+
+  def padded(
+    self, members: Sequence[int], size: int, length: int
+  ) -> Shaped[np.ndarray, 'size length']:
+    """Some of the entries of length L, then zeros up to `size` entries."""
+    block = np.zeros((size, length), self.numbers.dtype)
+    for entry, i in zip(block, members, strict=False):
+      found = self.numbers[i * length : (i + 1) * length]
+      entry[: len(found)] = found
+    return block
+
+
 def _pieces(
-  lines: Sequence[sequences.Ids],
-  end_id: int | None,
-  batch_size: int,
-  length: int,
-  multiple: int = 1,
-) -> dict[str, Shaped[np.ndarray, 'pieces length']]:
-  """A text in pieces, their number a multiple, the last ones with padding."""
+  ids: Int32[np.ndarray, ' ids'], batch_size: int, length: int
+) -> dict[str, batching.Column]:
+  """The columns of a text in pieces."""
   if min(batch_size, length) < 1:
     raise ValueError(
       f'batch_size={batch_size} and length={length} must be at least 1'
     )
-  ids = sequences.Sequences(lines, end_id).ids
   num_targets = len(ids) - 1
   if num_targets < 1:
     raise ValueError(f'a stream of {len(ids)} ids has none to predict')
-  slots = batching.filled(num_targets, multiple * length)
-  ids = np.pad(ids, (0, slots - num_targets))
-  weights = np.zeros(slots, np.float32)
-  weights[:num_targets] = 1
-  # Views: the text exists once.
-  columns = {'inputs': ids[:-1], 'targets': ids[1:], 'weights': weights}
-  return {name: x.reshape(-1, length) for name, x in columns.items()}
+  # One number, however long the text is.
+  weights = np.broadcast_to(np.float32(1), num_targets)
+  columns = {'inputs': ids, 'targets': ids[1:], 'weights': weights}
+  return {name: Pieces(numbers) for name, numbers in columns.items()}

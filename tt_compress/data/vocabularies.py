@@ -1,7 +1,7 @@
 """All vocabularies by name."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from tt_compress.data import (
@@ -40,7 +40,7 @@ def check(name: str, options: Mapping[str, Any]) -> None:
 
 def train(
   name: str,
-  lines: Sequence[str],
+  lines: vocabulary.Lines,
   *,
   max_size: int,
   cache_dir: str,

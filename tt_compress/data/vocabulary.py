@@ -5,14 +5,22 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from absl import logging
 from jaxtyping import Int32
 
 from tt_compress.data import corpus
+
+
+class Lines(Protocol):
+  """Texts that can be read again and again, such as a list of them."""
+
+  def __len__(self) -> int: ...
+
+  def __iter__(self) -> Iterator[str]: ...
 
 
 class Vocabulary(abc.ABC):
@@ -39,7 +47,7 @@ class Vocabulary(abc.ABC):
   @abc.abstractmethod
   def train(
     cls,
-    lines: Sequence[str],
+    lines: Lines,
     *,
     max_size: int,
     cache_dir: str,
@@ -127,7 +135,7 @@ def check_lines(lines: Sequence[str]) -> list[str]:
 
 def cached(
   make: type[Vocabulary],
-  lines: Sequence[str],
+  lines: Lines,
   options: Mapping[str, Any],
   cache_dir: str,
   train: Callable[[], bytes],

@@ -8,10 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Int32
 from ml_collections import config_dict
 
 from tt_compress import models
-from tt_compress.data import batching, token_streams, vocabularies
+from tt_compress.data import (
+  batching,
+  token_files,
+  token_streams,
+  vocabularies,
+)
 from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, run_vocabulary
@@ -44,7 +50,7 @@ class LanguageModeling(base.Task):
     super().__init__(config, graphdef, workdir)
     self.tokens = run_vocabulary.RunVocabulary(
       workdir,
-      lambda: self.load('train').lines,
+      lambda: self.load('train'),
       name=config.data.vocabulary,
       options=config.data.vocabulary_options,
       model=config.model,
@@ -167,16 +173,13 @@ class LanguageModeling(base.Task):
     self, split: str, order: Mapping[str, Any], **options: Any
   ) -> batching.Batches:
     """Windows of a split in an order, or streams for a model with memory."""
-    vocabulary = self.tokens.value
     cut = token_streams.windows
     if _has_memory(self._config):
       cut, order = token_streams.batches, {}
-    return cut(
-      vocabulary.encode(self.load(split).lines),
-      end_id=vocabulary.eos_id,
-      **order,
-      **options,
-    )
+    return cut(self._ids(split), **order, **options)
+
+  def _ids(self, split: str) -> Int32[np.ndarray, ' ids']:
+    return token_files.encode(self.load(split), self.tokens.value)
 
   def train_batches(self, **share: int) -> batching.Batches:
     """Windows of the training text in random order, or streams.
@@ -210,9 +213,7 @@ class LanguageModeling(base.Task):
   @functools.cached_property
   def num_examples(self) -> int:
     """Tokens of the training text that are predicted, ends included."""
-    encoded = self.tokens.value.encode(self.load('train').lines)
-    ends = 0 if self.tokens.value.eos_id is None else len(encoded)
-    return sum(map(len, encoded)) + ends - 1
+    return len(self._ids('train')) - 1
 
   def loss(
     self,

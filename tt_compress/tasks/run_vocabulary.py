@@ -2,16 +2,12 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tt_compress.data import vocabularies, vocabulary
+from tt_compress.data import disk_cache, vocabularies, vocabulary
 
-CACHE = os.path.join(
-  os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache'),
-  'tt_compress',
-  'vocabulary',
-)
+CACHE = disk_cache.root('vocabulary')
 
 
 class RunVocabulary:
@@ -31,7 +27,7 @@ class RunVocabulary:
   def __init__(
     self,
     workdir: str | None,
-    lines: Callable[[], Sequence[str]],
+    lines: Callable[[], vocabulary.Lines],
     *,
     name: str,
     options: Mapping[str, Any],

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from absl import logging
 from flax import nnx
 from jaxtyping import Array, Float, Int32
 
-from tt_compress.data import batching, encoded, labeled_text
+from tt_compress.data import batching, disk_cache, encoded, labeled_text
 from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, classification, run_vocabulary
@@ -139,7 +138,7 @@ class TextClassification(classification.Classification):
       self.words.value,
       found.texts,
       digest=found.digest,
-      cache_dir=os.path.join(os.path.dirname(run_vocabulary.CACHE), 'encoded'),
+      cache_dir=disk_cache.root('encoded'),
     )
     num_empty = sum(len(each) == 0 for each in ids)
     if num_empty:
