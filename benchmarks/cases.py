@@ -21,6 +21,11 @@ RECOVERY = (
       (4, dict(index_order='column_major')),
     )
   ),
+  # Gates start open, as those of a plain train.
+  *(
+    ('nonlinear_train', size, dict(tt_rank=4, between='gated', **_MODES))
+    for size in (_EVEN, _PADDED)
+  ),
   *(
     ('tensor_ring', size, dict(tr_rank=rank, **_MODES))
     for size in (_EVEN, _PADDED)

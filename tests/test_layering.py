@@ -42,6 +42,7 @@ GROUND = {
     'ranks',
     'reshaped',
     'train_backed',
+    'train_shaped',
     'block_backed',
     'wrapped',
   }

@@ -27,6 +27,13 @@ AXES = {
   'tensor_train': dict(
     size=SIZES, tt_rank=RANKS, num_modes=ORDERS, index_order=INDEX_ORDERS
   ),
+  # A plain train of one rank less must be one to fit.
+  'nonlinear_train': dict(
+    size=SIZES,
+    tt_rank=(2, 3, 16),
+    num_modes=(2, 3, 5),
+    between=('gated', 'relu', 'max'),
+  ),
   'tensor_ring': dict(size=SIZES, tr_rank=RANKS, num_modes=ORDERS),
   'block_tensor_train': dict(size=SIZES, tt_rank=RANKS),
   'monarch': dict(size=SIZES, num_blocks=(1, 3, 8)),
@@ -57,6 +64,20 @@ EXTRA = {
     (97, 32, dict(tt_rank=(3, 2), row_modes=(5, 5, 5), col_modes=(4, 3, 3))),
     (97, 13, dict(tt_rank=1, num_modes=1)),
   ],
+  'nonlinear_train': [
+    (64, 32, dict(tt_rank=4, between='gated')),
+    (
+      97,
+      32,
+      dict(
+        tt_rank=(3, 2),
+        row_modes=(5, 5, 5),
+        col_modes=(4, 3, 3),
+        between='max',
+      ),
+    ),
+    (97, 13, dict(tt_rank=1, num_modes=1, between='relu')),
+  ],
   'tensor_ring': [
     (90, 32, dict(tr_rank=(2, 3, 4), row_modes=(5, 5, 4), col_modes=(4, 4, 2))),
     (13, 7, dict(tr_rank=1, num_modes=1)),
@@ -75,8 +96,10 @@ EXTRA = {
   'kronecker': [(97, 13, dict(rank=3, row_split=(10, 10), col_split=(7, 2)))],
 }
 # W is a sum of products of one number of every factor, so that its variance is
-# known exactly; with a norm it is measured.
-is_multilinear = lambda spec: getattr(spec, 'norm', 'none') == 'none'
+# known exactly; with a norm or a nonlinearity it is measured.
+is_multilinear = lambda spec: (
+  getattr(spec, 'norm', 'none') == 'none' and not hasattr(spec, 'between')
+)
 
 
 def possible(name, options):
@@ -165,7 +188,7 @@ def test_every_entry_has_axes():
 
 def test_the_sample_covers_every_pair():
   """And is small: these are compiled one by one."""
-  assert len(CASES) <= 140
+  assert len(CASES) <= 150
   specs = covering('word2ketxs')
   for size, order in itertools.product(SIZES, ORDERS):
     assert any(
@@ -305,13 +328,16 @@ def test_compiled_plain(spec, check):
 @pytest.mark.parametrize('name', AXES)
 def test_std(name):
   """Sampled, as a user would see it: moderate sizes, where tails are light."""
-  norms = AXES[name].get('norm', (None,))
-  for norm in norms:
-    options = {'norm': norm} if norm else {}
+  variants = [
+    {option: value}
+    for option in ('norm', 'between')
+    for value in AXES[name].get(option, ())
+  ]
+  for options in variants or [{}]:
     if option := parameterizations.REGISTRY[name].rank_option:
-      options[option] = 4
+      options = {**options, option: 4}
     if name.startswith('word2ket'):
-      options['order'] = 2
+      options = {**options, 'order': 2}
     contract.check_std(parameterizations.make(name, 36, 20, **options))
 
 
@@ -324,6 +350,9 @@ def test_round_trip(spec, tmp_path):
 LARGE = {
   'low_rank': dict(rank=64),
   'tensor_train': dict(tt_rank=64, row_modes=(32,) * 3, col_modes=(8, 8, 16)),
+  'nonlinear_train': dict(
+    tt_rank=64, row_modes=(32,) * 3, col_modes=(8, 8, 16), between='gated'
+  ),
   'tensor_ring': dict(tr_rank=32, row_modes=(32,) * 3, col_modes=(8, 8, 16)),
   'block_tensor_train': dict(tt_rank=4),
   'monarch': {},
@@ -403,6 +432,8 @@ EXACT = {
   'dense': lambda spec: True,
   'low_rank': lambda spec: True,
   'tensor_train': lambda spec: True,
+  # It becomes the nearest plain train that fits into it.
+  'nonlinear_train': lambda spec: spec.num_modes == 1,
   'tensor_ring': lambda spec: spec.num_modes == 1,
   'block_tensor_train': lambda spec: True,
   'monarch': lambda spec: True,
@@ -494,6 +525,7 @@ def test_defaults_of_the_base():
 def test_a_size_in_place_of_a_rank(name):
   cls = parameterizations.REGISTRY[name]
   given = dict(order=2) if name.startswith('word2ket') else {}
+  given = dict(between='max') if name == 'nonlinear_train' else given
   for options in (dict(compression_ratio=7.68), dict(max_params=50000)):
     spec = parameterizations.make(name, 1000, 384, **given, **options)
     assert spec.num_params <= 50000

@@ -23,6 +23,12 @@ SPECS = {
     col_modes=(4, 3, 3),
     index_order='column_major',
   ),
+  **{
+    f'nonlinear_train with {between}': dict(
+      TRAIN, name='nonlinear_train', col_modes=(4, 3, 3), between=between
+    )
+    for between in ('gated', 'relu', 'max')
+  },
   'tensor_ring': dict(
     name='tensor_ring', tr_rank=2, row_modes=(4, 2, 2), col_modes=(4, 3, 3)
   ),

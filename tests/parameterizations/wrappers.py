@@ -15,6 +15,7 @@ BASES = {
   'dense': {},
   'low_rank': dict(rank=3, middle=True),
   'tensor_train': dict(tt_rank=3),
+  'nonlinear_train': dict(tt_rank=3, between='gated'),
   'tensor_ring': dict(tr_rank=2),
   'block_tensor_train': dict(tt_rank=2),
   'monarch': {},

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,8 @@ from tt_compress.parameterizations import (
   base,
   checks,
   random_factors,
-  reshaped,
   train_backed,
+  train_shaped,
 )
 
 # The number of tokens that modes are chosen for.
@@ -23,7 +23,7 @@ _SPEED_TOKENS = 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
+class TensorTrain(train_shaped.TrainShaped, train_backed.TrainBacked):
   """W[i, j] = G_1[i_1, j_1] ... G_N[i_N, j_N], a product of small matrices.
 
   factors = {'core_0': [1, I_1, J_1, R_1], ..., 'core_{N-1}': [R_{N-1}, I_N,
@@ -31,10 +31,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
   modes exceed rows and cols, W is the upper left part.
 
   Attributes:
-    tt_rank: one int for all inner ranks, or (R_1, ..., R_{N-1}), or (1, R_1,
-      ..., R_{N-1}, 1); the spec keeps the last form. Some ranks may exceed the
-      largest rank of their unfolding, as in published configurations, but not
-      the largest of all unfoldings.
+    tt_rank: see `train_shaped.TrainShaped`.
     index_order: 'row_major', or 'column_major' to make the first digit of a row
       the fastest: with ids sorted by frequency, frequent words then share
       slices of the last core instead of the first. Columns are row-major.
@@ -49,26 +46,12 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     section 3.
   """
 
-  rank_option: ClassVar[str | None] = 'tt_rank'
   default_initialization = random_factors.defaults(product='spectral')
 
-  tt_rank: int | tuple[int, ...]
   index_order: Literal['row_major', 'column_major'] = 'row_major'
   contraction: contractions.Restriction = dataclasses.field(
     default='auto', repr=False
   )
-
-  def __post_init__(self):
-    super().__post_init__()
-    given = self.tt_rank
-    rank = _expand_rank(given, self.num_modes)
-    checks.rank(
-      'tt_rank',
-      given if isinstance(given, int) else max(rank),
-      self._largest_unfolding_rank(),
-      f'modes {self.row_modes} x {self.col_modes}',
-    )
-    self._set('tt_rank', rank)
 
   @classmethod
   def fastest(
@@ -127,32 +110,8 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
       **options,
     )
 
-  @property
-  def core_shapes(self) -> tuple[tuple[int, int, int, int], ...]:
-    """Shapes (R_{k-1}, I_k, J_k, R_k) of the cores."""
-    rank = self.tt_rank
-    return tuple(
-      zip(rank[:-1], self.row_modes, self.col_modes, rank[1:], strict=True)
-    )
-
-  @property
-  def num_params(self):
-    return sum(math.prod(shape) for shape in self.core_shapes)
-
-  @property
-  def network(self):
-    return {
-      f'core_{k}': {
-        f'r_{k}': left,
-        f'i_{k}': rows,
-        f'j_{k}': cols,
-        f'r_{k + 1}': right,
-      }
-      for k, (left, rows, cols, right) in enumerate(self.core_shapes)
-    }
-
   def _train(self, factors):
-    return [factors[f'core_{k}'] for k in range(self.num_modes)]
+    return self._cores(factors)
 
   def full(self, factors):
     if self.index_order == 'row_major':
@@ -188,7 +147,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     except checks.RankError:
       # After merging, all ranks may exceed the largest rank of an unfolding.
       return self, factors
-    return spec, _name(merged)
+    return spec, train_shaped.name(merged)
 
   def row_blocks(self, factors, count):
     if self.index_order == 'row_major':
@@ -215,7 +174,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
       self.tt_rank,
       row_order=self._row_order,
     )
-    return _name(jnp.asarray(core, jnp.float32) for core in cores)
+    return train_shaped.name(jnp.asarray(core, jnp.float32) for core in cores)
 
   @classmethod
   def nearest(
@@ -265,7 +224,7 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
     """
     cores = [np.asarray(core, np.float64) for core in self._train(factors)]
     if tt_rank is not None:
-      tt_rank = _expand_rank(tt_rank, self.num_modes)
+      tt_rank = train_shaped.expand_rank(tt_rank, self.num_modes)
     elif relative_error is not None:
       # The bound is relative to the train, whose padding adds to its norm.
       whole = np.linalg.norm(tt_svd.orthogonalize(cores, 0)[0])
@@ -288,7 +247,9 @@ class TensorTrain(reshaped.Reshaped, train_backed.TrainBacked):
 
   def _with_cores(self, cores):
     rank = (1, *(core.shape[-1] for core in cores))
-    factors = _name(jnp.asarray(core, jnp.float32) for core in cores)
+    factors = train_shaped.name(
+      jnp.asarray(core, jnp.float32) for core in cores
+    )
     return dataclasses.replace(self, tt_rank=rank), factors
 
   @property
@@ -322,24 +283,3 @@ def _reverse_digits(x, sizes):
   start, stop = len(batch), len(batch) + len(sizes)
   order = (*range(start), *reversed(range(start, stop)))
   return x.reshape(*batch, *sizes).transpose(order).reshape(*batch, size)
-
-
-def _expand_rank(tt_rank, num_modes):
-  if not isinstance(tt_rank, tuple | list):
-    inner = (checks.positive_int('tt_rank', tt_rank),) * (num_modes - 1)
-    return (1, *inner, 1)
-  rank = tuple(
-    checks.positive_int('every entry of tt_rank', r) for r in tt_rank
-  )
-  if len(rank) == num_modes - 1:
-    return (1, *rank, 1)
-  if len(rank) == num_modes + 1 and rank[0] == rank[-1] == 1:
-    return rank
-  raise ValueError(
-    f'tt_rank={rank} does not suit {num_modes} modes; give one int, the '
-    f'{num_modes - 1} inner ranks, or all {num_modes + 1} with 1 at both ends'
-  )
-
-
-def _name(cores):
-  return {f'core_{k}': core for k, core in enumerate(cores)}
