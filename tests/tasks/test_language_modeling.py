@@ -84,6 +84,36 @@ def test_scores_are_their_definition(files):
   )
 
 
+def test_perplexities_of_clusters_and_of_words(files):
+  cutoffs = (100, 110, 250)
+  config = from_files(files, **{'model.cutoffs': cutoffs})
+  task, variables = make_task(config)
+  text = ('\n'.join(LINES['test']) + '\n').encode()
+  losses, clusters = [], []
+  model = modules.merge(task._graphdef, **variables)
+  for start in range(0, len(text) - 1, 8):
+    ids = np.frombuffer(text[start : start + 9], np.uint8).astype(np.int32)
+    log_p = model(ids[None, :-1])[0]
+    losses += [-log_p[t, target] for t, target in enumerate(ids[1:])]
+    clusters += np.searchsorted(cutoffs, ids[1:], side='right').tolist()
+  scores = task.evaluate(variables, 'test')
+  assert scores['loss'] == pytest.approx(np.mean(losses), rel=1e-5)
+  losses, clusters = np.array(losses), np.array(clusters)
+  *expected, empty = [losses[clusters == k] for k in range(4)]
+  assert scores['cluster_perplexities'][3] is None and not len(empty)
+  np.testing.assert_allclose(
+    scores['cluster_perplexities'][:3],
+    [np.exp(np.mean(each)) for each in expected],
+    rtol=1e-4,
+  )
+  # Das Buch, ist alt., and three ends of lines, but for the first one.
+  expected = np.exp(losses.sum() / 6)
+  assert scores['word_perplexity'] == pytest.approx(expected, rel=1e-4)
+  report = task.report('test', scores)
+  assert f'per word {scores["word_perplexity"]:,.2f}, normalized' in report
+  assert '  -\n' in report
+
+
 def test_an_evaluation_takes_evenly_spaced_windows(files):
   config = from_files(files)
   config.evaluation.update(max_tokens=17, final_tokens=100)

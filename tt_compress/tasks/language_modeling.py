@@ -1,6 +1,7 @@
 """Language modeling: pieces of a running text, loss and perplexity."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,18 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Int32
-from ml_collections import config_dict
 
-from tt_compress import models
-from tt_compress.data import (
-  batching,
-  token_files,
-  token_streams,
-  vocabularies,
-)
+from tt_compress.data import batching, token_files, token_streams
 from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
-from tt_compress.tasks import base, run_vocabulary
+from tt_compress.tasks import base, language_settings, run_vocabulary
 
 
 class LanguageModeling(base.Task):
@@ -46,6 +40,10 @@ class LanguageModeling(base.Task):
   )
   inputs = ('data.vocabulary',)
 
+  defaults = staticmethod(language_settings.defaults)
+  shrink = staticmethod(language_settings.shrink)
+  batch_shapes = staticmethod(language_settings.batch_shapes)
+
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     super().__init__(config, graphdef, workdir)
     self.tokens = run_vocabulary.RunVocabulary(
@@ -55,106 +53,21 @@ class LanguageModeling(base.Task):
       options=config.data.vocabulary_options,
       model=config.model,
     )
+    self._has_memory = language_settings.has_memory(config)
     self._sums = evaluation.fold(self._batch_sums)
-
-  @classmethod
-  def defaults(cls) -> dict:
-    return dict(
-      data=dict(
-        source='embedded',  # a name in data.sources.SOURCES['token streams']
-        options={},  # of that source
-        vocabulary='bytes',  # a name in data.vocabularies.VOCABULARIES
-        vocabulary_options={},  # of that vocabulary
-        window=128,  # tokens of a window or segment
-        batch_size=16,  # windows or streams
-      ),
-      model=dict(vocab_size=256),
-      evaluation=dict(
-        every=500,  # steps
-        batch_size=32,  # windows or streams
-        # Tokens of a window or segment; None takes those of the training.
-        window=config_dict.placeholder(int),
-        # Of a model with memory, entries that it remembers and the largest
-        # distance that it tells apart; None takes its own.
-        memory_length=config_dict.placeholder(int),
-        clamp_length=config_dict.placeholder(int),
-        # Largest number of tokens that a validation during training and the
-        # final evaluation score, in evenly spaced windows or at the beginnings
-        # of streams; None scores all.
-        max_tokens=config_dict.placeholder(int),
-        final_tokens=config_dict.placeholder(int),
-        metric='loss',
-      ),
-    )
 
   @classmethod
   def batch_rows(cls, config) -> int:
     return config.data.batch_size * config.data.window
 
   @classmethod
-  def batch_shapes(
-    cls, config, batch_multiple: int
-  ) -> dict[str, jax.ShapeDtypeStruct]:
-    data = config.data
-    number = batching.filled(data.batch_size, batch_multiple)
-    shape = number, data.window
-    shapes = {
-      'inputs': jax.ShapeDtypeStruct(shape, jnp.int32),
-      'targets': jax.ShapeDtypeStruct(shape, jnp.int32),
-      'weights': jax.ShapeDtypeStruct(shape, jnp.float32),
-      'positions': jax.ShapeDtypeStruct((number,), jnp.int32),
-    }
-    if _has_memory(config):
-      shapes['starts'] = jax.ShapeDtypeStruct((number,), jnp.bool)
-    return shapes
-
-  @classmethod
   def carry_shapes(cls, config) -> dict[str, Any]:
-    return _memory_shapes(config, config.data.batch_size)
+    return language_settings.memory_shapes(config, config.data.batch_size)
 
   @classmethod
   def check(cls, config) -> None:
     super().check(config)
-    data, scored = config.data, config.evaluation
-    vocabularies.check(data.vocabulary, data.vocabulary_options)
-    lengths = {
-      'data.window': data.window,
-      'evaluation.window': scored.window,
-    }
-    if not _has_memory(config):
-      _check_windows(config, lengths)
-    least_ones = {
-      **lengths,
-      'data.batch_size': data.batch_size,
-      'evaluation.clamp_length': scored.clamp_length,
-      'evaluation.max_tokens': scored.max_tokens,
-      'evaluation.final_tokens': scored.final_tokens,
-    }
-    for name, size in least_ones.items():
-      if size is not None and size < 1:
-        raise ValueError(f'{name}={size} must be at least 1')
-    if scored.memory_length is not None and scored.memory_length < 0:
-      raise ValueError(
-        f'evaluation.memory_length={scored.memory_length} must be at least 0'
-      )
-
-  @classmethod
-  def shrink(cls, config) -> None:
-    config.data.update(source='embedded', window=32, batch_size=16)
-    # `update` would keep those of another source.
-    config.data.options = dict(num_train=2000)
-    sizes = dict(
-      max_length=32,
-      memory_length=32,
-      model_dim=64,
-      ffn_dim=128,
-      num_heads=4,
-      num_layers=1,
-    )
-    config.model.update(
-      {name: size for name, size in sizes.items() if name in config.model}
-    )
-    config.evaluation.update(max_tokens=4096, final_tokens=4096)
+    language_settings.check(config)
 
   def prepare(self) -> dict:
     for split in ('validation', 'test'):
@@ -174,7 +87,7 @@ class LanguageModeling(base.Task):
   ) -> batching.Batches:
     """Windows of a split in an order, or streams for a model with memory."""
     cut = token_streams.windows
-    if _has_memory(self._config):
+    if self._has_memory:
       cut, order = token_streams.batches, {}
     return cut(self._ids(split), **order, **options)
 
@@ -239,7 +152,7 @@ class LanguageModeling(base.Task):
 
   def _read(self, model, batch, memory, noise=None, **options):
     """What the model predicts targets by, and its memory after the batch."""
-    if not _has_memory(self._config):
+    if not self._has_memory:
       return model.features(batch['inputs'], noise), memory
 
     def forget(a):
@@ -258,27 +171,43 @@ class LanguageModeling(base.Task):
     clamp = self._config.evaluation.clamp_length
     options = {} if clamp is None else {'clamp_length': clamp}
     x, memory = self._read(model, batch, memory, **options)
-    total = model.cross_entropy(x, batch['targets'], batch['weights'])
-    return {'loss': total, 'tokens': jnp.sum(batch['weights'])}, memory
+    scored = x, batch['targets'], batch['weights']
+    sums = {'tokens': jnp.sum(batch['weights'])}
+    if self._config.model.get('cutoffs'):
+      losses, tokens = model.cluster_losses(*scored)
+      sums |= {'cluster_losses': losses, 'cluster_tokens': tokens}
+      return sums | {'loss': jnp.sum(losses)}, memory
+    return sums | {'loss': model.cross_entropy(*scored)}, memory
 
   def _scores(
     self, variables: Mapping, split: str, max_tokens: int | None
   ) -> base.Scores:
     batches = self._split_batches(split, max_tokens)
-    config = self._config.evaluation
-    shapes = _memory_shapes(
-      self._config, config.batch_size, config.memory_length
+    config = self._config
+    shapes = language_settings.memory_shapes(
+      config, config.evaluation.batch_size, config.evaluation.memory_length
     )
     sums = self._sums(
       variables,
       jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes),
       map(batches.batch, range(batches.steps_per_epoch)),
     )
-    loss = sums['loss'] / sums['tokens']
-    with np.errstate(over='ignore'):
-      scores = {'loss': float(loss), 'perplexity': float(np.exp(loss))}
-    if self._config.data.vocabulary == 'bytes':
-      scores['bits_per_byte'] = float(loss / np.log(2))
+    scores = {'loss': float(sums['loss'] / sums['tokens'])}
+    scores['perplexity'] = _perplexity(sums['loss'], sums['tokens'])
+    if 'cluster_losses' in sums:
+      pairs = zip(sums['cluster_losses'], sums['cluster_tokens'], strict=True)
+      scores['cluster_perplexities'] = [
+        _perplexity(loss, tokens) if tokens else None for loss, tokens in pairs
+      ]
+    if config.data.vocabulary == 'bytes':
+      scores['bits_per_byte'] = scores['loss'] / math.log(2)
+    if config.data.vocabulary != 'words':
+      # The first token is no target, nor is the first word.
+      num_words = max(1, self.load(split).num_words - 1)
+      num_ids = len(self._ids(split)) - 1
+      scores['word_perplexity'] = _perplexity(
+        scores['loss'] * num_ids, num_words
+      )
     name = self.load(split).name
     return {**scores, 'num_tokens': int(sums['tokens']), 'data': name}
 
@@ -291,9 +220,12 @@ class LanguageModeling(base.Task):
     """Scores of a split.
 
     Returns:
-      'loss' (nats per token), 'perplexity' (its exponential), 'bits_per_byte'
-      if tokens are bytes, 'num_tokens' that were scored, and 'data', the name
-      of the data.
+      'loss' (nats per token), 'perplexity' (its exponential), 'num_tokens'
+      that were scored, and 'data', the name of the data. With an adaptive
+      softmax, 'cluster_perplexities' of the tokens of each cluster, None where
+      there are none. If tokens are no words, 'word_perplexity', normalized by
+      the words between spaces and the ends of lines; if they are bytes,
+      'bits_per_byte'.
     """
     return self._scores(variables, split, self._config.evaluation.final_tokens)
 
@@ -303,45 +235,25 @@ class LanguageModeling(base.Task):
     return f'perplexity = {scores["perplexity"]:.2f}'
 
   def report(self, split: str, scores: base.Scores) -> str:
-    return (
+    lines = [
       f'\n{split} loss {scores["loss"]:.4f} nats per token  '
-      f'{scores["num_tokens"]:,} tokens, {scores["data"]}\n'
-      f'{self.headline(scores)}'
-    )
-
-
-def _has_memory(config) -> bool:
-  options, _ = models.MODELS[config.model.name]
-  return hasattr(options, 'memory_shapes')
-
-
-def _memory_shapes(
-  config, num_examples: int, length: int | None = None
-) -> dict[str, Any]:
-  """Shapes of the memory of `length` entries; empty without memory."""
-  if not _has_memory(config):
-    return {}
-  return models.options(config.model).memory_shapes(num_examples, length)
-
-
-def _check_windows(config, lengths: Mapping[str, int | None]) -> None:
-  """Refuses settings that do not suit a model without memory."""
-  max_length = config.model.get('max_length')
-  if max_length is None:
-    raise ValueError(
-      'task=language_modeling needs a model of running text, such as decoder; '
-      f'model.name={config.model.name!r}'
-    )
-  for name, length in lengths.items():
-    if length is not None and length > max_length:
-      raise ValueError(
-        f'{name}={length} is longer than model.max_length={max_length}; '
-        'shorten the windows or raise it'
+      f'{scores["num_tokens"]:,} tokens, {scores["data"]}'
+    ]
+    if 'cluster_perplexities' in scores:
+      found = '  '.join(
+        '-' if perplexity is None else f'{perplexity:,.2f}'
+        for perplexity in scores['cluster_perplexities']
       )
-  for name in ('memory_length', 'clamp_length'):
-    value = config.evaluation[name]
-    if value is not None:
-      raise ValueError(
-        f'evaluation.{name}={value} is for models with memory, and '
-        f'model.name={config.model.name!r} has none; leave it None'
+      lines.append(f'perplexity by cluster, frequent words first: {found}')
+    if 'word_perplexity' in scores:
+      lines.append(
+        f'perplexity per word {scores["word_perplexity"]:,.2f}, normalized by '
+        'words between spaces and ends of lines'
       )
+    return '\n'.join([*lines, self.headline(scores)])
+
+
+def _perplexity(loss: float, tokens: float) -> float:
+  """exp(loss / tokens), infinite if that is too large."""
+  with np.errstate(over='ignore'):
+    return float(np.exp(np.float64(loss) / tokens))
