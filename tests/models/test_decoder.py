@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from tt_compress.models import decoder
-from tt_compress.nn import modules
+from tt_compress.nn import modules, stack
 from tt_compress.nn.dropout import Noise
 
 SMALL = dict(
@@ -205,3 +205,41 @@ def test_what_does_not_fit_is_named():
       make(**options)
   with pytest.raises(ValueError, match='7 tokens are more than .*_length=6'):
     make()(np.zeros((1, 7), int))
+
+
+@pytest.mark.parametrize(
+  'options',
+  [
+    dict(num_layers=2),
+    dict(positions='rotary', norm_kind='rms', num_layers=4),  # scanned
+  ],
+)
+def test_steps_are_those_of_the_whole_text(options):
+  model = make(max_length=9, **options)
+  if options['num_layers'] >= model.config.scan_layers:
+    stack.scan(model)
+  whole = np.random.default_rng(1).integers(0, 11, [2, 2, 8])
+  lengths = np.array([4, 1])  # ids that are read before the steps
+  for row, length in enumerate(lengths):
+    whole[row, 1, :length] = whole[row, 0, :length]
+  expected = logits_of(model, whole.reshape(4, 8)).reshape(2, 2, 8, -1)
+
+  @jax.jit
+  def steps(model):
+    # What follows a text must not matter.
+    context, cache = model.start_text(whole[:, 0, :6], lengths, 4, 2)
+    found = []
+    for index in range(4):
+      places = (lengths + index)[:, None, None]
+      tokens = jnp.asarray(np.take_along_axis(whole, places, 2)[..., 0])
+      logits, cache = model.step(context, cache, tokens, jnp.int32(index))
+      found.append(logits)
+    return jnp.stack(found, axis=2)
+
+  found = steps(model)
+  for row, length in enumerate(lengths):
+    np.testing.assert_allclose(
+      found[row], expected[row, :, length : length + 4], rtol=1e-4, atol=1e-4
+    )
+  model.prepare(tokens=4)
+  np.testing.assert_allclose(steps(model), found, rtol=1e-4, atol=1e-4)

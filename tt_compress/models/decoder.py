@@ -17,15 +17,16 @@ scaled where they are read and tied to the logits, where they are not.
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import layers, output, transformer_config
-from tt_compress.nn import adaptive_softmax, embed
+from tt_compress.nn import adaptive_softmax, attention, embed, past
 from tt_compress.nn.dropout import Noise, dropout
 
 
@@ -57,12 +58,27 @@ class DecoderConfig(output.WordsConfig, transformer_config.LayersConfig):
     return self.positions == 'learned'
 
 
+class Context(NamedTuple):
+  """The texts to continue, as later positions need them.
+
+  Attributes:
+    keys_values: per layer.
+    mask: False behind the end of a text.
+    lengths: number of tokens.
+  """
+
+  keys_values: tuple[attention.KeysValues, ...]
+  mask: Bool[ArrayLike, 'batch 1 1 length']
+  lengths: Int[Array, ' batch']
+
+
 class Decoder(output.TokenModel):
   """Decoder-only Transformer.
 
   Paths of its matrices: `decoder/layers/K/{attention,ffn}/...`, `embed`,
   `positions` if they are learned, `logits` unless tied, and `softmax/clusters`
-  with cutoffs; see `WordsConfig`.
+  with cutoffs; see `WordsConfig`. It
+  continues texts by `start_text` and `step`, see `tasks.decoding.protocol`.
 
   Args:
     config: sizes and choices.
@@ -112,16 +128,20 @@ class Decoder(output.TokenModel):
     Raises:
       ValueError: more tokens than positions.
     """
-    config, length = self.config, tokens.shape[1]
-    if length > config.max_length:
+    x, causal_mask = self._begin(tokens, noise)
+    return self.decoder(x, causal_mask, noise=noise)
+
+  def _begin(self, tokens, noise=None):
+    """The input of the layers for texts from their first position on."""
+    length, max_length = tokens.shape[1], self.config.max_length
+    if length > max_length:
       raise ValueError(
-        f'{length} tokens are more than model.max_length={config.max_length}'
+        f'{length} tokens are more than model.max_length={max_length}'
       )
     # Noise is drawn per example, so each looks its positions up.
     positions = np.broadcast_to(np.arange(length), tokens.shape)
-    x = self._embed(tokens, positions, noise)
     causal_mask = np.tril(np.ones((1, 1, length, length), bool))
-    return self.decoder(x, causal_mask, noise=noise)
+    return self._embed(tokens, positions, noise), causal_mask
 
   def _embed(self, tokens, positions, noise=None):
     """Features [batch, length, dim] of tokens at their positions."""
@@ -131,3 +151,49 @@ class Decoder(output.TokenModel):
     # Rows have variance 1 / dim.
     x = (x * config.model_dim**0.5).astype(self.dtype)
     return dropout(x, config.dropout, noise)
+
+  def start_text(
+    self,
+    tokens: Int[ArrayLike, 'batch length'],
+    lengths: Int[ArrayLike, ' batch'],
+    max_length: int,
+    beam_size: int,
+  ) -> tuple[Context, past.Past]:
+    """See `tasks.decoding.protocol.Continuing`."""
+    x, causal_mask = self._begin(tokens)
+    keys_values, entries = [], []
+    for layer in self.decoder.unrolled():
+      x, read = layer.read(x, causal_mask)
+      keys_values.append(read)
+      shape = len(tokens), max_length * beam_size
+      entries.append(layer.attention.empty(shape, self.dtype))
+    lengths = jnp.asarray(lengths)
+    mask = np.arange(tokens.shape[1]) < lengths[:, None]
+    context = Context(tuple(keys_values), mask[:, None, None], lengths)
+    return context, past.start(
+      tuple(entries), len(tokens), beam_size, max_length
+    )
+
+  def step(
+    self,
+    context: Context,
+    cache: past.Past,
+    tokens: Int[Array, 'batch beam'],
+    index: Int[Array, ''],
+  ) -> tuple[Float[Array, 'batch beam vocab'], past.Past]:
+    """See `tasks.decoding.protocol.Continuing`; logits are float32."""
+    cache = cache.advanced(index)
+    visible = cache.visible(index)
+    # Steps of closed hypotheses may lie behind the last position.
+    last = self.config.max_length - 1
+    positions = jnp.minimum(context.lengths + index, last)[:, None]
+    x = self._embed(tokens, jnp.broadcast_to(positions, tokens.shape))
+    entries = []
+    for layer, old, keys_values in zip(
+      self.decoder.unrolled(), cache.entries, context.keys_values, strict=True
+    ):
+      before = keys_values, context.mask
+      x, new = layer.step(x, old, visible, index, before, positions=positions)
+      entries.append(new)
+    logits = self.project(self.decoder.normalize(x))
+    return logits, dataclasses.replace(cache, entries=tuple(entries))

@@ -19,7 +19,7 @@ from tt_compress.parallel import partition
 # Constant masks are NumPy arrays.
 Mask = Bool[ArrayLike, '#batch 1 #length source']
 # None counts from 0.
-Positions = Int[ArrayLike, '#batch length'] | None
+Positions = Int[ArrayLike, '#batch #length'] | None
 
 
 class KeysValues(NamedTuple):
@@ -27,6 +27,10 @@ class KeysValues(NamedTuple):
 
   keys: Float[Array, 'batch heads head_dim source']
   values: Float[Array, 'batch heads source head_dim']
+
+
+# Keys and values, and where to attend to them; several may differ in length.
+Source = tuple[KeysValues, Bool[ArrayLike, '#batch 1 _ _']]
 
 
 class Attention(nnx.Module):
@@ -155,7 +159,7 @@ class Attention(nnx.Module):
   def attend(
     self,
     x: Float[ArrayLike, 'batch length dim'],
-    *sources: tuple[KeysValues, Mask],
+    *sources: Source,
     positions: Positions = None,
   ) -> Float[Array, 'batch length dim']:
     """As a call, with the keys and values of the sources and their masks.
@@ -198,7 +202,7 @@ class Attention(nnx.Module):
     entries: KeysValues,
     visible: Bool[Array, 'batch beam length slot'],
     index: Int[Array, ''],
-    *before: tuple[KeysValues, Mask],
+    *before: Source,
     positions: Positions = None,
   ) -> tuple[Float[Array, 'batch beam dim'], KeysValues]:
     """Self-attention of position `index` of each hypothesis to its past.

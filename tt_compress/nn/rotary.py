@@ -9,7 +9,7 @@ _BASE = 10_000.0
 
 def rotate(
   x: Float[Array, 'batch length heads dim'],
-  positions: Int[ArrayLike, '#batch length'],
+  positions: Int[ArrayLike, '#batch #length'],
 ) -> Float[Array, 'batch length heads dim']:
   """Turns features k and k + dim / 2 by p / 10000^(2 k / dim) at position p.
 
@@ -19,7 +19,7 @@ def rotate(
 
   Args:
     x: queries or keys, an even number of features per head.
-    positions: of each vector.
+    positions: of each vector; along an axis of size 1, that of all.
 
   Reference: Su et al., "RoFormer: Enhanced Transformer with Rotary Position
     Embedding", section 3.4.2.

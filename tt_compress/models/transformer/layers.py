@@ -130,6 +130,54 @@ class EncoderLayer(nnx.Module):
     )
     return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
 
+  def read(
+    self, x: Float[Array, 'batch length dim'], mask: attention.Mask
+  ) -> tuple[Float[Array, 'batch length dim'], attention.KeysValues]:
+    """As a call, and the keys and values to which later positions attend."""
+    keys_values = None
+
+    def attend(y):
+      nonlocal keys_values
+      keys_values = self.attention.keys_values(y)
+      return self.attention.attend(y, (keys_values, mask))
+
+    x = self.attention_residual(x, attend)
+    return self.ffn_residual(x, self.ffn), keys_values
+
+  def step(
+    self,
+    x: Float[Array, 'batch beam dim'],
+    entries: attention.KeysValues,
+    visible: Bool[Array, 'batch beam length slot'],
+    index: Int[Array, ''],
+    *before: attention.Source,
+    positions: Int[Array, 'batch 1'],
+  ) -> tuple[Float[Array, 'batch beam dim'], attention.KeysValues]:
+    """The layer at position `index` of each hypothesis.
+
+    Args:
+      x: features at position `index`.
+      entries: see `Attention.step`, as the other arguments.
+      visible: the entries of each hypothesis.
+      index: the position after the text before.
+      *before: keys and values of the text before, and where it is.
+      positions: in the whole text.
+
+    Returns:
+      The features, and the entries with this position written into them.
+    """
+    new_entries = None
+
+    def attend(y):
+      nonlocal new_entries
+      y, new_entries = self.attention.step(
+        y, entries, visible, index, *before, positions=positions
+      )
+      return y
+
+    x = self.attention_residual(x, attend)
+    return self.ffn_residual(x, self.ffn), new_entries
+
 
 class DecoderLayer(nnx.Module):
   def __init__(self, config: LayersConfig, rngs: nnx.Rngs):

@@ -1,5 +1,6 @@
 """The output layer of Transformers: logits of tokens, and their loss."""
 
+import copy
 import dataclasses
 from typing import Any
 
@@ -9,7 +10,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import networks
-from tt_compress.nn import adaptive_softmax, cross_entropy, embed
+from tt_compress.nn import adaptive_softmax, cross_entropy, embed, serving
 from tt_compress.nn.dropout import Noise
 
 
@@ -96,6 +97,8 @@ class TokenModel(nnx.Module):
   """A model whose features predict tokens; a subclass defines `_output`.
 
   Attributes:
+    config: sizes and choices, `tie_logits` among them.
+    dtype: of the features.
     softmax: an adaptive softmax over the scores of `_output`, or None.
   """
 
@@ -166,3 +169,18 @@ class TokenModel(nnx.Module):
     """
     table, bias = self._output()
     return self.softmax.cluster_losses(table, x, targets, weights, bias=bias)
+
+  def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
+    """Makes steps of decoding faster for constant arrays, in place.
+
+    Args:
+      tokens: number of hypotheses in one step.
+      max_bytes: bytes that the dense matrices may take; None sets no limit.
+    """
+    serving.prepare(self, self.dtype, tokens=tokens, max_bytes=max_bytes)
+    table, _ = self._output()
+    if isinstance(table, embed.Embed):
+      # A copy: lookups read the table in its own dtype, logits in `self.dtype`.
+      self.logits = copy.copy(table)
+      self.logits.prepare(tokens, self.dtype)
+      self.config = dataclasses.replace(self.config, tie_logits=False)

@@ -1,6 +1,5 @@
 """The encoder-decoder Transformer."""
 
-import copy
 import dataclasses
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from tt_compress.models.transformer import (
   output,
   transformer_config,
 )
-from tt_compress.nn import attention, embed, past, serving, sinusoids
+from tt_compress.nn import attention, embed, past, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
 
 
@@ -147,20 +146,6 @@ class Transformer(output.TokenModel):
     positions = sinusoids.features(length, self.config.model_dim)
     x = self._embed('target', decoder_inputs, positions, noise)
     return self.decoder(x, context, causal_mask, context_mask, noise=noise)
-
-  def prepare(self, *, tokens: int, max_bytes: int | None = None) -> None:
-    """Makes `step` faster for constant arrays, in place.
-
-    Args:
-      tokens: number of hypotheses in one step.
-      max_bytes: bytes that the dense matrices may take; None sets no limit.
-    """
-    serving.prepare(self, self.dtype, tokens=tokens, max_bytes=max_bytes)
-    # A copy: lookups read the table in its own dtype, logits in `self.dtype`.
-    table, _ = self._output()
-    self.logits = copy.copy(table)
-    self.logits.prepare(tokens, self.dtype)
-    self.config = dataclasses.replace(self.config, tie_logits=False)
 
   def start(
     self,

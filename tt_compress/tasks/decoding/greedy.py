@@ -1,24 +1,9 @@
 """Greedy decoding: the likeliest id at every position."""
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Int
 
-from tt_compress.tasks.decoding import hypotheses, protocol, shrinking
-
-
-class _Fixed(NamedTuple):
-  context: PyTree
-  limits: Int[Array, ' batch']
-
-
-class _State(NamedTuple):
-  unended: Bool[Array, ' batch']
-  previous: Int[Array, ' batch']
-  tokens: Int[Array, 'batch length']
-  scores: Float[Array, ' batch']  # sums of log probabilities
-  cache: PyTree
+from tt_compress.tasks.decoding import extending, hypotheses, protocol
 
 
 def search(
@@ -43,39 +28,21 @@ def search(
     One hypothesis per sentence.
   """
   batch_size = inputs.shape[0]
-  limits = options.limits(limits, batch_size)
-  context, cache = protocol.start(model, inputs, options.max_length, 1)
 
-  def is_open(fixed: _Fixed, state: _State, index) -> Bool[Array, ' batch']:
-    return state.unended & (index < fixed.limits)
+  def choose(logits, extra, index):
+    del extra, index
+    gains, ids = options.best(logits[:, 0], 1)
+    return ids, gains
 
-  def step(fixed: _Fixed, state: _State, index) -> _State:
-    unended, previous, tokens, scores, cache = state
-    logits, cache = model.step(fixed.context, cache, previous[:, None], index)
-    gains, chosen = options.best(logits[:, 0], 1)
-    keep = is_open(fixed, state, index)
-    chosen = jnp.where(keep, chosen[:, 0], jnp.int32(options.pad_id))
-    return _State(
-      unended=unended & (chosen != options.eos_id),
-      previous=chosen,
-      tokens=tokens.at[:, index].set(chosen),
-      scores=scores + jnp.where(keep, gains[:, 0], 0.0),
-      cache=cache,
-    )
-
-  def result(fixed: _Fixed, state: _State) -> hypotheses.Hypotheses:
-    del fixed
-    lengths = jnp.sum(state.tokens != options.pad_id, axis=-1, dtype=jnp.int32)
-    scores = state.scores / options.penalty(lengths)
-    return options.hypotheses(state.tokens[:, None], scores[:, None])
-
-  state = _State(
-    unended=jnp.ones(batch_size, bool),
-    previous=jnp.full(batch_size, options.bos_id, jnp.int32),
-    tokens=jnp.full(
-      (batch_size, options.max_length), options.pad_id, jnp.int32
-    ),
-    scores=jnp.zeros(batch_size, jnp.float32),
-    cache=cache,
+  found = extending.extend(
+    model,
+    protocol.start(model, inputs, options.max_length, 1),
+    jnp.full((batch_size, 1), options.bos_id, jnp.int32),
+    choose,
+    limits=options.limits(limits, batch_size),
+    max_length=options.max_length,
+    eos_id=options.eos_id,
+    pad_id=options.pad_id,
   )
-  return shrinking.loop(step, is_open, result, _Fixed(context, limits), state)
+  scores = found.scores / options.penalty(found.lengths)
+  return options.hypotheses(found.tokens, scores)

@@ -1,4 +1,10 @@
-"""The interface between the searches and the models that they decode with."""
+"""The interface between the searches and the models that they decode with.
+
+A model has `step` and one of two beginnings: `start` reads the source of an
+output, `start_text` reads the text that an output continues. A language model
+that reads with a memory, `read(tokens, memory)`, needs neither: see
+`remembering`.
+"""
 
 import typing
 
@@ -8,8 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from tt_compress.nn import past
 
 
-@typing.runtime_checkable
-class Decodable(typing.Protocol):
+class Extending(typing.Protocol):
   """A model that extends the hypotheses of sentences by one id per step.
 
   `context` and `cache` are trees of arrays that only the model looks into:
@@ -25,6 +30,31 @@ class Decodable(typing.Protocol):
   Finished sentences leave the batch: `step` may get the entries of some
   sentences alone.
   """
+
+  def step(
+    self,
+    context: PyTree,
+    cache: PyTree,
+    tokens: Int[Array, 'batch beam'],
+    index: Int[Array, ''],
+  ) -> tuple[Float[Array, 'batch beam vocab'], PyTree]:
+    """Predicts the id at position `index` of every hypothesis.
+
+    Args:
+      context: from `start` or `start_text`.
+      cache: from there or from the previous step.
+      tokens: ids at position `index - 1`; at index 0 the id that begins a
+        sentence, or the last id of the text to continue.
+      index: position in the hypothesis, counted from 0.
+
+    Returns:
+      Logits of any float dtype, and the cache for the next step.
+    """
+
+
+@typing.runtime_checkable
+class Decodable(Extending, typing.Protocol):
+  """A model whose outputs have a source, such as a translation."""
 
   def start(
     self,
@@ -44,24 +74,28 @@ class Decodable(typing.Protocol):
       hypotheses, which are all alike.
     """
 
-  def step(
+
+@typing.runtime_checkable
+class Continuing(Extending, typing.Protocol):
+  """A language model, whose outputs continue a text."""
+
+  def start_text(
     self,
-    context: PyTree,
-    cache: PyTree,
-    tokens: Int[Array, 'batch beam'],
-    index: Int[Array, ''],
-  ) -> tuple[Float[Array, 'batch beam vocab'], PyTree]:
-    """Predicts the id at position `index` of every hypothesis.
+    tokens: Int[Array, 'batch length'],
+    lengths: Int[Array, ' batch'],
+    max_length: int,
+    beam_size: int,
+  ) -> tuple[PyTree, PyTree]:
+    """Reads texts but for their last ids, which the first step gets.
 
     Args:
-      context: from `start`.
-      cache: from `start` or from the previous step.
-      tokens: ids at position `index - 1`; the id that begins a sentence at
-        index 0.
-      index: position, counted from 0.
+      tokens: ids of a text per row; what follows them has no effect.
+      lengths: number of ids to read of each text; may be 0.
+      max_length: number of steps that may follow.
+      beam_size: hypotheses per text.
 
     Returns:
-      Logits of any float dtype, and the cache for the next step.
+      See `Decodable.start`.
     """
 
 
@@ -91,28 +125,44 @@ def start(
     ValueError: an array of the context is not [batch, ...], or one of the cache
       not [batch, beam, ...].
   """
-  context, cache = model.start(inputs, max_length, beam_size)
-  batch = inputs.shape[0]
-  _check(model, 'context', context, (batch,))
+  found = model.start(inputs, max_length, beam_size)
+  _check_start(f'{type(model).__name__}.start', found, inputs, beam_size)
+  return found
+
+
+def start_text(
+  model: Continuing,
+  tokens: Int[Array, 'batch length'],
+  lengths: Int[Array, ' batch'],
+  max_length: int,
+  beam_size: int,
+) -> tuple[PyTree, PyTree]:
+  """`model.start_text`, whose result is checked as that of `start`."""
+  found = model.start_text(tokens, lengths, max_length, beam_size)
+  _check_start(f'{type(model).__name__}.start_text', found, tokens, beam_size)
+  return found
+
+
+def _check_start(name, found, inputs, beam_size):
+  (context, cache), batch = found, inputs.shape[0]
+  _check(f'{name} returns context', context, (batch,))
   for path, node in jax.tree_util.tree_leaves_with_path(
     cache, is_leaf=past.is_past
   ):
-    name = 'cache' + jax.tree_util.keystr(path)
+    place = f'{name} returns cache{jax.tree_util.keystr(path)}'
     if past.is_past(node):
-      _check(model, f'{name}.entries', node.entries, (batch,))
+      _check(f'{place}.entries', node.entries, (batch,))
       node = node.slots
-    _check(model, name, node, (batch, beam_size))
-  return context, cache
+    _check(place, node, (batch, beam_size))
 
 
-def _check(model, name: str, tree: PyTree, axes: tuple[int, ...]) -> None:
+def _check(name: str, tree: PyTree, axes: tuple[int, ...]) -> None:
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     if leaf.shape[: len(axes)] != axes:
       raise ValueError(
-        f'{type(model).__name__}.start returns {name}'
-        f'{jax.tree_util.keystr(path)} of shape {leaf.shape}, but its first'
-        f' axes must be {axes}: the context has one entry per sentence, the'
-        ' cache one per hypothesis'
+        f'{name}{jax.tree_util.keystr(path)} of shape {leaf.shape}, but its'
+        f' first axes must be {axes}: the context has one entry per sentence,'
+        ' the cache one per hypothesis'
       )
 
 
