@@ -77,8 +77,8 @@ class Decoder(output.TokenModel):
 
   Paths of its matrices: `decoder/layers/K/{attention,ffn}/...`, `embed`,
   `positions` if they are learned, `logits` unless tied, and `softmax/clusters`
-  with cutoffs; see `WordsConfig`. It
-  continues texts by `start_text` and `step`, see `tasks.decoding.protocol`.
+  with cutoffs; see `WordsConfig`. Texts are continued by `start_text` and
+  `step`, see `tasks.decoding.protocol`.
 
   Args:
     config: sizes and choices.

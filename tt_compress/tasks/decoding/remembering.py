@@ -1,5 +1,7 @@
 """Language models that read with a memory, as models that continue texts."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,12 +15,24 @@ class Remembering:
   not change while longer ones are read.
 
   Args:
-    model: has `read(tokens, memory) -> (x, memory)`, `project` of x to logits
-      and `config.memory_shapes(examples)`, whose zeros are the empty memory.
+    model: has `read(tokens, memory, clamp_length=...) -> (x, memory)`,
+      `project` of x to logits and `config.memory_shapes(examples, length)`,
+      whose zeros are the empty memory.
+    memory_length: entries that it remembers; None for its own number.
+    clamp_length: the largest distance that it tells apart; None for its own.
   """
 
-  def __init__(self, model: nnx.Module):
+  def __init__(
+    self,
+    model: nnx.Module,
+    memory_length: int | None = None,
+    clamp_length: int | None = None,
+  ):
     self._model = model
+    self._shapes = functools.partial(
+      model.config.memory_shapes, length=memory_length
+    )
+    self._read = functools.partial(model.read, clamp_length=clamp_length)
 
   def start_text(
     self,
@@ -29,12 +43,13 @@ class Remembering:
   ) -> tuple[tuple[()], PyTree]:
     """See `protocol.Continuing`; there is no limit to the number of steps."""
     del max_length
-    shapes = self._model.config.memory_shapes(len(tokens))
-    empty = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    empty = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self._shapes(len(tokens))
+    )
 
     def advance(memory, position):
       index, ids = position
-      _, new = self._model.read(ids[:, None], memory)
+      _, new = self._read(ids[:, None], memory)
       is_text = index < lengths
       select = jax.vmap(jnp.where)  # one example at a time
       return jax.tree.map(lambda a, b: select(is_text, a, b), new, memory), None
@@ -54,9 +69,7 @@ class Remembering:
     """See `protocol.Continuing`."""
     del context, index
     flat = lambda leaf: leaf.reshape(-1, *leaf.shape[2:])
-    x, memory = self._model.read(
-      tokens.reshape(-1, 1), jax.tree.map(flat, cache)
-    )
+    x, memory = self._read(tokens.reshape(-1, 1), jax.tree.map(flat, cache))
     split = lambda leaf: leaf.reshape(*tokens.shape, *leaf.shape[1:])
     logits = self._model.project(x[:, 0])
     return split(logits), jax.tree.map(split, memory)

@@ -20,7 +20,7 @@ class Options:
   one of a filter stay, too.
 
   Attributes:
-    max_length: largest number of ids in a continuation, eos included.
+    max_tokens: largest number of ids in a continuation, eos included.
     temperature: logits are divided by it; 0 takes the likeliest id.
     top_k: number of likeliest ids to draw from; None for all.
     top_p: the least probability, above 0, of the likeliest ids to draw from; 1
@@ -34,7 +34,7 @@ class Options:
     ValueError: a value is out of range.
   """
 
-  max_length: int
+  max_tokens: int
   temperature: float = 1.0
   top_k: int | None = None
   top_p: float = 1.0
@@ -44,8 +44,8 @@ class Options:
   num_ids: int | None = None
 
   def __post_init__(self):
-    if self.max_length < 1:
-      raise ValueError(f'max_length={self.max_length} must be at least 1')
+    if self.max_tokens < 1:
+      raise ValueError(f'max_tokens={self.max_tokens} must be at least 1')
     if not 0 <= self.temperature < float('inf'):
       raise ValueError(
         f'temperature={self.temperature} must be 0 (the likeliest) or more'
@@ -142,7 +142,7 @@ def sample(
     lengths: number of ids of each text, at least 1.
     keys: of each continuation, which depends on nothing but its text and key.
     options: how ids are drawn.
-    limits: a max_length for each text.
+    limits: a max_tokens for each text.
 
   Returns:
     The continuations. Their scores are sums of log probabilities of the model,
@@ -161,13 +161,11 @@ def sample(
 
   return extending.extend(
     model,
-    protocol.start_text(
-      model, tokens, last, options.max_length, keys.shape[1]
-    ),
+    protocol.start_text(model, tokens, last, options.max_tokens, keys.shape[1]),
     jnp.broadcast_to(ends, keys.shape).astype(jnp.int32),
     choose,
-    limits=jnp.minimum(limits, options.max_length),
-    max_length=options.max_length,
+    limits=jnp.minimum(limits, options.max_tokens),
+    max_length=options.max_tokens,
     eos_id=options.eos_id,
     pad_id=options.pad_id,
     extra=keys,
