@@ -162,8 +162,30 @@ def test_the_tiny_run_learns(tmp_path):
   assert results['test']['loss'] < 3.5
   assert results['test']['num_tokens'] == 4096
   assert (tmp_path / 'vocabulary.bytes').read_bytes() == b'bytes'
-  with pytest.raises(ValueError, match='does not predict from lines of text'):
-    trained.task.check_lines()
+  check_predictions(config, tmp_path)
+
+
+def check_predictions(config, workdir):
+  lines = ['Der Hund', '', 'Ein langer Satz über den alten Mann']
+
+  def predict(num_best=1, **settings):
+    config.sampling.update(settings)
+    return run.Run(config, str(workdir)).predict(lines, num_best=num_best)
+
+  likeliest = predict(temperature=0.0)
+  for line, [answer] in zip(lines, likeliest, strict=True):
+    assert answer.text.startswith(line)
+    assert answer.score < 0
+    assert 0 <= len(answer.text) - len(line) <= 16
+  found = predict(num_best=3, temperature=1.0)
+  for best, [top] in zip(found, likeliest, strict=True):
+    scores = [answer.score for answer in best]
+    assert len(scores) == 3 and scores == sorted(scores, reverse=True)
+    assert top.text not in {answer.text for answer in best}
+  assert predict(num_best=3) == found
+  assert predict(num_best=3, seed=1) != found
+  with pytest.raises(ValueError, match='max_tokens=32 must be less than'):
+    predict(max_tokens=32)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +195,8 @@ def test_the_tiny_run_learns(tmp_path):
     ({'data.window': 0}, 'data.window=0 must be at least 1'),
     ({'evaluation.max_tokens': 0}, 'evaluation.max_tokens=0 must be at least'),
     ({'data.vocabulary': 'bits'}, "data.vocabulary='bits' is unknown"),
+    ({'sampling.top_p': 0.0}, 'sampling.top_p=0.0 must be above 0'),
+    ({'sampling.batch_size': 0}, 'sampling.batch_size=0 must be at least 1'),
     ({'evaluation.metric': 'bleu'}, "evaluation.metric='bleu' must be 'loss'"),
   ],
 )

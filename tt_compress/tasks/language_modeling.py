@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from tt_compress.data import batching, token_files, token_streams
 from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, language_settings, run_vocabulary
+from tt_compress.tasks.decoding import sampler
 
 
 class LanguageModeling(base.Task):
@@ -39,6 +40,7 @@ class LanguageModeling(base.Task):
     'evaluation.final_tokens',
   )
   inputs = ('data.vocabulary',)
+  reads_lines = True
 
   defaults = staticmethod(language_settings.defaults)
   shrink = staticmethod(language_settings.shrink)
@@ -55,6 +57,15 @@ class LanguageModeling(base.Task):
     )
     self._has_memory = language_settings.has_memory(config)
     self._sums = evaluation.fold(self._batch_sums)
+    scored = config.evaluation
+    self._sampler = sampler.Sampler(
+      graphdef,
+      config.sampling,
+      max_length=config.model.get('max_length'),
+      memory=dict(
+        memory_length=scored.memory_length, clamp_length=scored.clamp_length
+      ),
+    )
 
   @classmethod
   def batch_rows(cls, config) -> int:
@@ -228,6 +239,37 @@ class LanguageModeling(base.Task):
       'bits_per_byte'.
     """
     return self._scores(variables, split, self._config.evaluation.final_tokens)
+
+  def check_lines(self) -> None:
+    super().check_lines()
+    self._sampler.check()
+
+  def predict(
+    self, variables: Mapping, lines: Sequence[str], num_best: int
+  ) -> list[list[base.Answer]]:
+    """Every line with the samples that continue it, and their scores.
+
+    A line begins after the end of the line before, as in the text that the
+    model was trained on, and a sample ends with the line. The score is the
+    log-probability of the sample. A line without tokens stays empty if the
+    vocabulary has no end of a line.
+    """
+    words = self.tokens.value
+    begin = [] if words.eos_id is None else [words.eos_id]
+    encoded = words.encode(lines)
+    texts = [np.array([*begin, *ids], np.int32) for ids in encoded]
+    found = self._sampler(
+      variables,
+      texts,
+      num_best,
+      eos_id=words.eos_id,
+      never=tuple({words.pad_id, words.bos_id} - {None, words.eos_id}),
+      num_ids=len(words),
+    )
+    return [
+      [base.Answer(words.decode([*ids, *new]), score) for new, score in each]
+      for ids, each in zip(encoded, found, strict=True)
+    ]
 
   def headline(self, scores: base.Scores) -> str:
     if 'bits_per_byte' in scores:

@@ -9,6 +9,7 @@ from ml_collections import config_dict
 
 from tt_compress import models
 from tt_compress.data import batching, vocabularies
+from tt_compress.tasks.decoding import sampler
 
 # Rows of the embedding of a tiny variant.
 _TINY_VOCABULARY = 1024
@@ -42,6 +43,8 @@ def defaults() -> dict:
       final_tokens=config_dict.placeholder(int),
       metric='loss',
     ),
+    # How `--mode=predict` continues lines.
+    sampling=sampler.defaults(),
   )
 
 
@@ -92,6 +95,7 @@ def check(config) -> None:
   """
   data, scored = config.data, config.evaluation
   vocabularies.check(data.vocabulary, data.vocabulary_options)
+  sampler.check(config.sampling)
   lengths = {'data.window': data.window, 'evaluation.window': scored.window}
   if not has_memory(config):
     _check_without_memory(config, lengths)
@@ -160,3 +164,4 @@ def shrink(config) -> None:
     max_tokens=4096,
     final_tokens=4096,
   )
+  config.sampling.max_tokens = 16

@@ -33,6 +33,7 @@ _WITHOUT_EFFECT = (
   'mesh',
   'sharding',
   'model.scan_layers',
+  'sampling',
 )
 # Settings that change the final evaluation alone; a task has more of them.
 _OF_EVALUATION = ('checkpoint.average', 'checkpoint.choose')

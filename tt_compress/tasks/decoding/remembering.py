@@ -15,11 +15,12 @@ class Remembering:
   not change while longer ones are read.
 
   Args:
-    model: has `read(tokens, memory, clamp_length=...) -> (x, memory)`,
-      `project` of x to logits and `config.memory_shapes(examples, length)`,
-      whose zeros are the empty memory.
+    model: has `read(tokens, memory) -> (x, memory)`, `project` of x to logits
+      and `config.memory_shapes(examples, length)`, whose zeros are the empty
+      memory.
     memory_length: entries that it remembers; None for its own number.
-    clamp_length: the largest distance that it tells apart; None for its own.
+    clamp_length: of `read`, the largest distance that it tells apart; None for
+      its own.
   """
 
   def __init__(
@@ -32,7 +33,8 @@ class Remembering:
     self._shapes = functools.partial(
       model.config.memory_shapes, length=memory_length
     )
-    self._read = functools.partial(model.read, clamp_length=clamp_length)
+    options = {} if clamp_length is None else {'clamp_length': clamp_length}
+    self._read = functools.partial(model.read, **options)
 
   def start_text(
     self,

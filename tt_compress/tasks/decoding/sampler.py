@@ -68,20 +68,24 @@ class Sampler:
 
   @property
   def longest(self) -> int | None:
-    """Tokens of the longest text that leaves room for its continuation.
-
-    Raises:
-      ValueError: there is no such text.
-    """
+    """Tokens of the longest text that leaves room for its continuation."""
     if self._max_length is None:
       return None
-    if self._settings.max_tokens >= self._max_length:
+    return self._max_length - self._settings.max_tokens
+
+  def check(self) -> None:
+    """Refuses continuations that leave no room for a text.
+
+    Raises:
+      ValueError: naming both limits.
+    """
+    longest = self.longest
+    if longest is not None and longest < 1:
       raise ValueError(
         f'sampling.max_tokens={self._settings.max_tokens} must be less than '
         f'model.max_length={self._max_length}, which is the limit of a text '
         'and its continuation together'
       )
-    return self._max_length - self._settings.max_tokens
 
   def __call__(
     self,
@@ -97,12 +101,12 @@ class Sampler:
 
     Args:
       variables: {'params': ..., 'buffers': ...}.
-      texts: ids, at least one each.
+      texts: ids; the continuations of an empty text are empty.
       num_samples: continuations per text.
       **limits: `eos_id`, `never` and `num_ids` of `sampling.Options`.
     """
-    settings = self._settings
-    options = _options(settings, **limits)
+    self.check()
+    options = _options(self._settings, **limits)
     results = [[] for _ in texts]
     for indices, batch in self._batches(self._cut(texts), num_samples):
       examples = -(-len(batch['lengths']) // evaluation.parts(variables))
@@ -151,14 +155,12 @@ class Sampler:
       pad = lambda a, size=size: np.pad(
         a, [(0, size - len(a))] + [(0, 0)] * (a.ndim - 1)
       )
-      yield (
-        indices,
-        {
-          'tokens': flat.padded(indices, size, length),
-          'lengths': pad(flat.lengths[indices].astype(np.int32)),
-          'keys': pad(keys[indices]),
-        },
-      )
+      batch = {
+        'tokens': flat.padded(indices, size, length),
+        'lengths': pad(flat.lengths[indices].astype(np.int32)),
+        'keys': pad(keys[indices]),
+      }
+      yield indices, batch
 
   def _prepare(self, model, tokens):
     with context.use(gradients=False):
@@ -176,7 +178,7 @@ class Sampler:
       lengths,
       jax.random.wrap_key_data(batch['keys']),
       options,
-      # Examples of padding have no text.
+      # Nothing precedes the first id of an empty text, or of padding.
       limits=jnp.where(lengths > 0, options.max_tokens, 0),
     )
 

@@ -139,7 +139,7 @@ def sample(
   Args:
     model: see `protocol.Continuing`.
     tokens: ids of a text per row; what follows them has no effect.
-    lengths: number of ids of each text, at least 1.
+    lengths: number of ids of each text, at least 1 where limits are not 0.
     keys: of each continuation, which depends on nothing but its text and key.
     options: how ids are drawn.
     limits: a max_tokens for each text.
