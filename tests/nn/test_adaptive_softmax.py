@@ -8,6 +8,7 @@ from flax import nnx
 
 from tt_compress import parameterizations
 from tt_compress.algebra import cross_entropy as blocks_of
+from tt_compress.algebra import row_ranges
 from tt_compress.nn import adaptive_softmax, dropout, embed, modules
 
 ROWS, COLS, CUTOFFS = 23, 8, (5, 6, 16)
@@ -121,8 +122,10 @@ def differentiate(loss, model, targets='all'):
 
 @pytest.fixture
 def few(monkeypatch):
-  """Room for so few scores that head and tails have several blocks."""
+  """Room for so little that there are several blocks, of tokens and of rows."""
   monkeypatch.setattr(blocks_of, '_ROOM', {'cpu': 25})
+  monkeypatch.setattr(adaptive_softmax, '_LEAST_TAIL', 2)
+  monkeypatch.setattr(row_ranges, '_ROOM', {'cpu': 4 * COLS})
 
 
 def close(ours, theirs):

@@ -1,14 +1,15 @@
-"""Losses of a segment of tokens, whose ends are known only when it runs.
+"""Losses of segments of tokens, whose ends are known only when they run.
 
-The tokens are cut into blocks, and a loop computes as many blocks as the
-segment needs: the time follows the number of its tokens, the memory is that of
-one block, and every segment is exact. No loop of unknown length can be
+The tokens of a segment are cut into blocks, and a loop computes as many blocks
+as there are: the time follows the number of tokens, the memory is that of one
+block, and every segment is exact. A loop of unknown length cannot be
 differentiated backwards, so the gradients of a block are computed with its
 losses.
 """
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,112 +17,122 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-# (shared, common, x [n, ...], targets [n]) -> losses [n], float32.
-Loss = Callable[[Any, Any, jax.Array, jax.Array], jax.Array]
-Index = int | Int[Array, '']
+from tt_compress.algebra import row_ranges
+
+Matrices = Sequence[Float[Array, '_ _ _']]
+# The tokens [start, stop); None for all, whose number is static.
+Segment = tuple[Int[Array, ''], Int[Array, '']] | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Term:
+  """A loss of each token of a segment, from scores by a range of rows.
+
+  Its functions close over no traced array.
+
+  Attributes:
+    matrix: which of the matrices has the rows.
+    rows: the range.
+    block: number of tokens to compute at once.
+    narrow: (small, x [n, dim]) -> features [n, cols] for the products.
+    loss: (small, x [n, dim], scores, targets [n]) -> losses [n], float32; with
+      the scores [blocks, n, parts, block_rows] of the range.
+  """
+
+  matrix: int
+  rows: row_ranges.Range
+  block: int
+  narrow: Callable[[Any, jax.Array], jax.Array]
+  loss: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def losses(
-  loss: Loss,
-  shared: Any,
+  terms: Sequence[Term],
+  matrices: Matrices,
+  small: Sequence[Any],
   x: Float[Array, 'tokens dim'],
   targets: Int[Array, ' tokens'],
-  start: Index,
-  stop: Index,
-  *,
-  block: int,
-  common: Any = None,
+  segments: Sequence[Segment],
 ) -> Float[Array, ' tokens']:
-  """The loss of every token in [start, stop), 0 of the others; no gradients.
+  """The sum of the terms of every token; no gradients.
 
   Args:
-    loss: computes the losses of some tokens, each from its own x and target; it
-      closes over no traced array.
-    shared: floating arrays that `loss` gets for each block.
+    terms: what to compute.
+    matrices: of the terms.
+    small: arrays of each term.
     x: features.
     targets: of the tokens.
-    start: the first token of the segment.
-    stop: the token after its last one.
-    block: tokens of a block.
-    common: arrays that `loss` gets for each block, without gradients.
+    segments: the tokens of each term.
   """
-  shared, x = _varying(shared, x)
-  return _losses(loss, block, shared, x, (common, targets, start, stop))
+  found = _no_losses(x)
+  for k, term in enumerate(terms):
+    inputs = matrices[term.matrix], small[k], x, targets
+    found += _losses(term, *inputs, segments[k])
+  return found
 
 
 def summed(
-  loss: Loss,
-  shared: Any,
+  terms: Sequence[Term],
+  matrices: Matrices,
+  small: Sequence[Any],
   x: Float[Array, 'tokens dim'],
   targets: Int[Array, ' tokens'],
   weights: Float[Array, ' tokens'],
-  start: Index,
-  stop: Index,
-  *,
-  block: int,
-  common: Any = None,
+  segments: Sequence[Segment],
 ) -> Float[Array, '']:
-  """sum_t weights[t] loss[t] over the tokens t in [start, stop).
-
-  Gradients with respect to `shared`, x and the weights are summed in float32.
+  """The weighted sum of `losses`, whose gradients are summed in float32.
 
   Args:
-    loss: see `losses`, as all arguments but the weights.
-    shared: floating arrays that `loss` gets for each block.
+    terms: what to compute.
+    matrices: of the terms.
+    small: floating arrays of each term.
     x: features.
     targets: of the tokens.
-    weights: float32.
-    start: the first token of the segment.
-    stop: the token after its last one.
-    block: tokens of a block.
-    common: arrays that `loss` gets for each block, without gradients.
+    weights: of the losses, float32.
+    segments: the tokens of each term.
   """
-  shared, x = _varying(shared, x)
-  fixed = common, targets, start, stop
-  return _summed(loss, block, shared, x, weights, fixed)
+  # Inside `jax.shard_map` sums over tokens vary over the devices as tokens do,
+  # and an array must vary as its gradient.
+  zero = jnp.zeros_like(x, shape=())
+  vary = lambda a: a + zero.astype(a.dtype)
+  matrices, small = jax.tree.map(vary, (tuple(matrices), tuple(small)))
+  fixed = targets, tuple(segments)
+  return _summed(tuple(terms), matrices, small, x, weights, fixed)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _summed(loss, block, shared, x, weights, fixed):
-  return jnp.sum(_losses(loss, block, shared, x, fixed) * weights)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _summed(terms, matrices, small, x, weights, fixed):
+  targets, segments = fixed
+  found = losses(terms, matrices, small, x, targets, segments)
+  return jnp.sum(found * weights)
 
 
-def _forward(loss, block, shared, x, weights, fixed):
-  """The sum, and its gradients with respect to shared, x and weights."""
-  common, targets, start, stop = fixed
-  pieces = tuple(_pad(a, block) for a in (x, targets, weights))
-
-  def add(k, sums):
-    of_shared, of_x, found = sums
-    first = start + k * block
-    x, targets, weights = (_block(a, first, block) for a in pieces)
-    here = _is_inside(first, stop, block)
-
-    def total(shared, x):
-      losses = loss(shared, common, x, targets)
-      return jnp.sum(jnp.where(here, losses * weights, 0)), losses
-
-    gradients, losses = jax.grad(total, (0, 1), has_aux=True)(shared, x)
-    plus = lambda total, a: total + a.astype(total.dtype)
-    return (
-      jax.tree.map(plus, of_shared, gradients[0]),
-      _put(of_x, gradients[1], first),
-      _put(found, jnp.where(here, losses, 0), first),
+def _forward(terms, matrices, small, x, weights, fixed):
+  """The sum, and its gradients by matrices, small arrays, x and weights."""
+  targets, segments = fixed
+  of_matrices = [jnp.zeros_like(a, _wide(a)) for a in matrices]
+  of_small, of_x, found = [], jnp.zeros_like(x, _wide(x)), _no_losses(x)
+  for term, own, segment in zip(terms, small, segments, strict=True):
+    sums = (
+      of_matrices[term.matrix],
+      jax.tree.map(lambda a: jnp.zeros_like(a, _wide(a)), own),
+      of_x,
+      found,
     )
-
-  sums = (
-    jax.tree.map(lambda a: jnp.zeros_like(a, _wide(a)), shared),
-    jnp.zeros_like(pieces[0]),
-    _no_losses(pieces[0]),
+    inputs = matrices[term.matrix], own, x, targets, weights
+    sums = _add_gradients(term, inputs, segment, sums)
+    of_matrices[term.matrix], of_own, of_x, found = sums
+    of_small.append(of_own)
+  gradients = jax.tree.map(
+    lambda gradient, a: gradient.astype(a.dtype),
+    (tuple(of_matrices), tuple(of_small), of_x),
+    (matrices, small, x),
   )
-  of_shared, of_x, found = _repeat(add, start, stop, block, sums)
-  of_shared = jax.tree.map(lambda d, a: d.astype(a.dtype), of_shared, shared)
-  found = found[: len(x)]
-  return jnp.sum(found * weights), (of_shared, of_x[: len(x)], found)
+  return jnp.sum(found * weights), (*gradients, found)
 
 
-def _backward(loss, block, gradients, cotangent):
-  del loss, block
+def _backward(terms, gradients, cotangent):
+  del terms
   scale = lambda gradient: gradient * cotangent.astype(gradient.dtype)
   return *jax.tree.map(scale, gradients), None
 
@@ -129,28 +140,58 @@ def _backward(loss, block, gradients, cotangent):
 _summed.defvjp(_forward, _backward)
 
 
-def _losses(loss, block, shared, x, fixed):
-  common, targets, start, stop = fixed
-  pieces = _pad(x, block), _pad(targets, block)
+def _add_gradients(term, inputs, segment, sums):
+  """The sums of gradients, and the losses, with those of a term."""
+  matrix, small, *tokens = inputs
+  size = len(tokens[0])
+  tokens = [_pad(a, term.block) for a in tokens]
+  start, stop = segment or (0, size)
+
+  def add(k, sums):
+    of_matrix, of_small, of_x, found = sums
+    first = start + k * term.block
+    x, targets, weights = (_at(a, first, term.block) for a in tokens)
+    here = _is_inside(first, stop, term.block)
+
+    def total(small, x, scores):
+      losses = term.loss(small, x, scores, targets)
+      return jnp.sum(jnp.where(here, losses * weights, 0)), losses
+
+    y, pull = jax.vjp(term.narrow, small, x)
+    scores = term.rows.scores(matrix, y)
+    gradients, losses = jax.grad(total, (0, 1, 2), has_aux=True)(
+      small, x, scores
+    )
+    of_matrix, of_y = term.rows.add_gradients(
+      of_matrix, matrix, y, gradients[2]
+    )
+    for own, of_block in (gradients[:2], pull(of_y)):
+      of_small = jax.tree.map(_plus, of_small, own)
+      of_x = _put(of_x, _plus(_at(of_x, first, term.block), of_block), first)
+    losses = jnp.where(here, losses, 0) + _at(found, first, term.block)
+    return of_matrix, of_small, of_x, _put(found, losses, first)
+
+  *sums, of_x, found = sums
+  sums = *sums, _pad(of_x, term.block), _pad(found, term.block)
+  *sums, of_x, found = _repeat(add, start, stop, term.block, sums)
+  return *sums, of_x[:size], found[:size]
+
+
+def _losses(term, matrix, small, x, targets, segment):
+  """The losses of a term, 0 for tokens of other segments."""
+  start, stop = segment or (0, len(x))
+  tokens = [_pad(a, term.block) for a in (x, targets)]
 
   def add(k, found):
-    first = start + k * block
-    x, targets = (_block(a, first, block) for a in pieces)
-    here = _is_inside(first, stop, block)
-    found_here = jnp.where(here, loss(shared, common, x, targets), 0)
-    return _put(found, found_here, first)
+    first = start + k * term.block
+    x, targets = (_at(a, first, term.block) for a in tokens)
+    scores = term.rows.scores(matrix, term.narrow(small, x))
+    losses = term.loss(small, x, scores, targets)
+    here = _is_inside(first, stop, term.block)
+    return _put(found, jnp.where(here, losses, 0), first)
 
-  found = _repeat(add, start, stop, block, _no_losses(pieces[0]))
+  found = _repeat(add, start, stop, term.block, _no_losses(tokens[0]))
   return found[: len(x)]
-
-
-def _varying(shared, x):
-  """Arrays that vary over devices as their gradients do.
-
-  Inside `jax.shard_map` sums over tokens vary over the devices as tokens do.
-  """
-  zero = jnp.zeros_like(x, shape=())
-  return jax.tree.map(lambda a: a + zero.astype(a.dtype), shared), x
 
 
 def _repeat(add, start, stop, block, sums):
@@ -169,12 +210,17 @@ def _pad(array, block):
   return jnp.pad(array, [(0, block)] + [(0, 0)] * (array.ndim - 1))
 
 
-def _block(array, first, block):
+def _at(array, first, block):
   return jax.lax.dynamic_slice_in_dim(array, first, block)
 
 
 def _put(array, block, first):
+  block = block.astype(array.dtype)
   return jax.lax.dynamic_update_slice_in_dim(array, block, first, 0)
+
+
+def _plus(total, a):
+  return total + a.astype(total.dtype)
 
 
 def _no_losses(x):

@@ -23,15 +23,15 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Integer
 
-from tt_compress.algebra import blocks, networks, segments
+from tt_compress.algebra import blocks, networks, row_ranges, segments
 from tt_compress.algebra import cross_entropy as losses_of
-from tt_compress.nn import cross_entropy, embed, linear, matrix
+from tt_compress.nn import cross_entropy, embed, linear
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
 # Tokens of a block of a tail. Few tokens have their target there, and a block
 # is computed whole.
-_TAIL_BLOCK = 256
+_LEAST_TAIL, _MOST_TAIL = 32, 256
 
 
 def ranges(
@@ -215,21 +215,10 @@ class AdaptiveSoftmax(nnx.Module):
       ValueError: there is noise, and a matrix that draws it.
     """
     _check_noise(table, noise)
-    x, targets, weights, stops = self._sorted(x, targets, weights)
-    return sum(
-      segments.summed(
-        loss,
-        shared,
-        x,
-        targets,
-        weights,
-        *segment,
-        block=block,
-        common=common,
-      )
-      for loss, shared, common, segment, block in self._terms(
-        table, bias, x, stops
-      )
+    tokens, stops = self._sorted(x, targets, weights)
+    terms, matrices, small = self._terms(table, bias, len(tokens[0]))
+    return segments.summed(
+      terms, matrices, small, *tokens, self._segments(stops)
     )
 
   def cluster_losses(
@@ -253,59 +242,54 @@ class AdaptiveSoftmax(nnx.Module):
     Returns:
       (sums of the losses, sums of the weights) of the targets in each cluster.
     """
-    x, targets, weights, stops = self._sorted(x, targets, weights)
-    found = sum(
-      segments.losses(
-        loss, shared, x, targets, *segment, block=block, common=common
-      )
-      for loss, shared, common, segment, block in self._terms(
-        table, bias, x, stops
-      )
+    tokens, stops = self._sorted(x, targets, weights)
+    x, targets, weights = tokens
+    terms, matrices, small = self._terms(table, bias, len(x))
+    found = segments.losses(
+      terms, matrices, small, x, targets, self._segments(stops)
     )
     by_cluster = lambda values: jax.ops.segment_sum(
-      values, self._cluster(targets), len(self.words)
+      values, _cluster(targets, self.words), len(self.words)
     )
     return by_cluster(found * weights), by_cluster(weights)
-
-  def _cluster(self, targets):
-    return _cluster(targets, self.words)
 
   def _sorted(self, x, targets, weights):
     """The tokens by the cluster of their target, and where each one ends."""
     x, targets, weights = map(jnp.asarray, (x, targets, weights))
-    x, targets, weights = (
+    tokens = [
       a.reshape(targets.size, *a.shape[targets.ndim :])
       for a in (x, targets, weights)
-    )
-    cluster = self._cluster(targets)
+    ]
+    cluster = _cluster(tokens[1], self.words)
     order = jnp.argsort(cluster)
     stops = [jnp.sum(cluster <= k) for k in range(len(self.words))]
-    return x[order], targets[order], weights[order], stops
+    return [a[order] for a in tokens], stops
 
-  def _terms(self, table, bias, x, stops):
-    """The losses of the head, for all tokens, and of every tail, for its own.
+  def _segments(self, stops):
+    """The tokens of the head, all of them, and of every tail."""
+    return [None, *zip(stops, stops[1:], strict=False)]
 
-    Yields:
-      (loss, shared, common, (start, stop), block), see `segments`.
-    """
+  def _terms(self, table, bias, tokens):
+    """The terms of the loss, their matrices and small arrays."""
+    matrices, rows = _rows(table, self.words)
+    terms, small = [], []
     for k, (start, stop) in enumerate(self.words):
-      block = _block(len(x), stop - start, most=_TAIL_BLOCK if k else len(x))
-      project, arrays, common, front = _scores(table, k, self.words, block)
-      shared = arrays, None if bias is None else bias[start:stop]
-      project = functools.partial(_words, project, front, stop - start)
-      if k:
-        loss = functools.partial(_tail_loss, project, start - front)
-        yield loss, shared, common, (stops[k - 1], stops[k]), block
-      else:
-        trained, buffers = self.clusters.parts()
-        spec, words = self.clusters.spec, self.words
-        loss = functools.partial(_head_loss, project, front, spec, words)
-        shared = shared, trained, _value(self.clusters.bias)
-        yield loss, shared, (common, buffers), (0, len(x)), block
-
-
-def _value(bias):
-  return None if bias is None else bias.get_value()
+      own = None if bias is None else bias[start:stop]
+      arrays = {'bias': _in_blocks(own, rows[k].ids)}
+      narrow, loss = _same, functools.partial(_tail_loss, start, rows[k].ids)
+      if isinstance(table, ClusterTables) and table.projections is not None:
+        narrow = _narrow
+        arrays['projection'] = table.projections[k].full()
+      if not k:
+        loss = functools.partial(_head_loss, self.words, rows[k].ids)
+        arrays['clusters'] = self.clusters.full()
+        if self.clusters.bias is not None:
+          arrays['bias_of_clusters'] = self.clusters.bias.get_value()
+      block = _block(tokens, rows[k].ids.size, is_head=not k)
+      matrix = min(k, len(matrices) - 1)
+      terms.append(segments.Term(matrix, rows[k], block, narrow, loss))
+      small.append(arrays)
+    return terms, matrices, small
 
 
 def _cluster(targets, words):
@@ -313,84 +297,45 @@ def _cluster(targets, words):
   return sum((targets >= start).astype(jnp.int32) for start, _ in words[1:])
 
 
-def _block(tokens, size, most):
-  """The number of tokens whose scores of so many words exist at a time."""
-  count = losses_of.token_blocks(tokens * (size // partition.size()))
+def _block(tokens, scores, is_head):
+  """The number of tokens whose scores exist at a time."""
+  most = tokens
+  if not is_head:
+    most = max(_LEAST_TAIL, min(_MOST_TAIL, tokens // 16))
+  count = losses_of.token_blocks(tokens * (scores // partition.size()))
   return min(-(-tokens // count), most)
 
 
-def _head_loss(project, front, spec, words, shared, common, x, targets):
-  """-log p of the target's cluster, or of the target in the first cluster."""
-  of_words, trained, bias = shared
-  common, buffers = common
-  scores = project(of_words, common, x)
-  clusters = spec.apply(matrix.join(trained, buffers), x).astype(jnp.float32)
-  clusters = clusters if bias is None else clusters + bias
-  cluster = _cluster(targets, words)
-  in_words, of_word = _normalizer(scores, targets + front, cluster == 0)
-  in_clusters, of_cluster = _normalizer(clusters, cluster - 1, cluster > 0)
-  return jnp.logaddexp(in_words, in_clusters) - (of_word + of_cluster)
+def _rows(table, words):
+  """([parts, rows, cols] matrices, the range of each cluster in its matrix).
 
-
-def _tail_loss(project, start, shared, common, x, targets):
-  """-log p of the target among the words of its cluster."""
-  scores = project(shared, common, x)
-  here = jnp.full(targets.shape, True)
-  normalizer, of_word = _normalizer(scores, targets - start, here)
-  return normalizer - of_word
-
-
-def _words(project, front, size, shared, common, x):
-  """Scores [n, width], float32, -inf before the first word and after the last.
-
-  What is there may be no number.
+  A matrix of all words is materialized once. On a mesh, every device has a part
+  of each cluster.
   """
-  arrays, bias = shared
-  scores = project(arrays, common, x, None).astype(jnp.float32)
-  back = scores.shape[-1] - front - size
-  if bias is not None:
-    scores += jnp.pad(bias, (front, back))
-  if not front and not back:
-    return scores
-  is_word = np.arange(scores.shape[-1]) - front
-  is_word = (is_word >= 0) & (is_word < size)
-  return jnp.where(is_word, scores, -jnp.inf)
+  if isinstance(table, ClusterTables):
+    matrices = [_parts(each) for each in table.clusters]
+    firsts = [0 for _ in words]
+  elif partition.size() == 1:
+    matrices, firsts = [_parts(table)], [start for start, _ in words]
+  else:
+    pairs = [_parts_of_rows(table, *each) for each in words]
+    matrices, firsts = zip(*pairs, strict=True)
+  last = len(matrices) - 1
+  rows = [
+    row_ranges.Range(matrices[min(k, last)].shape, firsts[k], stop - start)
+    for k, (start, stop) in enumerate(words)
+  ]
+  return matrices, rows
 
 
-def _normalizer(scores, targets, is_here):
-  """(logsumexp of the scores, score of the target or 0 if it is not here)."""
-  is_target = targets[:, None] == np.arange(scores.shape[-1])
-  chosen = jnp.sum(scores, axis=-1, where=is_target & is_here[:, None])
-  return jax.nn.logsumexp(scores, axis=-1), chosen
+def _parts(table):
+  if partition.size() == 1:
+    return jnp.asarray(table.full())[None]
+  return cross_entropy.parts(table)
 
 
-def _scores(table, k, words, block):
-  """How to compute the scores of the words of cluster k.
-
-  Returns:
-    (project, arrays, common, front): project(arrays, common, x [n, dim], None)
-    gives scores [n, width], of which `front` ones precede the first word.
-  """
-  if isinstance(table, embed.Embed):
-    parts, front = _rows(table, *words[k])
-    return cross_entropy.times_parts, parts, None, front
-  project, arrays, common, _ = cross_entropy.projection(
-    table.clusters[k], block, None
-  )
-  if table.projections is None:
-    return project, arrays, common, 0
-  full = table.projections[k].full()
-  project = functools.partial(_projected, project)
-  return project, (arrays, full), common, 0
-
-
-def _projected(project, shared, common, x, others):
-  arrays, full = shared
-  return project(arrays, common, x @ full.astype(x.dtype).T, others)
-
-
-def _rows(table, start, stop):
-  """Rows [start, stop) of a matrix, in blocks that need not begin there.
+def _parts_of_rows(table, start, stop):
+  """Rows [start, stop) in blocks that need not begin there.
 
   Returns:
     ([devices, rows, cols], the number of rows before the first one), sharded.
@@ -403,6 +348,51 @@ def _rows(table, start, stop):
   parts = jax.vmap(jax.vmap(make_block))(jax.tree.map(split, slices))
   parts = parts.reshape(len(parts), -1, spec.cols)
   return partition.shard(parts, 0), start % size
+
+
+def _in_blocks(bias, ids):
+  """The bias of every score, -inf where the score does not count."""
+  if bias is None:
+    return jnp.where(ids >= 0, 0.0, -jnp.inf)
+  return jnp.where(ids >= 0, bias[np.maximum(ids, 0)], -jnp.inf)
+
+
+def _same(small, x):
+  del small
+  return x
+
+
+def _narrow(small, x):
+  return x @ small['projection'].astype(x.dtype).T
+
+
+def _head_loss(words, ids, small, x, scores, targets):
+  """-log p of the target's cluster, or of the target in the first cluster."""
+  clusters = x @ small['clusters'].astype(x.dtype)
+  clusters = clusters.astype(jnp.float32)
+  clusters += small.get('bias_of_clusters', 0)
+  cluster = _cluster(targets, words)
+  in_words, of_word = _normalizer(small, ids, scores, targets)
+  is_target = cluster[:, None] - 1 == np.arange(len(words) - 1)
+  of_cluster = jnp.sum(clusters, axis=-1, where=is_target)
+  in_clusters = jax.nn.logsumexp(clusters, axis=-1)
+  return jnp.logaddexp(in_words, in_clusters) - (of_word + of_cluster)
+
+
+def _tail_loss(start, ids, small, x, scores, targets):
+  """-log p of the target among the words of its cluster."""
+  del x
+  normalizer, of_word = _normalizer(small, ids, scores, targets - start)
+  return normalizer - of_word
+
+
+def _normalizer(small, ids, scores, targets):
+  """(logsumexp of the scores, score of the target or 0 if it is elsewhere)."""
+  scores = scores.astype(jnp.float32) + small['bias']
+  is_target = (targets[None, :, None, None] == ids) & (ids >= 0)
+  axes = 0, 2, 3
+  of_target = jnp.sum(scores, axis=axes, where=is_target)
+  return jax.nn.logsumexp(scores, axis=axes), of_target
 
 
 def _check_noise(table, noise):

@@ -1,11 +1,9 @@
 """The cross-entropy of an output layer in less memory than its logits."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import cross_entropy
 from tt_compress.nn import embed, matrix
@@ -67,7 +65,7 @@ def summed(
   if blocks != 'all':
     per_device = table.spec.rows // partition.size()
     count = cross_entropy.token_blocks(targets.size * per_device)
-  project, arrays, common, others = projection(table, targets.size, key)
+  project, arrays, common, others = _projection(table, targets.size, key)
   return cross_entropy.by_tokens(
     _with_bias(project),
     (arrays, bias),
@@ -98,9 +96,7 @@ def _by_rows(table, bias, x, targets, weights, smoothing):
   )
 
 
-def projection(
-  table: embed.Embed, tokens: int, key: Key[Array, '...'] | None
-) -> tuple[cross_entropy.Project, Any, Any, Any]:
+def _projection(table, tokens, key):
   """The arguments (project, shared, common, others) of `by_tokens`.
 
   W is materialized once for all blocks if each of them would materialize it,
@@ -108,7 +104,7 @@ def projection(
   """
   spec = table.spec
   if key is None and partition.size() > 1:
-    return times_parts, _parts(table), None, None
+    return _times_parts, parts(table), None, None
   if key is None and spec.makes_full(table.values(), tokens):
     return _times_matrix, table.full(), None, None
   trained, buffers = table.parts()
@@ -124,7 +120,7 @@ def projection(
   return project, trained, (buffers, key), None
 
 
-def _parts(table):
+def parts(table: embed.Embed) -> Float[Array, 'devices rows cols']:
   """W as [devices, rows, cols], sharded: blocks of consecutive rows.
 
   The last block may end with rows of padding.
@@ -134,13 +130,7 @@ def _parts(table):
   return partition.shard(jax.vmap(make_block)(slices), 0)
 
 
-def times_parts(
-  parts: Float[Array, 'parts rows cols'],
-  common: Any,
-  x: Float[Array, 'tokens cols'],
-  others: Any,
-) -> Float[Array, 'tokens parts*rows']:
-  """Scores of the rows of all parts of W, a `Project`."""
+def _times_parts(parts, common, x, others):
   del common, others
   logits = jnp.einsum('td,prd->tpr', x, parts.astype(x.dtype))
   return logits.reshape(len(x), -1)
