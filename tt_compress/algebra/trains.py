@@ -30,6 +30,7 @@ from tt_compress.algebra import (
   context,
   contractions,
   lookups,
+  small_products,
   train_costs,
 )
 
@@ -323,7 +324,7 @@ def chain(
   tokens, _, _, rank = slices[0].shape
   state = slices[0].reshape(tokens, -1, rank)  # [tokens, J so far, rank]
   for piece in slices[1:]:
-    state = state @ piece.reshape(tokens, rank, -1)
+    state = small_products.times(state, piece.reshape(tokens, rank, -1))
     rank = piece.shape[-1]
     state = state.reshape(tokens, -1, rank)
   return state
@@ -333,7 +334,7 @@ def _rows_from_right(slices):
   tokens, rank, *_ = slices[-1].shape
   state = slices[-1].reshape(tokens, rank, -1)  # [tokens, rank, J so far]
   for piece in reversed(slices[:-1]):
-    state = piece.reshape(tokens, -1, rank) @ state
+    state = small_products.times(piece.reshape(tokens, -1, rank), state)
     rank = piece.shape[1]
     state = state.reshape(tokens, rank, -1)
   return state
