@@ -35,6 +35,7 @@ def relative(first, second):
         ('train', 8, 1),
         ('train', 2, 4),  # two heads for four devices
         ('word2ketxs', 4, 2),
+        ('nonlinear_train', 4, 2),
       )
     ),
   ],

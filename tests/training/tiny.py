@@ -25,6 +25,12 @@ RULES = {
   'dense': (),
   # Of the embedding rows of padding, on the last device.
   'train': (('embed', dict(TRAIN, row_modes=(8, 7))), ('.*', TRAIN)),
+  'nonlinear_train': (
+    (
+      'embed',
+      dict(name='nonlinear_train', tt_rank=3, num_modes=3, between='gated'),
+    ),
+  ),
   'word2ketxs': (('embed', dict(name='word2ketxs', order=2, rank=2)),),
 }
 

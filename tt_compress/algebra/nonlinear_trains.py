@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from tt_compress.algebra import blocks, cost, lookups, train_costs
+from tt_compress.algebra import blocks, lookups
 
 Between = Literal['gated', 'relu', 'max']
 Cores = Sequence[Float[Array, '_ _ _ _']]
@@ -37,7 +37,8 @@ def rows(
 ) -> Float[Array, 'n cols']:
   """Rows of the matrix by their ids in [0, I_1 ... I_N).
 
-  Complexity: see `lookup_cost`.
+  Complexity: per id sum_k J_1 ... J_k R_{k-1} R_k multiplications, as for a
+    train, and J_1 ... J_{k-1} R_{k-1}^2 for each gate.
   """
   sizes = [core.shape[2:] for core in cores]
 
@@ -121,24 +122,3 @@ def _between(
   if between == 'max':
     return jnp.maximum(states, extra.swapaxes(-1, -2))
   return states * (1 + jnp.tanh(states @ extra))
-
-
-def lookup_cost(
-  between: Between,
-  shapes: Sequence[train_costs.Shape],
-  tokens: int,
-  model: cost.Model,
-) -> cost.Cost:
-  """The cost of rows, core by core from the left.
-
-  That of a train, sum_k J_1 ... J_k R_{k-1} R_k multiplications per row, and
-  J_1 ... J_{k-1} R_{k-1}^2 for each gate.
-  """
-  total = train_costs.lookup(shapes, True, tokens, model)
-  if between == 'gated':
-    for k in range(1, len(shapes)):
-      rank = shapes[k][0]
-      done = math.prod(cols for _, _, cols, _ in shapes[:k])
-      total += model.copy(tokens * rank * rank)
-      total += model.product(done, rank, rank, count=tokens)
-  return total

@@ -6,7 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, context, cost, nonlinear_trains
+from tt_compress.algebra import blocks, nonlinear_trains
 from tt_compress.algebra.fit import nonlinear_train_fit, tt_svd
 from tt_compress.parameterizations import base, train_shaped
 
@@ -66,12 +66,14 @@ class NonlinearTrain(train_shaped.TrainShaped):
     return super().num_params + sum(map(math.prod, extras))
 
   @property
-  def lookup_multiplications(self) -> int:
-    """Number of multiplications of one looked-up row."""
-    model = cost.Model(context.current().machine, itemsize=4)
-    return nonlinear_trains.lookup_cost(
-      self.between, self.core_shapes, 1, model
-    ).operations
+  def lookup_multiplications(self):
+    # A gate is a product of a state with all of its slice.
+    gates = (
+      math.prod(self.col_modes[:k]) * self.tt_rank[k] ** 2
+      for k in range(1, self.num_modes)
+    )
+    plain = super().lookup_multiplications
+    return plain + sum(gates) * (self.between == 'gated')
 
   @property
   def _extra_shapes(self):

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array, Float
 
+from tt_compress.algebra import context, cost, train_costs
 from tt_compress.parameterizations import checks, reshaped
 
 
@@ -52,6 +53,12 @@ class TrainShaped(reshaped.Reshaped):
   @property
   def num_params(self):
     return sum(math.prod(shape) for shape in self.core_shapes)
+
+  @property
+  def lookup_multiplications(self) -> int:
+    """Number of multiplications of a looked-up row, core by core."""
+    model = cost.Model(context.current().machine, itemsize=4)
+    return train_costs.lookup(self.core_shapes, True, 1, model).operations
 
   @property
   def network(self):

@@ -1,0 +1,175 @@
+"""A nonlinearity between the cores of an embedding in tensor trains.
+
+    export TT_COMPRESS_DATA=...   # holds sst5/
+    python -m tt_compress.main --mode=study \
+      --config=configs/studies/nonlinear_cores.py:data=sst
+
+The future work of "Tensorized Embedding Layers": a gate, a ReLU or a maximum
+between the contractions of a lookup, see the parameterization
+`nonlinear_train`. Rows have the parameters of the plain train of the
+configuration, or as near as whole ranks allow; a ReLU and a maximum also need
+its multiplications. One more row is a plain train with the multiplications of
+the gated one.
+
+The study writes `results/nonlinear_cores-DATA.{json,md}`, with paired
+differences in test loss from the plain train. Arguments: `data=sst`, `seeds=3`;
+`tiny` for a short test. `--config.study.train=False` writes the table of the
+runs that have finished.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Sequence
+
+from tt_compress import configuration, parameterizations
+from tt_compress.studies import rows, study
+
+METHODS = {
+  'plain': 'plain train',
+  'gated': 'train with gates',
+  'relu': 'train with ReLUs',
+  'max': 'train with maxima',
+  'plain-multiplications': 'larger plain train',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """A configuration whose embedding is a tensor train.
+
+  Attributes:
+    config: its file.
+    columns: the setting of the model with the columns of the embedding.
+    metrics: (name, source, better) of the scores, the main one first.
+  """
+
+  config: str
+  columns: str
+  metrics: Sequence[tuple[str, str, str]]
+
+
+PROBLEMS = {
+  'sst': Problem(
+    'configs/sst_tt.py',
+    'embed_dim',
+    (
+      ('accuracy', 'test/accuracy', 'higher'),
+      ('validation accuracy', 'validation/accuracy', 'higher'),
+      ('loss', 'test/loss', 'lower'),
+    ),
+  ),
+}
+RATIO = rows.Metric(
+  name='ratio of the embedding',
+  source='ratio',
+  counted='embed',
+  better='higher',
+  format=',.1f',
+)
+
+
+def get_config(arguments=''):
+  arguments = configuration.parse(arguments, data='sst', seeds=3)
+  name = arguments['data']
+  if name not in PROBLEMS:
+    raise ValueError(f'data={name!r} is none of {", ".join(PROBLEMS)}')
+  problem = PROBLEMS[name]
+  config = configuration.load(problem.config)
+  config.name = f'nonlinear_cores-{name}'
+  scores = (
+    rows.Metric(name=title, source=source, better=better)
+    for title, source, better in problem.metrics
+  )
+  return study.attach(
+    config,
+    arguments,
+    title=f'A nonlinearity between the cores of an embedding, {name}',
+    text=(
+      'All rows have one recipe, that of the plain train, and its number of '
+      'parameters, as near as whole ranks allow. The larger plain train has '
+      'the multiplications of the train with gates instead. Multiplications '
+      'are those of one looked-up row, core by core.',
+    ),
+    metrics=(*scores, RATIO),
+    table=_table(config, problem),
+    latencies=False,
+  )
+
+
+def _table(config, problem):
+  specs = _specs(config, problem)
+  return [
+    rows.Row(
+      id=name,
+      method=f'{METHODS[name]} of ranks {_shown(spec)}: '
+      f'{spec.lookup_multiplications:,} multiplications',
+      compared_with=None if name == 'plain' else 'plain',
+      overrides={'compress': _rules(config, spec)},
+    )
+    for name, spec in specs.items()
+  ]
+
+
+def _specs(config, problem):
+  """{row: spec of its embedding}."""
+  _, choice = _rule(config)
+  given = {k: v for k, v in choice.items() if k not in ('name', 'tt_rank')}
+  make = functools.partial(
+    parameterizations.make,
+    rows=config.model.vocab_size,
+    cols=config.model[problem.columns],
+    **given,
+  )
+  train = functools.partial(make, 'tensor_train')
+  plain = train(tt_rank=choice['tt_rank'])
+  specs = {'plain': plain}
+  for between in ('gated', 'relu', 'max'):
+    specs[between] = _nearest(
+      functools.partial(make, 'nonlinear_train', between=between),
+      'num_params',
+      plain,
+    )
+  specs['plain-multiplications'] = _nearest(
+    train, 'lookup_multiplications', specs['gated']
+  )
+  return specs
+
+
+def _nearest(make, size, other):
+  """The spec whose size is nearest to that of another spec.
+
+  Inner ranks are equal, or the first ones are larger by one.
+  """
+  count = other.num_modes - 1
+  return min(
+    (
+      make(tt_rank=(rank + 1,) * larger + (rank,) * (count - larger))
+      for rank in range(1, 2 * max(other.tt_rank))
+      for larger in range(count)
+    ),
+    key=lambda spec: abs(getattr(spec, size) - getattr(other, size)),
+  )
+
+
+def _rules(config, spec):
+  """The rules of the configuration with this spec of the embedding."""
+  _, choice = rule = _rule(config)
+  choice = dict(choice, tt_rank=spec.tt_rank[1:-1])
+  if between := getattr(spec, 'between', None):
+    choice.update(name='nonlinear_train', between=between)
+  return tuple(
+    (pattern, choice if (pattern, old) == rule else old)
+    for pattern, old in config.compress
+  )
+
+
+def _rule(config):
+  """(pattern, options) of the embedding."""
+  return next(
+    rule for rule in config.compress if re.fullmatch(rule[0], 'embed')
+  )
+
+
+def _shown(spec):
+  return ' and '.join(map(str, spec.tt_rank[1:-1]))
