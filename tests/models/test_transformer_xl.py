@@ -1,5 +1,7 @@
 """Transformer-XL against its definition, segment by segment."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,7 +84,7 @@ def attended(layer, biases, x, memory, clamp_length, same_length):
   found = np.zeros_like(x)
   for head in range(layer.num_heads):
     part = slice(head * size, (head + 1) * size)
-    content, position = (bias[head] for bias in biases)
+    content, position = (bias[part] for bias in biases)
     for i in range(len(x)):
       seen = range(len(memory) + i + 1)[-same_length:]
       scores = []
@@ -171,16 +173,23 @@ def test_zeros_are_an_empty_memory_for_each_example():
   np.testing.assert_array_equal(read(model, TOKENS, noise)[0], fresh)
 
 
-def test_loss_is_that_of_the_logits():
-  for tie_logits in (True, False):
-    model = make(tie_logits=tie_logits)
-    x, _ = read(model, TOKENS, empty(model))
-    log_p = np.asarray(jax.nn.log_softmax(model.project(x)))
-    targets = np.roll(TOKENS, -1, axis=1)
-    expected = -np.take_along_axis(log_p, targets[..., None], -1).sum()
-    weights = np.ones(targets.shape, np.float32)
-    found = jax.jit(model.cross_entropy)(x, targets, weights)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    dict(cutoffs=(3, 7)),
+    dict(cutoffs=(3, 7), cluster_tables=True, div_val=2, tie_logits=False),
+  ],
+)
+def test_loss_is_that_of_the_logits(options):
+  model = make(**options)
+  x, _ = read(model, TOKENS, empty(model))
+  log_p = np.asarray(jax.nn.log_softmax(model.project(x)))
+  targets = np.roll(TOKENS, -1, axis=1)
+  expected = -np.take_along_axis(log_p, targets[..., None], -1).sum()
+  weights = np.ones(targets.shape, np.float32)
+  found = jax.jit(model.cross_entropy)(x, targets, weights)
+  assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_bfloat16():
@@ -202,9 +211,11 @@ RULES = (('.*/ffn/.*|embed|.*/query', TRAIN), ('.*/position', NOISY))
 EXAMPLES = 8
 
 
-def make_step(is_scanned, devices, accumulation):
+def make_step(is_scanned, mesh_shape, accumulation):
   """The compiled step of SGD on a model with dropout, and its first state."""
-  config = transformer_xl.TransformerXLConfig(**{**SMALL, 'dropout': 0.3})
+  config = transformer_xl.TransformerXLConfig(
+    **{**SMALL, 'dropout': 0.3, 'cutoffs': (3, 7)}
+  )
   rngs = keys.Rngs(0)
   model = transformer_xl.TransformerXL(config, rngs=rngs)
   compress.compress(model, RULES, rngs)
@@ -218,7 +229,8 @@ def make_step(is_scanned, devices, accumulation):
     total = model.cross_entropy(x, targets, weights, noise=noise)
     return total, jnp.sum(weights), carry
 
-  mesh = sharding.make_mesh(devices=jax.devices()[:devices])
+  devices = jax.devices()[: math.prod(mesh_shape)]
+  mesh = sharding.make_mesh(*mesh_shape, devices)
   optimizer = optax.sgd(1.0)
   update = step.make_step(
     graphdef,
@@ -241,7 +253,7 @@ def make_step(is_scanned, devices, accumulation):
 def test_steps_are_the_same_on_every_mesh():
   """Losses, dropout and memory of one device, also where layers are scanned."""
   found = []
-  for choice in ((False, 1, 1), (True, 4, 2)):
+  for choice in ((False, (1, 1), 1), (True, (4, 2), 2)):
     update, state, mesh = make_step(*choice)
     losses = []
     for number in range(3):
@@ -273,13 +285,13 @@ def test_dropout_draws_for_every_example():
 
 
 def test_paths_of_the_matrices():
-  model = make(num_layers=1, tie_logits=False)
+  model = make(num_layers=1, tie_logits=False, cutoffs=(3, 7))
   layer = 'decoder/layers/0'
   names = 'key', 'out', 'position', 'query', 'value'
   assert sorted(modules.matrices(model)) == [
     *(f'{layer}/attention/{name}' for name in names),
     *(f'{layer}/ffn/{name}' for name in ('down', 'up')),
-    *('embed', 'logits'),
+    *('embed', 'logits', 'softmax/clusters'),
   ]
   assert stack.scan(make(num_layers=4)) == {}
 
@@ -291,6 +303,8 @@ def test_paths_of_the_matrices():
     (dict(memory_length=6, clamp_length=5), '=6 is longer than .*_length=5 al'),
     (dict(model_dim=9, num_heads=3), 'model.model_dim=9 must be even'),
     (dict(norm='pre'), "model.norm='pre' must be 'post'"),
+    (dict(cutoffs=(7, 3)), 'model.cutoffs=.7, 3. must increase .*=11'),
+    (dict(cutoffs=(3, 11)), 'model.cutoffs=.3, 11. must increase .*=11'),
     (dict(num_heads=3), 'num_heads=3 does not divide model_dim=8'),
   ],
 )

@@ -10,38 +10,41 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import layers, output, transformer_config
-from tt_compress.nn import dropout, embed, relative_attention, sinusoids, stack
+from tt_compress.nn import (
+  adaptive_softmax,
+  dropout,
+  relative_attention,
+  sinusoids,
+  stack,
+)
 
-# Standard deviation of all arrays that do not start at zero or one.
-_STD = 0.02
+# Standard deviation of the arrays that do not start at zero or one, and of the
+# projections of embeddings.
+_STD, _PROJECTION_STD = 0.02, 0.01
 
 Memory = dict[str, Array]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TransformerXLConfig(transformer_config.LayersConfig):
-  """Sizes and choices of a `TransformerXL`, besides those of its layers.
+class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
+  """Sizes and choices of a `TransformerXL`, besides those of words and layers.
 
   The projections of its attention have no biases; `use_bias` is that of the
   feed-forward layers.
 
   Attributes:
-    vocab_size: rows of the embedding and number of logits.
     num_layers: layers.
     memory_length: positions before a segment that its layers attend to.
     same_length: every position attends to as many positions as there are
       entries in the memory, itself included, and not to all before it.
     clamp_length: greater distances count as this one; None for no limit.
-    tie_logits: logits by the transposed embedding.
     logits_bias: a bias of the logits; it starts at zero.
   """
 
-  vocab_size: int
   num_layers: int = 16
   memory_length: int = 128
   same_length: bool = False
   clamp_length: int | None = None
-  tie_logits: bool = True
   logits_bias: bool = True
   dropout: float = 0.15
 
@@ -117,9 +120,10 @@ class Layer(nnx.Module):
 class TransformerXL(output.TokenModel):
   """A Transformer over segments of a text with a memory of those before.
 
-  Paths of its matrices: `decoder/layers/K/{attention,ffn}/...`, `embed`, and
-  `logits` unless tied. All layers share `content_bias` and `distance_bias`, the
-  vectors u and v of the paper, "r_w_bias" and "r_r_bias" in its code.
+  Paths of its matrices: `decoder/layers/K/{attention,ffn}/...`, `embed`,
+  `logits` unless tied, and `softmax/clusters` with cutoffs; see `WordsConfig`.
+  All layers share `content_bias` and `distance_bias`, the vectors u and v of
+  the paper, "r_w_bias" and "r_r_bias" in its code.
 
   Args:
     config: sizes and choices.
@@ -136,17 +140,18 @@ class TransformerXL(output.TokenModel):
   ):
     self.config = config
     self.dtype = dtype
-    dim, vocab_size = config.model_dim, config.vocab_size
 
     def table(role):
-      return embed.Embed(vocab_size, dim, std=_STD, role=role, rngs=rngs)
-
-    self.embed = table('rows')
+      return output.make_table(
+        config, role, std=_STD, projection_std=_PROJECTION_STD, rngs=rngs
+      )
 
     def bias():
-      shape = config.num_heads, dim // config.num_heads
-      return nnx.Param(_STD * jax.random.normal(rngs.params(), shape))
+      return nnx.Param(
+        _STD * jax.random.normal(rngs.params(), (config.model_dim,))
+      )
 
+    self.embed = table('rows')
     self.content_bias, self.distance_bias = bias(), bias()
     self.decoder = stack.Stack(
       [Layer(config, rngs) for _ in range(config.num_layers)],
@@ -155,10 +160,13 @@ class TransformerXL(output.TokenModel):
     if not config.tie_logits:
       self.logits = table('logits')
     self.logits_bias = (
-      nnx.Param(jnp.zeros(vocab_size)) if config.logits_bias else None
+      nnx.Param(jnp.zeros(config.vocab_size)) if config.logits_bias else None
     )
+    self.softmax = output.make_softmax(config, std=_STD, rngs=rngs)
 
-  def _output(self) -> tuple[embed.Embed, Float[Array, ' vocab'] | None]:
+  def _output(
+    self,
+  ) -> tuple[adaptive_softmax.Table, Float[Array, ' vocab'] | None]:
     table = self.embed if self.config.tie_logits else self.logits
     if self.logits_bias is None:
       return table, None

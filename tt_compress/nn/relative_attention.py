@@ -10,7 +10,7 @@ from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
 # u and v.
-Biases = tuple[Float[Array, 'heads head_dim'], Float[Array, 'heads head_dim']]
+Biases = tuple[Float[Array, ' dim'], Float[Array, ' dim']]
 
 
 class RelativeAttention(nnx.Module):
@@ -74,14 +74,14 @@ class RelativeAttention(nnx.Module):
       noise: keys for stochastic matrices; None means deterministic.
     """
     keys, values = linear.joint((self.key, self.value), source, noise)
-    query = self._heads(self.query(x, noise))
+    query = self.query(x, noise)
     by_content, by_distance = (
-      jnp.swapaxes(query + bias.astype(query.dtype), 1, 2) for bias in biases
+      self._heads(query + bias.astype(query.dtype)) for bias in biases
     )
     scores = _products(by_content, self._heads(keys))
     positions = self._heads(self._position_keys(distances, len(x), noise))
     scores += shift(_products(by_distance, positions))
-    scores *= query.shape[-1] ** -0.5
+    scores *= by_content.shape[-1] ** -0.5
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
     weights = jax.nn.softmax(scores).astype(values.dtype)
     values = jnp.swapaxes(self._heads(values), 1, 2)
@@ -104,7 +104,7 @@ class RelativeAttention(nnx.Module):
 
 def _products(query, keys):
   return jnp.einsum(
-    'bhqd,bshd->bhqs', query, keys, preferred_element_type=jnp.float32
+    'bqhd,bshd->bhqs', query, keys, preferred_element_type=jnp.float32
   )
 
 
