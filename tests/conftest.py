@@ -81,3 +81,19 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture
 def key():
   return jax.random.key(0)
+
+
+# Linux allows 65,530 mappings per process; beyond, XLA crashes. A program takes
+# about ten.
+MAX_MAPPINGS = 20_000
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_programs():
+  """Drops compiled programs after a file if the process holds many."""
+  yield
+  mappings = pathlib.Path('/proc/self/maps')
+  if mappings.exists():
+    with mappings.open('rb') as lines:
+      if sum(1 for _ in lines) > MAX_MAPPINGS:
+        jax.clear_caches()
