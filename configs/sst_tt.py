@@ -15,6 +15,11 @@ with embeddings 78, 182 and 307 times smaller. All counts are tested.
 
 The words are those of the files, which separate punctuation. The 16,581 words
 of the training sentences leave 617 rows of the embedding without one.
+
+Six epochs and rates by the structure of the factors were chosen by validation:
+the accuracy of tt3 rose from 0.393, the best of 12 epochs without them, to
+0.401 (seed 0). That of the dense model, which overfits from the third epoch on,
+is 0.411, and was 0.416.
 """
 
 from tt_compress import configuration
@@ -37,7 +42,7 @@ def get_config(arguments=''):
     'sst_tt', arguments, model='text_classifier', task='text_classification'
   )
   config.seed = arguments['seed']
-  config.num_steps = 12 * EPOCH
+  config.num_steps = 6 * EPOCH
   files = {'train': 'train', 'validation': 'dev', 'test': 'test'}
   config.data.options = dict(
     files={
@@ -66,6 +71,7 @@ def get_config(arguments=''):
     warmup_steps=100,
     final_scale=0.02,
     clip_norm=1.0,
+    structure_aware=True,
   )
   config.evaluation.every = EPOCH
   config.evaluation.class_names = (
