@@ -31,6 +31,9 @@ Cores = Sequence[Float[Array, '_ _ _ _']]
 # One array for each core but the first; of 'relu', arrays of size 0.
 Extras = Sequence[Float[Array, '_ _ _']]
 
+# Numbers that the states of all digits may hold, if not as many as the result.
+_ROOM = 2**22
+
 
 def rows(
   between: Between, cores: Cores, extras: Extras, ids: Int[Array, ' n']
@@ -38,34 +41,54 @@ def rows(
   """Rows of the matrix by their ids in [0, I_1 ... I_N).
 
   Complexity: per id sum_k J_1 ... J_k R_{k-1} R_k multiplications, as for a
-    train, and J_1 ... J_{k-1} R_{k-1}^2 for each gate.
+    train, and J_1 ... J_{k-1} R_{k-1}^2 for each gate; for many ids those of
+    the first cores once for all of their digits.
   """
-  sizes = [core.shape[2:] for core in cores]
+  cut = _num_tabulated(cores, ids.size)
+  states = _advance(between, cores[0][0], cores[1:cut], extras[: cut - 1])
+  cores, extras = cores[cut:], extras[cut - 1 :]
 
   def multiply(_, slices):
     first, *others = (piece[:, :, 0] for piece in slices)
-    state = first.reshape(len(first), *sizes[0])
-    for piece, (cols, rank) in zip(others, sizes[1:], strict=True):
-      core, extra = jnp.split(piece, (cols * rank,), axis=-1)
+    state = first.reshape(len(first), *states.shape[1:])
+    for piece, core in zip(others, cores, strict=True):
       count, done, _ = state.shape
+      _, _, cols, rank = core.shape
+      core, extra = jnp.split(piece, (cols * rank,), axis=-1)
       state = _between(between, state, extra) @ core
       state = state.reshape(count, done * cols, rank)
     return state[..., 0]
 
-  last_rank = cores[-1].shape[0]
-  num_cols = math.prod(cols for cols, _ in sizes)
-  num_read = sum(a.size // a.shape[1] for a in cores)
-  size = num_read + num_cols // sizes[-1][0] * last_rank
-  return lookups.rows(multiply, (), _tables(cores, extras), ids, size)
+  tables = [states.reshape(len(states), 1, 1, -1), *_tables(cores, extras)]
+  size = sum(table[0].size for table in tables)
+  return lookups.rows(multiply, (), tables, ids, size)
+
+
+def _num_tabulated(cores, tokens):
+  """The number of first cores whose states are computed for all digits.
+
+  One large product for each core is faster than a small one for each token.
+  """
+  sizes = [core.shape[1:] for core in cores]
+  most = max(_ROOM, tokens * math.prod(cols for _, cols, _ in sizes))
+
+  def fits(count):
+    num_rows, num_cols, _ = map(math.prod, zip(*sizes[:count], strict=True))
+    numbers = num_rows * num_cols * sizes[count - 1][-1]
+    return num_rows <= 2 * tokens and numbers <= most
+
+  counts = range(2, len(cores))
+  return max((count for count in counts if fits(count)), default=1)
 
 
 def _tables(cores, extras):
   """[I_k, R_{k-1}, 1, n]: a core and its extra array have the same digit."""
-  tables = [core.reshape(*core.shape[:2], -1).swapaxes(0, 1) for core in cores]
-  tables[1:] = [
-    jnp.concatenate(pair, axis=-1)
-    for pair in zip(tables[1:], extras, strict=True)
-  ]
+  tables = (
+    jnp.concatenate(
+      [core.reshape(*core.shape[:2], -1).swapaxes(0, 1), extra], axis=-1
+    )
+    for core, extra in zip(cores, extras, strict=True)
+  )
   return [table[:, :, None] for table in tables]
 
 
