@@ -30,6 +30,7 @@ from benchmarks import (
   peers,
   records,
   recurrent,
+  sample,
   subprocesses,
   suites,
   training,
@@ -125,6 +126,17 @@ def test_recurrent(zero_weights, made_up_times, monkeypatch):
   assert references == [('torch.nn.LSTM', 1), ('nnx.RNN', None), ('dense', 1)]
   assert len(recurrent.table(found).splitlines()) == 5
   json.dumps(found)
+
+
+def test_sample(zero_weights, made_up_times):
+  [found] = sample.measure(sample.TINY, rounds=1)
+  # Two texts in half a second, and in two.
+  assert found['tokens'] == 4 * sample.TOKENS
+  assert found['dense_tokens'] == sample.TOKENS
+  assert found['speedup'] == 4
+  assert len(sample.table([found]).splitlines()) == 3
+  call = sample.continuation(sample.TINY[0].config, 3)
+  assert [len(ids) for [(ids, _)] in call()] == [sample.TOKENS] * 3
 
 
 def test_decode(zero_weights, made_up_times, monkeypatch):

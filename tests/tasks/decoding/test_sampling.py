@@ -71,12 +71,13 @@ def test_ids_that_are_never_drawn():
 
 
 def test_draws_invert_the_distribution():
-  shares = np.array([0, 3, 0, 1, 4, 0], np.float32)
+  # Two ids per block, and one of padding.
+  shares = np.array([0, 3, 0, 1, 4, 0, 0], np.float32)
   uniform = (np.arange(800) + 0.5) / 800
   ids = sampling.draw(
     jnp.tile(shares, (800, 1)), jnp.asarray(uniform, jnp.float32)
   )
-  np.testing.assert_array_equal(np.bincount(ids, minlength=6), 100 * shares)
+  np.testing.assert_array_equal(np.bincount(ids, minlength=7), 100 * shares)
   bounds = jnp.asarray([0, 1 - 2**-24], jnp.float32)
   ends = sampling.draw(jnp.tile(shares, (2, 1)), bounds)
   assert [*map(int, ends)] == [1, 4]
