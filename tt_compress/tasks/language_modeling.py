@@ -207,9 +207,10 @@ class LanguageModeling(base.Task):
     scores['perplexity'] = _perplexity(sums['loss'], sums['tokens'])
     if 'cluster_losses' in sums:
       pairs = zip(sums['cluster_losses'], sums['cluster_tokens'], strict=True)
-      scores['cluster_perplexities'] = [
-        _perplexity(loss, tokens) if tokens else None for loss, tokens in pairs
-      ]
+      scores['cluster_perplexity'] = {
+        str(k): _perplexity(loss, tokens) if tokens else None
+        for k, (loss, tokens) in enumerate(pairs)
+      }
     if config.data.vocabulary == 'bytes':
       scores['bits_per_byte'] = scores['loss'] / math.log(2)
     if config.data.vocabulary != 'words':
@@ -233,10 +234,10 @@ class LanguageModeling(base.Task):
     Returns:
       'loss' (nats per token), 'perplexity' (its exponential), 'num_tokens'
       that were scored, and 'data', the name of the data. With an adaptive
-      softmax, 'cluster_perplexities' of the tokens of each cluster, None where
-      there are none. If tokens are no words, 'word_perplexity', normalized by
-      the words between spaces and the ends of lines; if they are bytes,
-      'bits_per_byte'.
+      softmax, 'cluster_perplexity' of the tokens of each cluster by its number,
+      None where there are none. If tokens are no words, 'word_perplexity',
+      normalized by the words between spaces and the ends of lines; if they are
+      bytes, 'bits_per_byte'.
     """
     return self._scores(variables, split, self._config.evaluation.final_tokens)
 
@@ -281,10 +282,10 @@ class LanguageModeling(base.Task):
       f'\n{split} loss {scores["loss"]:.4f} nats per token  '
       f'{scores["num_tokens"]:,} tokens, {scores["data"]}'
     ]
-    if 'cluster_perplexities' in scores:
+    if 'cluster_perplexity' in scores:
       found = '  '.join(
         '-' if perplexity is None else f'{perplexity:,.2f}'
-        for perplexity in scores['cluster_perplexities']
+        for perplexity in scores['cluster_perplexity'].values()
       )
       lines.append(f'perplexity by cluster, frequent words first: {found}')
     if 'word_perplexity' in scores:

@@ -1,0 +1,43 @@
+"""Table 3 of the embeddings paper: its rows, and ours on WikiText-2."""
+
+from tt_compress import configuration
+from tt_compress.studies import configurations, runs
+from tt_compress.training import build, sizes
+
+FILE = 'configs/studies/embeddings_t3.py'
+
+
+def test_rows_have_the_sizes_of_the_table():
+  config = configuration.load(FILE)
+  for row in config.study.rows:
+    made = configurations.of_run(config, row, 0)
+    found = sizes.make(made, build.blueprint(made))
+    of_words = sum(
+      matrix['params']
+      for matrix in found['matrices']
+      if matrix['path'].startswith(('embed', 'logits'))
+    )
+    ratio = made.model.vocab_size * made.model.model_dim / of_words
+    if row.published:
+      right = {**row.published, **row.corrected}
+      assert round(ratio, 1) == right['ratio of embeddings']
+      is_rounded = right['parameters'] == 192
+      millions = round(found['num_params'] / 1e6, 0 if is_rounded else 2)
+      assert millions == right['parameters']
+    else:
+      _, _, wanted = row.id.partition('-')
+      assert float(wanted or 1) <= ratio < 1.04 * float(wanted or 1)
+      assert found['dense_num_params'] == 11_970_560
+
+
+def test_every_row_can_run(tmp_path):
+  config = configuration.load(f'{FILE}:tiny')
+  assert len(runs.Study(config, str(tmp_path))._running) == 13
+
+
+def test_settings_of_a_study_are_those_of_its_rows():
+  config = configuration.load(FILE)
+  config.num_steps = 7
+  for row in config.study.rows:
+    if not row.published:
+      assert configurations.of_run(config, row, 0).num_steps == 7
