@@ -249,3 +249,35 @@ def test_a_text_that_is_too_short_is_named(files):
   message = 'a text of 26 ids is shorter than one segment of 30 ids for each'
   with pytest.raises(ValueError, match=message):
     task.prepare()
+
+
+def test_an_evaluation_has_its_own_memory(files):
+  def loss(**scored):
+    config = configuration.defaults(
+      'toy',
+      configuration.parse(''),
+      model='transformer_xl',
+      task='language_modeling',
+    )
+    config.data.source = 'text_stream'
+    with config.unlocked():
+      config.data.options = dict(files=files)
+    config.data.update(window=SEGMENT, batch_size=STREAMS)
+    config.model.update(
+      model_dim=8, ffn_dim=8, num_heads=2, num_layers=2, memory_length=3
+    )
+    config.evaluation.update(batch_size=1, **scored)
+    graphdef = build.blueprint(config).graphdef
+    task = language_modeling.LanguageModeling(config, graphdef, None)
+    variables = build.initialize(config, None)
+    # Initial weights are too small for what is far away to matter.
+    variables = jax.tree.map(lambda a: 10 * a, variables)
+    return task.evaluate(variables, 'test')['loss']
+
+  number = len(text_of('test')) - 1
+  whole = loss(window=number, memory_length=0)
+  exact = pytest.approx(whole, rel=1e-5)
+  assert loss(window=6, memory_length=number) == exact
+  assert loss(window=6, memory_length=number, clamp_length=number) == exact
+  others = loss(window=6), loss(window=6, memory_length=number, clamp_length=2)
+  assert min(abs(other - whole) for other in others) > 1e-3
