@@ -16,6 +16,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks import records, suites
+from tt_compress import heap
 
 _SUITE = flags.DEFINE_enum(
   'suite', 'layers', list(suites.SUITES), 'What to measure.'
@@ -45,6 +46,7 @@ _OUTPUT = flags.DEFINE_string(
 def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  heap.keep()
   suite = suites.SUITES[_SUITE.value]
   cases = suite.TINY if _TINY.value else suite.CASES
   cases = suites.chosen(cases, _ONLY.value)

@@ -12,7 +12,7 @@ import traceback
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from tt_compress import configuration, lazy
+from tt_compress import configuration, heap, lazy
 
 # Importing all of them takes two seconds: help and mistakes in flags need none,
 # a mode few.
@@ -219,6 +219,7 @@ def _study(config, path: str) -> None:
 def _run(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  heap.keep()
   if _COMPILE_CACHE.value:
     compile_cache.use()
   _join()
