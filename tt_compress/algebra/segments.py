@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import row_ranges
+from tt_compress.parallel import partition
 
 Matrices = Sequence[Float[Array, '_ _ _']]
 # The tokens [start, stop); None for all, whose number is static.
@@ -188,7 +189,8 @@ def _losses(term, matrix, small, x, targets, segment):
     scores = term.rows.scores(matrix, term.narrow(small, x))
     losses = term.loss(small, x, scores, targets)
     here = _is_inside(first, stop, term.block)
-    return _put(found, jnp.where(here, losses, 0), first)
+    losses = jnp.where(here, losses, 0) + _at(found, first, term.block)
+    return _put(found, losses, first)
 
   found = _repeat(add, start, stop, term.block, _no_losses(tokens[0]))
   return found[: len(x)]
@@ -196,7 +198,9 @@ def _losses(term, matrix, small, x, targets, segment):
 
 def _repeat(add, start, stop, block, sums):
   count = -(-(stop - start) // block)
-  if isinstance(count, int) and count == 1:
+  if not isinstance(count, int):
+    count = partition.most(count)
+  elif count == 1:
     return add(0, sums)
   return jax.lax.fori_loop(0, count, add, sums)
 

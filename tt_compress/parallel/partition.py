@@ -44,3 +44,14 @@ def replicate(x: jax.Array) -> jax.Array:
   if size() == 1:
     return x
   return jax.lax.with_sharding_constraint(x, PartitionSpec())
+
+
+def most(count: jax.Array) -> jax.Array:
+  """The largest count of any device, for the steps of a loop.
+
+  Devices that exchange arrays in the steps of a loop need equally many.
+  """
+  if size() == 1:
+    return count
+  axes = jax.sharding.get_abstract_mesh().manual_axes
+  return jax.lax.pmax(count, axes) if axes else count
