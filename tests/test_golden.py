@@ -59,7 +59,7 @@ def count_matrix(name, rows, cols, **options):
 
 
 # Rows of the published embeddings, whose modes are padded.
-UNPADDED_ROWS = {'imdb': 25000, 'sst': 17200, 'txl': 267735}
+UNPADDED_ROWS = {'imdb': 25000, 'sst': 17200}
 
 
 def count_reshaped(name, option, entry):
@@ -302,34 +302,21 @@ def count_wmt14(arguments, **choice):
   return count
 
 
-def build_transformer_xl(rank=None):
-  """Of WikiText-103; with a rank, embedding and softmax are two trains."""
-  config = configuration.defaults(
-    'txl',
-    configuration.parse(''),
-    model='transformer_xl',
-    task='language_modeling',
-  )
-  config.model.vocab_size = UNPADDED_ROWS['txl']
-  config.model.cutoffs = 20_000, 40_000, 200_000
-  if rank is not None:
-    config.model.tie_logits = False
-    choice = dict(name='tensor_train', tt_rank=rank)
-    choice.update(row_modes=(60, 60, 75), col_modes=(8, 8, 8))
-    config.compress = (('embed|logits', choice),)
-  return build_config(config)
+def build_wikitext103(arguments):
+  path = f'{ROOT}/configs/wikitext103_tt.py:{arguments}'
+  return build_config(configuration.load(path))
 
 
-def count_transformer_xl(entry):
-  return num_params(build_transformer_xl()), None
+def count_wikitext103(entry):
+  return num_params(build_wikitext103('dense')), None
 
 
-def count_transformer_xl_train(entry):
+def count_wikitext103_train(entry):
   """Of the embedding or the softmax, and of the matrix of the dense twin."""
-  params = build_transformer_xl(entry['ranks'])
+  params = build_wikitext103(f'rank={entry["ranks"]}')
   embedding, softmax = num_params(params['embed']), num_params(params['logits'])
   assert embedding == softmax
-  return embedding, num_params(build_transformer_xl()['embed'])
+  return embedding, num_params(build_wikitext103('dense')['embed'])
 
 
 # (pattern of ids, how it is counted); the first match wins. A count is a
@@ -338,8 +325,8 @@ COUNTS = (
   ('(imdb|sst)_tt._core_params|ffn_tt_r2_one_matrix', count_train),
   ('(imdb|sst)_total_.*', count_text_classifier),
   ('nmt_tt.', count_train),
-  ('txl_tt.', count_transformer_xl_train),
-  ('txl_total_full', count_transformer_xl),
+  ('txl_tt.', count_wikitext103_train),
+  ('txl_total_full', count_wikitext103),
   ('nmt_tr.', count_ring),
   ('ffn_tucker_r2_one_matrix', count_tucker),
   ('ffn_dense', count_pair),
@@ -405,7 +392,7 @@ def test_count(entry):
 )
 def test_totals_of_transformer_xl(rank, total):
   """Those that follow from the shapes; 94M, 73M and 65M are published."""
-  assert num_params(build_transformer_xl(rank)) == total
+  assert num_params(build_wikitext103(f'rank={rank}')) == total
 
 
 def test_every_entry_is_counted_or_skipped():
