@@ -108,8 +108,9 @@ class NonlinearTrain(train_shaped.TrainShaped):
     return factors
 
   def full(self, factors):
-    matrix = nonlinear_trains.full(*self._arrays(factors))
-    return matrix[: self.rows, : self.cols]
+    make_block, slices = self._by_blocks(factors)
+    matrix = jax.lax.map(jax.checkpoint(make_block), slices)
+    return matrix.reshape(-1, self.cols)[: self.rows]
 
   def _look_up(self, factors, ids):
     return nonlinear_trains.rows(*self._arrays(factors), ids)[:, : self.cols]
