@@ -1,6 +1,6 @@
 """A nonlinearity between the cores of an embedding in tensor trains.
 
-    export TT_COMPRESS_DATA=...   # holds sst5/
+    export TT_COMPRESS_DATA=...   # holds sst5/ and wikitext-2/
     python -m tt_compress.main --mode=study \
       --config=configs/studies/nonlinear_cores.py:data=sst
 
@@ -11,10 +11,12 @@ configuration, or as near as whole ranks allow; a ReLU and a maximum also need
 its multiplications. One more row is a plain train with the multiplications of
 the gated one.
 
-The study writes `results/nonlinear_cores-DATA.{json,md}`, with paired
-differences in test loss from the plain train. Arguments: `data=sst`, `seeds=3`;
-`tiny` for a short test. `--config.study.train=False` writes the table of the
-runs that have finished.
+`data` is sst or wikitext2, the configurations `sst_tt.py` and
+`wikitext2_tt.py:ratio=9`, whose softmax keeps its own plain train. The study
+writes `results/nonlinear_cores-DATA.{json,md}`, for sst with paired differences
+in test loss from the plain train. A run takes about five minutes (sst) or 40
+(wikitext2) of one core. Other arguments: `seeds=3`; `tiny` for a short test.
+`--config.study.train=False` writes the table of the runs that have finished.
 """
 
 import dataclasses
@@ -41,12 +43,15 @@ class Problem:
   Attributes:
     config: its file.
     columns: the setting of the model with the columns of the embedding.
-    metrics: (name, source, better) of the scores, the main one first.
+    scores: of the table, the main one first.
+    has_examples: whether test losses are those of single examples, which
+      differences between rows are computed from.
   """
 
   config: str
   columns: str
-  metrics: Sequence[tuple[str, str, str]]
+  scores: Sequence[rows.Metric]
+  has_examples: bool
 
 
 PROBLEMS = {
@@ -54,10 +59,34 @@ PROBLEMS = {
     'configs/sst_tt.py',
     'embed_dim',
     (
-      ('accuracy', 'test/accuracy', 'higher'),
-      ('validation accuracy', 'validation/accuracy', 'higher'),
-      ('loss', 'test/loss', 'lower'),
+      rows.Metric(name='accuracy', source='test/accuracy', better='higher'),
+      rows.Metric(
+        name='validation accuracy',
+        source='validation/accuracy',
+        better='higher',
+      ),
+      rows.Metric(name='loss', source='test/loss', better='lower'),
     ),
+    has_examples=True,
+  ),
+  'wikitext2': Problem(
+    'configs/wikitext2_tt.py:ratio=9',
+    'model_dim',
+    (
+      rows.Metric(
+        name='test perplexity',
+        source='test/perplexity',
+        better='lower',
+        format='.2f',
+      ),
+      rows.Metric(
+        name='validation perplexity',
+        source='validation/perplexity',
+        better='lower',
+        format='.2f',
+      ),
+    ),
+    has_examples=False,
   ),
 }
 RATIO = rows.Metric(
@@ -77,10 +106,6 @@ def get_config(arguments=''):
   problem = PROBLEMS[name]
   config = configuration.load(problem.config)
   config.name = f'nonlinear_cores-{name}'
-  scores = (
-    rows.Metric(name=title, source=source, better=better)
-    for title, source, better in problem.metrics
-  )
   return study.attach(
     config,
     arguments,
@@ -91,7 +116,7 @@ def get_config(arguments=''):
       'the multiplications of the train with gates instead. Multiplications '
       'are those of one looked-up row, core by core.',
     ),
-    metrics=(*scores, RATIO),
+    metrics=(*problem.scores, RATIO),
     table=_table(config, problem),
     latencies=False,
   )
@@ -104,7 +129,9 @@ def _table(config, problem):
       id=name,
       method=f'{METHODS[name]} of ranks {_shown(spec)}: '
       f'{spec.lookup_multiplications:,} multiplications',
-      compared_with=None if name == 'plain' else 'plain',
+      compared_with='plain'
+      if problem.has_examples and name != 'plain'
+      else None,
       overrides={'compress': _rules(config, spec)},
     )
     for name, spec in specs.items()
@@ -113,16 +140,20 @@ def _table(config, problem):
 
 def _specs(config, problem):
   """{row: spec of its embedding}."""
-  _, choice = _rule(config)
-  given = {k: v for k, v in choice.items() if k not in ('name', 'tt_rank')}
+  [choice, *_] = (
+    choice
+    for pattern, choice in config.compress
+    if re.fullmatch(pattern, 'embed')
+  )
+  sizes = dict(rows=config.model.vocab_size, cols=config.model[problem.columns])
+  plain = parameterizations.make(**choice, **sizes)
   make = functools.partial(
     parameterizations.make,
-    rows=config.model.vocab_size,
-    cols=config.model[problem.columns],
-    **given,
+    row_modes=plain.row_modes,
+    col_modes=plain.col_modes,
+    **sizes,
   )
   train = functools.partial(make, 'tensor_train')
-  plain = train(tt_rank=choice['tt_rank'])
   specs = {'plain': plain}
   for between in ('gated', 'relu', 'max'):
     specs[between] = _nearest(
@@ -153,22 +184,17 @@ def _nearest(make, size, other):
 
 
 def _rules(config, spec):
-  """The rules of the configuration with this spec of the embedding."""
-  _, choice = rule = _rule(config)
-  choice = dict(choice, tt_rank=spec.tt_rank[1:-1])
-  if between := getattr(spec, 'between', None):
-    choice.update(name='nonlinear_train', between=between)
-  return tuple(
-    (pattern, choice if (pattern, old) == rule else old)
-    for pattern, old in config.compress
+  """The rules of the configuration, with this spec of the embedding."""
+  choice = dict(
+    name='tensor_train',
+    tt_rank=spec.tt_rank[1:-1],
+    row_modes=spec.row_modes,
+    col_modes=spec.col_modes,
   )
-
-
-def _rule(config):
-  """(pattern, options) of the embedding."""
-  return next(
-    rule for rule in config.compress if re.fullmatch(rule[0], 'embed')
-  )
+  if isinstance(spec, parameterizations.REGISTRY['nonlinear_train']):
+    choice.update(name='nonlinear_train', between=spec.between)
+  others = (rule for rule in config.compress if rule[0] != 'embed')
+  return (('embed', choice), *others)
 
 
 def _shown(spec):
