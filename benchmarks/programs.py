@@ -16,17 +16,19 @@ class Program:
   Attributes:
     call: takes no arguments; returns when the result is computed.
     memory: result of `planning.compiled.memory`.
+    text: returns that of the compiled function.
   """
 
   call: Callable[[], Any]
   memory: dict[str, int]
+  text: Callable[[], str]
 
 
 def repeated(function: jax.stages.Wrapped, *arguments) -> Program:
   """A program that repeats the same call."""
   compiled = function.lower(*arguments).compile()
   call = blocking(lambda: compiled(*arguments))
-  return Program(call, compiler.memory(compiled))
+  return Program(call, compiler.memory(compiled), compiled.as_text)
 
 
 def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
@@ -39,7 +41,7 @@ def stepping(update: jax.stages.Wrapped, state: Any, *inputs) -> Program:
   """
   compiled = update.lower(state, *inputs).compile()
   call = blocking(following(compiled, state, *inputs))
-  return Program(call, compiler.memory(compiled))
+  return Program(call, compiler.memory(compiled), compiled.as_text)
 
 
 def blocking(function: Callable[[], Any]) -> Callable[[], Any]:

@@ -1,6 +1,7 @@
 """Kernels that a device launches per step, from the text of its program."""
 
 import collections
+from collections.abc import Iterator
 
 from tt_compress.planning import hlo, traffic, trips
 
@@ -53,35 +54,35 @@ def _of_operation(program, computation, operation):
   kind = operation.kind
   if kind in _NO_KERNELS or kind.endswith(('-done', '-update')):
     return collections.Counter()
-  inside = lambda name: _of_computation(program, name)
+  of = lambda name: _of_computation(program, name)
   if kind == 'while':
     [body] = operation.called('body')
-    found, times = inside(body), trips.known(program, computation, operation)
+    found, times = of(body), trips.known(program, computation, operation)
     return collections.Counter({k: n * times for k, n in found.items()})
   if kind == 'conditional':
-    return max(map(inside, operation.called()), key=lambda found: found.total())
+    return max(map(of, operation.called()), key=lambda found: found.total())
   if kind == 'call':
-    return sum(map(inside, operation.called()), collections.Counter())
-  return collections.Counter([_kind(program, operation)])
+    return sum(map(of, operation.called()), collections.Counter())
+  return collections.Counter([kind_of(program, operation)])
 
 
-def _kind(program, operation):
-  """The kind of one kernel."""
+def kind_of(program: hlo.Program, operation: hlo.Operation) -> str:
+  """The kind of one kernel: of `KINDS`, or one of the other names."""
   if operation.kind == 'custom-call':
     return _of_library(operation)
-  found = {kind.removesuffix('-start') for kind in _inside(program, operation)}
+  found = {kind.removesuffix('-start') for kind in inside(program, operation)}
   return next(
     (kind for kind, names in KINDS.items() if found.intersection(names)),
     ELEMENTWISE,
   )
 
 
-def _inside(program, operation):
+def inside(program: hlo.Program, operation: hlo.Operation) -> Iterator[str]:
   """Yields the kinds of an operation and of all that it is fused from."""
   yield operation.kind
   for name in operation.called('calls', 'called_computations'):
     for each in program.computations[name].operations.values():
-      yield from _inside(program, each)
+      yield from inside(program, each)
 
 
 def _of_library(operation):
