@@ -8,6 +8,7 @@ from ml_collections import config_dict
 
 from tt_compress import models
 from tt_compress.nn import keys, modules
+from tt_compress.parallel import sharding
 from tt_compress.tasks.decoding import sampler, sampling
 
 VOCAB, EOS = 11, 2
@@ -95,18 +96,32 @@ class Case:
   def __init__(self, name, **options):
     make, module = models.MODELS[name]
     config = make(**SIZES, num_layers=1, dropout=0.0, **options)
-    self.model = module(config, rngs=keys.Rngs(0), dtype=jnp.float32)
-    self.graphdef, params, buffers = modules.split(self.model)
+    model = module(config, rngs=keys.Rngs(0), dtype=jnp.float32)
+    self.graphdef, params, buffers = modules.split(model)
+    # So large that every id matters.
+    random = np.random.default_rng(0)
+    draw = lambda a: jnp.asarray(0.6 * random.normal(size=a.shape), a.dtype)
+    params = jax.tree.map(draw, params)
     self.variables = dict(params=params, buffers=buffers)
+    self.model = modules.merge(self.graphdef, **self.variables)
     self._logits = jax.jit(self._logits_of)
 
-  def samples(self, texts=TEXTS, num_samples=1, max_length=None, **settings):
+  def samples(
+    self,
+    texts=TEXTS,
+    num_samples=1,
+    *,
+    max_length=None,
+    place=lambda variables: variables,
+    **settings,
+  ):
     settings = {**sampler.defaults(), 'max_tokens': STEPS, **settings}
     continued = sampler.Sampler(
       self.graphdef, config_dict.ConfigDict(settings), max_length=max_length
     )
     ids = [np.array(text) for text in texts]
-    return continued(self.variables, ids, num_samples, eos_id=EOS, never=NEVER)
+    variables = place(self.variables)
+    return continued(variables, ids, num_samples, eos_id=EOS, never=NEVER)
 
   def _logits_of(self, tokens):
     if not hasattr(self.model, 'read'):
@@ -168,6 +183,11 @@ def test_continuations_are_those_of_the_uncached_model(name, request):
       assert score == pytest.approx(expected_score, rel=1e-4)
 
 
+def on_a_mesh(variables):
+  mesh = sharding.make_mesh(data=2, devices=jax.devices()[:2])
+  return jax.device_put(variables, sharding.replicated(mesh))
+
+
 def ids_of(found):
   return [[ids.tolist() for ids, _ in each] for each in found]
 
@@ -176,6 +196,7 @@ def test_samples_depend_on_the_seed_and_not_on_the_batch(learned):
   found = ids_of(learned.samples())
   assert ids_of(learned.samples(batch_size=2)) == found
   assert ids_of(learned.samples(seed=1)) != found
+  assert ids_of(learned.samples(place=on_a_mesh)) == found
   # The first text is padded to another length.
   assert ids_of(learned.samples(TEXTS[:1])) == found[:1]
   [greedy] = ids_of(learned.samples([TEXTS[1]] * 3, 2, temperature=0))[::3]
