@@ -91,6 +91,20 @@ def found():
   return np.asarray(jax.jit(lambda model, x: model(x))(model, TOKENS))
 
 
+def test_published_number_of_parameters():
+  config = decoder.DecoderConfig(
+    vocab_size=50_257,
+    max_length=1024,
+    model_dim=768,
+    ffn_dim=3072,
+    num_heads=12,
+    num_layers=12,
+  )
+  model = nnx.eval_shape(lambda: decoder.Decoder(config, rngs=nnx.Rngs(0)))
+  sizes = [a.size for a in jax.tree.leaves(nnx.state(model, nnx.Param))]
+  assert sum(sizes) == 124_439_808
+
+
 def normalized(t, name, x):
   x = x - x.mean(-1, keepdims=True)
   x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
