@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from benchmarks import (
+  adaptive,
   attention,
   click_logs,
   clicks,
@@ -59,6 +60,7 @@ SUITES = {
   'recurrent': recurrent,
   'clicks': clicks,
   'click_logs': click_logs,
+  'adaptive': adaptive,
 }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks import (
+  adaptive,
   attention,
   contractions,
   decode,
@@ -266,6 +267,14 @@ def test_dispatch(zero_weights):
   # Two more cores and a bias less, four times; with both moments in training.
   assert translation['ours'] - translation['dense'] == 4
   assert step['ours'] - step['dense'] == 3 * 4
+
+
+def test_adaptive(made_up_times):
+  found = adaptive.measure(adaptive.TINY, rounds=1)
+  assert [each['ratio'] for each in found] == [0.25, 0.25]
+  assert all(each['memory'] > 0 for each in found)
+  assert len(adaptive.table(found).splitlines()) == 4
+  json.dumps(found)
 
 
 def test_lookups(made_up_times, monkeypatch):
