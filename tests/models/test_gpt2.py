@@ -6,7 +6,7 @@ import pytest
 from flax import nnx
 
 from tt_compress.models import decoder
-from tt_compress.nn import modules
+from tt_compress.nn import keys, modules
 
 VOCAB, LENGTH, DIM, HEADS, LAYERS = 13, 7, 8, 2, 2
 TOKENS = np.array([[5, 4, 0, 2, 9, 12, 1], [3, 9, 10, 10, 1, 0, 7]])
@@ -100,7 +100,7 @@ def test_published_number_of_parameters():
     num_heads=12,
     num_layers=12,
   )
-  model = nnx.eval_shape(lambda: decoder.Decoder(config, rngs=nnx.Rngs(0)))
+  model = nnx.eval_shape(lambda: decoder.Decoder(config, rngs=keys.Rngs(0)))
   sizes = [a.size for a in jax.tree.leaves(nnx.state(model, nnx.Param))]
   assert sum(sizes) == 124_439_808
 
