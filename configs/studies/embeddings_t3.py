@@ -24,7 +24,7 @@ from tt_compress.studies import results, rows, study
 
 METRICS = (
   rows.Metric(
-    name='test perplexity',
+    name='perplexity',
     source='test/perplexity',
     better='lower',
     format='.2f',
@@ -53,7 +53,7 @@ METRICS = (
 )
 CLUSTERS = tuple(
   rows.Metric(
-    name=f'test perplexity of {words} words',
+    name=f'perplexity of {words} words',
     source=f'test/cluster_perplexity/{k}',
     better='lower',
     format=',.1f',
@@ -111,7 +111,7 @@ MEASURED = {
 
 def published(arguments):
   method, figures, parameters = PUBLISHED[arguments]
-  names = 'validation perplexity', 'test perplexity', 'ratio of embeddings'
+  names = 'validation perplexity', 'perplexity', 'ratio of embeddings'
   return rows.Row(
     id=f'embeddings-T3-{arguments.removeprefix("rank=")}',
     method=f'WikiText-103, {method}',
@@ -141,6 +141,6 @@ def get_config(arguments=''):
     # The texts of a short test may have no rare words.
     metrics=METRICS if arguments['tiny'] else (*METRICS, *CLUSTERS),
     table=(*map(published, PUBLISHED), *map(measured, MEASURED)),
-    figures=(results.Figure(file='', x='parameters', y='test perplexity'),),
+    figures=(results.Figure(file='', x='parameters', y='perplexity'),),
     latencies=False,
   )
