@@ -16,7 +16,13 @@ from flax import nnx
 
 from benchmarks import layer_cases, programs, records
 from tt_compress import parameterizations, timing
-from tt_compress.nn import adaptive_softmax, cross_entropy, embed, modules
+from tt_compress.nn import (
+  adaptive_softmax,
+  cluster_tables,
+  cross_entropy,
+  embed,
+  modules,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +93,7 @@ class Softmax(nnx.Module):
 
   def __init__(self, case: Case, is_adaptive: bool):
     rngs = nnx.Rngs(0)
-    self.words = adaptive_softmax.ranges(case.cutoffs, case.words)
+    self.words = cluster_tables.ranges(case.cutoffs, case.words)
     self.softmax = (
       adaptive_softmax.AdaptiveSoftmax(
         case.cutoffs, case.words, case.dim, rngs=rngs
@@ -98,7 +104,7 @@ class Softmax(nnx.Module):
     if not (is_adaptive and case.clusters):
       self.table = _table(case.spec, case.words, case.dim)
       return
-    self.table = adaptive_softmax.ClusterTables(self.words, case.dim, rngs=rngs)
+    self.table = cluster_tables.ClusterTables(self.words, case.dim, rngs=rngs)
     for k, (start, stop) in enumerate(self.words):
       table = _table(case.clusters[k], stop - start, case.dim)
       self.table.clusters[k] = table

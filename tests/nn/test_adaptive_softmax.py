@@ -9,10 +9,16 @@ from flax import nnx
 from tt_compress import parameterizations
 from tt_compress.algebra import cross_entropy as blocks_of
 from tt_compress.algebra import row_ranges
-from tt_compress.nn import adaptive_softmax, dropout, embed, modules
+from tt_compress.nn import (
+  adaptive_softmax,
+  cluster_tables,
+  dropout,
+  embed,
+  modules,
+)
 
 ROWS, COLS, CUTOFFS = 23, 8, (5, 6, 16)
-WORDS = adaptive_softmax.ranges(CUTOFFS, ROWS)
+WORDS = cluster_tables.ranges(CUTOFFS, ROWS)
 SHAPE = (3, 7)
 TRAIN = dict(name='tensor_train', tt_rank=3, row_modes=(2, 3, 4))
 SPECS = {
@@ -38,7 +44,7 @@ class Words(nnx.Module):
   def __init__(self, spec=None, div_val=1, separate=False):
     rngs = nnx.Rngs(0)
     if separate:
-      self.table = adaptive_softmax.ClusterTables(
+      self.table = cluster_tables.ClusterTables(
         WORDS, COLS, div_val=div_val, std=1.0, rngs=rngs
       )
     else:
@@ -186,8 +192,8 @@ def test_rows_of_clusters(div_val):
 
 @pytest.mark.parametrize('div_val', [1, 2])
 def test_rows_of_clusters_have_the_variance_of_one_matrix(div_val):
-  words = adaptive_softmax.ranges((40, 100), 200)
-  table = adaptive_softmax.ClusterTables(
+  words = cluster_tables.ranges((40, 100), 200)
+  table = cluster_tables.ClusterTables(
     words, 64, div_val=div_val, rngs=nnx.Rngs(0)
   )
   for start, stop in words:
@@ -198,7 +204,7 @@ def test_rows_of_clusters_have_the_variance_of_one_matrix(div_val):
 @pytest.mark.parametrize('cutoffs', [(3, 3), (0, 2), (2, 9), (4, 2)])
 def test_cutoffs_that_do_not_increase_are_refused(cutoffs):
   with pytest.raises(ValueError, match='cutoffs=.*increase.*vocab_size=9'):
-    adaptive_softmax.ranges(cutoffs, 9)
+    cluster_tables.ranges(cutoffs, 9)
 
 
 def test_noise_of_matrices_is_refused():
@@ -209,3 +215,16 @@ def test_noise_of_matrices_is_refused():
   with pytest.raises(ValueError, match='cutoffs.*VariationalDropout does'):
     model.softmax.cross_entropy(model.table, x, *others, noise=noise)
   assert np.isfinite(loss(model, x, *others))
+
+
+def test_bfloat16_features_have_a_float32_softmax(few):
+  model = Words(separate=True, div_val=2)
+  x, targets, weights = inputs()
+  value = lambda x: loss(model, x, targets, weights)
+  expected, gradient = jax.value_and_grad(value)(x)
+  found, rounded = jax.value_and_grad(value)(x.astype(jnp.bfloat16))
+  assert (found.dtype, rounded.dtype) == (jnp.float32, jnp.bfloat16)
+  # Scores alone are rounded.
+  assert found == pytest.approx(float(expected), rel=5e-3)
+  apart = np.linalg.norm(rounded.astype(jnp.float32) - gradient)
+  assert apart < 0.03 * np.linalg.norm(gradient)

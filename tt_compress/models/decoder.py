@@ -26,7 +26,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import layers, output, transformer_config
-from tt_compress.nn import adaptive_softmax, attention, embed, past
+from tt_compress.nn import attention, cluster_tables, embed, past
 from tt_compress.nn.dropout import Noise, dropout
 
 
@@ -106,7 +106,7 @@ class Decoder(output.TokenModel):
       self.logits = output.make_table(config, 'logits', rngs=rngs)
     self.softmax = output.make_softmax(config, rngs=rngs)
 
-  def _output(self) -> tuple[adaptive_softmax.Table, None]:
+  def _output(self) -> tuple[cluster_tables.Table, None]:
     return self.embed if self.config.tie_logits else self.logits, None
 
   def __call__(

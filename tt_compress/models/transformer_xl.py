@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import layers, output, transformer_config
 from tt_compress.nn import (
-  adaptive_softmax,
+  cluster_tables,
   dropout,
   relative_attention,
   sinusoids,
@@ -166,7 +166,7 @@ class TransformerXL(output.TokenModel):
 
   def _output(
     self,
-  ) -> tuple[adaptive_softmax.Table, Float[Array, ' vocab'] | None]:
+  ) -> tuple[cluster_tables.Table, Float[Array, ' vocab'] | None]:
     table = self.embed if self.config.tie_logits else self.logits
     if self.logits_bias is None:
       return table, None

@@ -21,114 +21,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Float, Int
 
-from tt_compress.algebra import blocks, networks, row_ranges, segments
+from tt_compress.algebra import blocks, row_ranges, segments
 from tt_compress.algebra import cross_entropy as losses_of
-from tt_compress.nn import cross_entropy, embed, linear
+from tt_compress.nn import cluster_tables, cross_entropy, embed, linear
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
 # Tokens of a block of a tail. Few tokens have their target there, and a block
 # is computed whole.
 _LEAST_TAIL, _MOST_TAIL = 32, 256
-
-
-def ranges(
-  cutoffs: Sequence[int], vocab_size: int
-) -> tuple[tuple[int, int], ...]:
-  """The words [start, stop) of every cluster.
-
-  Raises:
-    ValueError: cutoffs do not increase, or are not in [1, vocab_size).
-  """
-  bounds = 0, *cutoffs, vocab_size
-  found = tuple(zip(bounds, bounds[1:], strict=False))
-  if any(stop <= start for start, stop in found):
-    raise ValueError(
-      f'model.cutoffs={tuple(cutoffs)} must increase from at least 1 to less '
-      f'than model.vocab_size={vocab_size}; () has no clusters'
-    )
-  return found
-
-
-class ClusterTables(nnx.Module):
-  """An embedding with a matrix for each cluster of words.
-
-  W_k [words of cluster k, dim / div_val^k], times a matrix P_k [., dim] if
-  div_val > 1. It has the calls of an `Embed`. Paths of its matrices:
-  `clusters/K` and `projections/K`.
-
-  Args:
-    words: the words [start, stop) of every cluster, see `ranges`.
-    dim: size of a row's vector.
-    div_val: by which the size of rows is divided from cluster to cluster.
-    std: standard deviation of W_k; the inverse root of its columns if None.
-    projection_std: standard deviation of P_k; dim^-0.5 if None.
-    role: 'rows', or 'logits' if the tables are used for logits alone.
-    rngs: source of the keys for the factors.
-  """
-
-  def __init__(
-    self,
-    words: Sequence[tuple[int, int]],
-    dim: int,
-    *,
-    div_val: int = 1,
-    std: float | None = None,
-    projection_std: float | None = None,
-    role: networks.Role = 'rows',
-    rngs: nnx.Rngs,
-  ):
-    self.words = tuple(words)
-    sizes = [dim // div_val**k for k in range(len(words))]
-    if not all(sizes):
-      raise ValueError(
-        f'model.div_val={div_val} leaves no columns of model.model_dim={dim} '
-        f'to the last of {len(words)} clusters; lower it or have fewer cutoffs'
-      )
-    self.clusters = nnx.List(
-      embed.Embed(stop - start, size, std=std, role=role, rngs=rngs)
-      for (start, stop), size in zip(words, sizes, strict=True)
-    )
-    std = dim**-0.5 if projection_std is None else projection_std
-    project = functools.partial(
-      linear.Linear, cols=dim, use_bias=False, std=std, rngs=rngs
-    )
-    self.projections = (
-      nnx.List(project(size) for size in sizes) if div_val > 1 else None
-    )
-
-  def __call__(
-    self, ids: Integer[ArrayLike, '*batch'], noise: Noise | None = None
-  ) -> Float[Array, '*batch dim']:
-    """Rows by their ids; see `Embed`."""
-    found = []
-    for k, (start, stop) in enumerate(self.words):
-      is_here = (ids >= start) & (ids < stop)
-      rows = self.clusters[k](jnp.where(is_here, ids - start, 0), noise)
-      if self.projections is not None:
-        rows = self.projections[k](rows, noise)
-      found.append(jnp.where(is_here[..., None], rows, 0))
-    return sum(found)
-
-  def attend(
-    self, x: Float[ArrayLike, '*batch dim'], noise: Noise | None = None
-  ) -> Float[Array, '*batch words']:
-    """The scores of all words; see `Embed`."""
-    scores = []
-    for k, table in enumerate(self.clusters):
-      y = x
-      if self.projections is not None:
-        projection = self.projections[k]
-        y = projection.spec.attend(
-          projection.values(), x, key=projection.key(noise)
-        )
-      scores.append(table.attend(y, noise))
-    return jnp.concatenate(scores, axis=-1)
-
-
-Table = embed.Embed | ClusterTables
 
 
 class AdaptiveSoftmax(nnx.Module):
@@ -147,7 +50,7 @@ class AdaptiveSoftmax(nnx.Module):
     rngs: source of the keys for the factors.
 
   Raises:
-    ValueError: see `ranges`.
+    ValueError: see `cluster_tables.ranges`.
   """
 
   def __init__(
@@ -159,12 +62,12 @@ class AdaptiveSoftmax(nnx.Module):
     std: float | None = None,
     rngs: nnx.Rngs,
   ):
-    self.words = ranges(cutoffs, vocab_size)
+    self.words = cluster_tables.ranges(cutoffs, vocab_size)
     self.clusters = linear.Linear(dim, len(cutoffs), std=std, rngs=rngs)
 
   def log_probabilities(
     self,
-    table: Table,
+    table: cluster_tables.Table,
     x: Float[Array, '*batch dim'],
     *,
     bias: Float[Array, ' words'] | None = None,
@@ -193,7 +96,7 @@ class AdaptiveSoftmax(nnx.Module):
 
   def cross_entropy(
     self,
-    table: Table,
+    table: cluster_tables.Table,
     x: Float[Array, '*batch dim'],
     targets: Int[ArrayLike, '*batch'],
     weights: Float[ArrayLike, '*batch'],
@@ -223,7 +126,7 @@ class AdaptiveSoftmax(nnx.Module):
 
   def cluster_losses(
     self,
-    table: Table,
+    table: cluster_tables.Table,
     x: Float[Array, '*batch dim'],
     targets: Int[ArrayLike, '*batch'],
     weights: Float[ArrayLike, '*batch'],
@@ -277,7 +180,10 @@ class AdaptiveSoftmax(nnx.Module):
       own = None if bias is None else bias[start:stop]
       arrays = {'bias': _in_blocks(own, rows[k].ids)}
       narrow, loss = _same, functools.partial(_tail_loss, start, rows[k].ids)
-      if isinstance(table, ClusterTables) and table.projections is not None:
+      if (
+        isinstance(table, cluster_tables.ClusterTables)
+        and table.projections is not None
+      ):
         narrow = _narrow
         arrays['projection'] = table.projections[k].full()
       if not k:
@@ -312,7 +218,7 @@ def _rows(table, words):
   A matrix of all words is materialized once. On a mesh, every device has a part
   of each cluster.
   """
-  if isinstance(table, ClusterTables):
+  if isinstance(table, cluster_tables.ClusterTables):
     matrices = [_parts(each) for each in table.clusters]
     firsts = [0 for _ in words]
   elif partition.size() == 1:

@@ -10,7 +10,13 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import networks
-from tt_compress.nn import adaptive_softmax, cross_entropy, embed, serving
+from tt_compress.nn import (
+  adaptive_softmax,
+  cluster_tables,
+  cross_entropy,
+  embed,
+  serving,
+)
 from tt_compress.nn.dropout import Noise
 
 
@@ -38,7 +44,7 @@ class WordsConfig:
   def __post_init__(self):
     object.__setattr__(self, 'cutoffs', tuple(self.cutoffs))
     super().__post_init__()
-    adaptive_softmax.ranges(self.cutoffs, self.vocab_size)
+    cluster_tables.ranges(self.cutoffs, self.vocab_size)
     if self.cluster_tables and not self.cutoffs:
       raise ValueError(
         'model.cluster_tables=True needs clusters; set model.cutoffs'
@@ -57,7 +63,7 @@ def make_table(
   std: float | None = None,
   projection_std: float | None = None,
   rngs: nnx.Rngs,
-) -> adaptive_softmax.Table:
+) -> cluster_tables.Table:
   """The matrix of all words, or the matrices of their clusters.
 
   Args:
@@ -71,8 +77,8 @@ def make_table(
     return embed.Embed(
       config.vocab_size, config.model_dim, role=role, std=std, rngs=rngs
     )
-  return adaptive_softmax.ClusterTables(
-    adaptive_softmax.ranges(config.cutoffs, config.vocab_size),
+  return cluster_tables.ClusterTables(
+    cluster_tables.ranges(config.cutoffs, config.vocab_size),
     config.model_dim,
     div_val=config.div_val,
     std=std,
@@ -106,7 +112,7 @@ class TokenModel(nnx.Module):
 
   def _output(
     self,
-  ) -> tuple[adaptive_softmax.Table, Float[Array, ' vocab'] | None]:
+  ) -> tuple[cluster_tables.Table, Float[Array, ' vocab'] | None]:
     """The matrix whose transpose maps features to logits, and their bias."""
     raise NotImplementedError(f'{type(self).__name__} has no _output')
 
