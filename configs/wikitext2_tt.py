@@ -11,6 +11,8 @@ and logits.
     python -m tt_compress.main --config=configs/wikitext2_tt.py:ratio=9
     python -m tt_compress.main --config=configs/wikitext2_tt.py:dense
 
+About 40 minutes each on one CPU core.
+
 Arguments:
 
 - `ratio=4`: numbers of that matrix relative to those of all trains;
