@@ -248,6 +248,9 @@ def test_bad_settings_of_evaluations_are_named(files):
   ):
     with pytest.raises(ValueError, match=message):
       configuration.check(make_config(files, **settings))
+  settings = {'model.same_length': True, 'evaluation.memory_length': 0}
+  with pytest.raises(ValueError, match='same_length=True needs a memory'):
+    configuration.check(make_transformer(files, **settings))
 
 
 def test_a_text_that_is_too_short_is_named(files):

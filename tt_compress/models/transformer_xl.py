@@ -80,8 +80,16 @@ class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
     Returns:
       'inputs', of every layer at the positions before, the latest one last, and
       'count', the number of positions that were read.
+
+    Raises:
+      ValueError: same_length, and no entries.
     """
     length = self.memory_length if length is None else length
+    if self.same_length and not length:
+      raise ValueError(
+        'model.same_length=True needs a memory: each position attends to as '
+        'many positions as the memory has, but its length is 0'
+      )
     shape = num_examples, self.num_layers, length, self.model_dim
     return {
       'inputs': jax.ShapeDtypeStruct(shape, jnp.float32),
@@ -228,10 +236,5 @@ class TransformerXL(output.TokenModel):
     distance = np.arange(length)[:, None] - keys
     visible = distance >= 0
     if self.config.same_length:
-      if not memory_length:
-        raise ValueError(
-          'model.same_length=True needs a memory: each position attends to as '
-          'many positions as the memory has, but its length is 0'
-        )
       visible &= distance < memory_length
     return visible & (keys >= -count[:, None])[:, None, None, :]

@@ -113,6 +113,7 @@ def check(config) -> None:
     raise ValueError(
       f'evaluation.memory_length={scored.memory_length} must be at least 0'
     )
+  memory_shapes(config, scored.batch_size, scored.memory_length)
 
 
 def _check_without_memory(config, lengths: Mapping[str, int | None]) -> None:

@@ -39,7 +39,7 @@ def brute_force(logits, temperature=1.0, top_k=None, top_p=1.0):
     dict(temperature=1e-3),
     dict(top_k=1),
     dict(top_k=3, temperature=2.0),
-    dict(top_k=50),
+    dict(top_k=2**40),
     dict(top_p=0.5),
     dict(top_p=1e-6),
     dict(top_k=5, top_p=0.7, temperature=1.5),

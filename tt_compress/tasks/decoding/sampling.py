@@ -80,7 +80,8 @@ class Options:
       return (logits == 0).astype(jnp.float32)
     shares = jnp.exp(logits / self.temperature)
     if self.top_k is not None:
-      shares = _largest(shares, (shares > 0).astype(jnp.int32), self.top_k)
+      most = min(self.top_k, shares.shape[-1])
+      shares = _largest(shares, (shares > 0).astype(jnp.int32), most)
     if self.top_p < 1:
       total = jnp.sum(shares, axis=-1, keepdims=True)
       shares = _largest(shares, shares, self.top_p * total)
