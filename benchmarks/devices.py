@@ -7,6 +7,8 @@ The host simulates the devices; TPUs and GPUs need their compilers alone.
     --output=results/bench_devices_tpu.json
   python -m benchmarks --suite=devices --only=h100 \
     --output=results/bench_devices_gpu.json
+  python -m benchmarks --suite=devices --only=XL \
+    --output=results/bench_devices_xl.json
 """
 
 import copy
@@ -78,6 +80,7 @@ def big(*rules) -> ml_collections.ConfigDict:
 
 
 BIG, BIG_TOO = 'Transformer-big', 'Transformer-big, TT feed-forward too'
+_XL = 'Transformer-XL, TT embedding and softmax'
 _LANGUAGE = 'configs/wikitext2_bytes.py'
 _SMALL = 'Transformer 512/2048 6+6, TT feed-forward and embeddings'
 _TRANSFORMER = networks.transformer(networks.FEED_FORWARD + networks.TABLES)
@@ -91,6 +94,15 @@ CASES = (
   ),
   *(Case(BIG, big(), devices) for devices in ('8', '64', '256', 'v5e:8x8')),
   Case(BIG_TOO, big(('.*/ffn/.*', _TRAIN)), '8'),
+  *(
+    Case(
+      _XL,
+      configuration.load(f'{_ROOT}/configs/wikitext103_tt.py'),
+      devices,
+      goal=1.02,
+    )
+    for devices in ('8', 'v5e:8x8')
+  ),
   *(
     Case(run, config, 'h100:8')
     for run, config in (

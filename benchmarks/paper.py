@@ -24,6 +24,7 @@ _INPUTS = flags.DEFINE_list(
     'results/bench_devices.json',
     'results/bench_devices_tpu.json',
     'results/bench_devices_gpu.json',
+    'results/bench_devices_xl.json',
     'results/bench_scaling.json',
   ],
   'JSON files of the suites; a missing file is left out.',
