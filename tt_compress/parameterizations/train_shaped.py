@@ -5,8 +5,6 @@ import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from jaxtyping import Array, Float
-
 from tt_compress.algebra import context, cost, train_costs
 from tt_compress.parameterizations import checks, reshaped
 
@@ -72,7 +70,7 @@ class TrainShaped(reshaped.Reshaped):
       for k, (left, rows, cols, right) in enumerate(self.core_shapes)
     }
 
-  def _cores(self, factors) -> list[Float[Array, '_ _ _ _']]:
+  def _cores(self, factors):
     return [factors[f'core_{k}'] for k in range(self.num_modes)]
 
 
