@@ -12,8 +12,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 COMMAND = """
-import resource, sys
+import os, resource, sys
 from tt_compress import heap
+os.cpu_count = lambda: int(sys.argv[2])
 if sys.argv[1] == 'keep':
   heap.keep()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -25,9 +26,9 @@ print(faults() - before)
 """
 
 
-def count_faults(mode, **environment):
+def count_faults(mode, num_cores=2, **environment):
   done = subprocess.run(
-    [sys.executable, '-c', COMMAND, mode],
+    [sys.executable, '-c', COMMAND, mode, str(num_cores)],
     env={**os.environ, **environment},
     check=True,
     capture_output=True,
@@ -42,3 +43,7 @@ def test_large_arrays_have_no_new_pages():
 
 def test_the_environment_takes_precedence():
   assert count_faults('keep', MALLOC_TRIM_THRESHOLD_='0') > 10_000
+
+
+def test_hosts_with_many_cores_stay_as_they_are():
+  assert count_faults('keep', num_cores=64) > 10_000
