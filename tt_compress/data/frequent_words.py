@@ -116,7 +116,6 @@ class FrequentWords(vocabulary.Vocabulary):
       specials=list(specials),
       **_described(splitting),
     )
-
     # Vocabularies without it are older, and must be found.
     if order != 'frequency':
       options['order'] = word_order.identity(order)
