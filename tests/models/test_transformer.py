@@ -91,6 +91,9 @@ class Definition:
     variance = (centered**2).mean(axis=-1, keepdims=True)
     scale = np.asarray(layer.scale.get_value(), np.float64)
     shift = np.asarray(layer.bias.get_value(), np.float64)
+    if self.config.norm_kind == 'unbiased':
+      deviation = np.std(x, axis=-1, ddof=1, keepdims=True)
+      return centered / (deviation + self.config.norm_epsilon) * scale + shift
     return centered / np.sqrt(variance + 1e-6) * scale + shift
 
   def residual(self, layer, x, sublayer):
@@ -162,6 +165,15 @@ VARIANTS = {
     tie_logits=False,
     logits_bias=True,
   ),
+  'the Annotated Transformer': dict(
+    norm='pre',
+    norm_kind='unbiased',
+    norm_epsilon=0.1,
+    initialization='glorot',
+    share_embeddings=False,
+    tie_logits=False,
+    logits_bias=True,
+  ),
 }
 
 
@@ -180,7 +192,7 @@ def test_forward_is_the_definition(model):
 
 
 def test_the_variants_are_what_they_say():
-  plain, other = (make(**options) for options in VARIANTS.values())
+  plain, other, _ = (make(**options) for options in VARIANTS.values())
   names = set(modules.matrices(plain)) - set(modules.matrices(other))
   assert names == {'embed'}
   names = set(modules.matrices(other)) - set(modules.matrices(plain))
@@ -209,6 +221,20 @@ def test_the_bias_of_the_logits_starts_at_zero():
   config = transformer_config.TransformerConfig(**SMALL, logits_bias=True)
   model = transformer.Transformer(config, rngs=nnx.Rngs(0))
   np.testing.assert_array_equal(model.logits_bias.get_value(), np.zeros(11))
+
+
+@pytest.mark.parametrize('name', ['scaled', 'glorot'])
+def test_embeddings_and_logits_start_with_the_chosen_deviation(name):
+  sizes = dict(vocab_size=300, source_vocab_size=900, model_dim=64)
+  options = dict(share_embeddings=False, tie_logits=False)
+  config = transformer_config.TransformerConfig(
+    **{**SMALL, **sizes, **options, 'initialization': name}
+  )
+  model = transformer.Transformer(config, rngs=nnx.Rngs(0))
+  for table in (model.source_embed, model.target_embed, model.logits):
+    rows, cols = table.spec.rows, table.spec.cols
+    expected = {'scaled': cols**-0.5, 'glorot': (2 / (rows + cols)) ** 0.5}
+    assert np.std(table.full()) == pytest.approx(expected[name], rel=0.03)
 
 
 def test_later_targets_change_no_earlier_logits(model):
@@ -305,6 +331,9 @@ def test_sinusoids_are_the_definition():
     (dict(dropout=1.0), r'model.dropout=1.0 must be in \[0, 0.99\]'),
     (dict(dropout=-0.1), 'model.dropout=-0.1 must be in'),
     (dict(dropout=float('nan')), 'model.dropout=nan must be in'),
+    (dict(ffn_dropout=1.0), 'model.ffn_dropout=1.0 must be in'),
+    (dict(attention_dropout=-0.1), 'model.attention_dropout=-0.1 must be in'),
+    (dict(initialization='small'), "initialization='small' must be.*glorot"),
     (dict(num_heads=0), 'model.num_heads=0 must be at least 1'),
     (dict(num_decoder_layers=0), 'model.num_decoder_layers=0'),
     (dict(vocab_size=-1), 'model.vocab_size=-1'),

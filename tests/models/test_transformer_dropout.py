@@ -13,7 +13,12 @@ from tt_compress.models.transformer import (
   transformer,
   transformer_config,
 )
-from tt_compress.nn import modules, sinusoids
+from tt_compress.nn import (
+  attention,
+  modules,
+  relative_attention,
+  sinusoids,
+)
 from tt_compress.nn.dropout import Noise
 
 RATE, DIM = 0.25, 64
@@ -102,6 +107,39 @@ def test_hidden_features_of_the_feed_forward_layer_are_dropped():
   y = layer(x, make_noise())
   assert_dropped(y == 0)
   np.testing.assert_allclose(y[y != 0], 1 / (1 - RATE), rtol=1e-6)
+
+
+def test_inside_feed_forward_the_rate_may_differ():
+  config = dataclasses.replace(CONFIG, dropout=0.9, ffn_dropout=RATE)
+  layer = layers.FeedForward(config, nnx.Rngs(0))
+  for matrix in (layer.up, layer.down):
+    matrix.update({'matrix': jnp.eye(DIM)})
+  assert_dropped(layer(jnp.ones((BATCH, LENGTH, DIM)), make_noise()) == 0)
+
+
+@pytest.mark.parametrize(
+  'kind', [attention.Attention, relative_attention.RelativeAttention]
+)
+def test_weights_of_attention_are_dropped(kind):
+  """Each of 16 heads returns its weight of each of 16 positions."""
+  std = {'std': 0.0} if kind is relative_attention.RelativeAttention else {}
+  layer = kind(16 * 16, 16, dropout=RATE, rngs=nnx.Rngs(0), **std)
+  for name, matrix in modules.matrices(layer).items():
+    full = (
+      jnp.eye(16 * 16) if name in ('value', 'out') else jnp.zeros((256,) * 2)
+    )
+    matrix.update({'matrix': full})
+  source = jnp.tile(jnp.eye(16), (BATCH, 1, 16))
+  mask = jnp.ones((1, 1, 16, 16), bool)
+  if kind is attention.Attention:
+    call = lambda noise: layer(source, source, mask, noise)
+  else:
+    zeros = jnp.zeros((16, 16 * 16)), (jnp.zeros(16 * 16),) * 2
+    call = lambda noise: layer(source, source, *zeros, mask, noise)
+  weights = np.asarray(call(make_noise()))
+  assert_dropped(weights == 0)
+  np.testing.assert_allclose(weights[weights != 0], 1 / 16 / (1 - RATE), 1e-5)
+  np.testing.assert_allclose(call(None), 1 / 16, rtol=1e-5)
 
 
 def normalized(x):

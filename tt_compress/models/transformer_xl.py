@@ -102,7 +102,11 @@ class Layer(nnx.Module):
 
   def __init__(self, config: TransformerXLConfig, rngs: nnx.Rngs):
     self.attention = relative_attention.RelativeAttention(
-      config.model_dim, config.num_heads, std=_STD, rngs=rngs
+      config.model_dim,
+      config.num_heads,
+      std=_STD,
+      dropout=config.attention_dropout,
+      rngs=rngs,
     )
     self.attention_residual = layers.Residual(config, rngs)
     self.ffn = layers.FeedForward(config, rngs, std=_STD)

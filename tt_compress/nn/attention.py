@@ -13,7 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.nn import linear, rotary
-from tt_compress.nn.dropout import Noise
+from tt_compress.nn.dropout import Noise, dropout
 from tt_compress.parallel import partition
 
 # Constant masks are NumPy arrays.
@@ -44,6 +44,7 @@ class Attention(nnx.Module):
     num_heads: number of heads; must divide model_dim.
     use_bias: whether the four projections have biases.
     turns: whether positions turn queries and keys, see `rotary`.
+    dropout: rate of the weights.
     rngs: source of the keys.
 
   Raises:
@@ -60,6 +61,7 @@ class Attention(nnx.Module):
     *,
     use_bias: bool = True,
     turns: bool = False,
+    dropout: float = 0.0,
     rngs: nnx.Rngs,
   ):
     if model_dim % num_heads:
@@ -74,6 +76,7 @@ class Attention(nnx.Module):
       )
     self.num_heads = num_heads
     self.turns = turns
+    self.dropout = dropout
 
     def projection(side):
       return linear.Linear(
@@ -177,7 +180,8 @@ class Attention(nnx.Module):
       [self._scores(query, *source) for source in sources], axis=-1
     )
     ends = np.cumsum([entries.keys.shape[-1] for entries, _ in sources])
-    weights = jnp.split(jax.nn.softmax(scores), ends[:-1], axis=-1)
+    weights = dropout(jax.nn.softmax(scores), self.dropout, noise)
+    weights = jnp.split(weights, ends[:-1], axis=-1)
     heads = [
       jnp.einsum('bhqs,bhsd->bhqd', part.astype(values.dtype), values)
       for part, ((_, values), _) in zip(weights, sources, strict=True)

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from tt_compress.nn import linear
-from tt_compress.nn.dropout import Noise
+from tt_compress.nn.dropout import Noise, dropout
 from tt_compress.parallel import partition
 
 # u and v.
@@ -24,6 +24,7 @@ class RelativeAttention(nnx.Module):
     model_dim: size of the feature axis of inputs and outputs.
     num_heads: number of heads; must divide model_dim.
     std: standard deviation of the matrices at initialization.
+    dropout: rate of the weights.
     rngs: source of the keys.
 
   Raises:
@@ -34,7 +35,13 @@ class RelativeAttention(nnx.Module):
   """
 
   def __init__(
-    self, model_dim: int, num_heads: int, *, std: float, rngs: nnx.Rngs
+    self,
+    model_dim: int,
+    num_heads: int,
+    *,
+    std: float,
+    dropout: float = 0.0,
+    rngs: nnx.Rngs,
   ):
     if model_dim % num_heads:
       raise ValueError(
@@ -42,6 +49,7 @@ class RelativeAttention(nnx.Module):
         'a number of heads that does'
       )
     self.num_heads = num_heads
+    self.dropout = dropout
 
     def projection(side):
       return linear.Linear(
@@ -83,7 +91,8 @@ class RelativeAttention(nnx.Module):
     scores += shift(_products(by_distance, positions))
     scores *= by_content.shape[-1] ** -0.5
     scores = jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
-    weights = jax.nn.softmax(scores).astype(values.dtype)
+    weights = dropout(jax.nn.softmax(scores), self.dropout, noise)
+    weights = weights.astype(values.dtype)
     values = jnp.swapaxes(self._heads(values), 1, 2)
     heads = jnp.einsum('bhqs,bhsd->bqhd', weights, values)
     merged = heads.reshape(x.shape)

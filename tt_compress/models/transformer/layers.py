@@ -36,6 +36,7 @@ def _attention(config, rngs, turns=False):
     config.num_heads,
     use_bias=config.use_bias,
     turns=turns,
+    dropout=config.attention_dropout,
     rngs=rngs,
   )
 
@@ -77,7 +78,7 @@ class FeedForward(nnx.Module):
   ) -> Float[Array, '*batch dim']:
     hidden = partition.shard(self.up(x, noise), -1)
     hidden = ACTIVATIONS[self.config.activation](hidden)
-    hidden = dropout(hidden, self.config.dropout, noise)
+    hidden = dropout(hidden, self.config.hidden_dropout, noise)
     return self.down(hidden, noise)
 
 

@@ -59,7 +59,14 @@ class Transformer(output.TokenModel):
     self.dtype = dtype
 
     def table(rows=config.vocab_size, role='rows'):
-      return embed.Embed(rows, config.model_dim, role=role, rngs=rngs)
+      std = transformer_config.INITIALIZATIONS[config.initialization]
+      return embed.Embed(
+        rows,
+        config.model_dim,
+        std=std(rows, config.model_dim),
+        role=role,
+        rngs=rngs,
+      )
 
     if config.share_embeddings:
       self.embed = table()

@@ -5,8 +5,14 @@ import dataclasses
 import jax
 from flax import nnx
 
+from tt_compress.nn import norms
+
 ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
-NORMS = {'layer': nnx.LayerNorm, 'rms': nnx.RMSNorm}
+NORMS = {
+  'layer': nnx.LayerNorm,
+  'rms': nnx.RMSNorm,
+  'unbiased': norms.UnbiasedNorm,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,11 +25,15 @@ class LayersConfig:
     num_heads: attention heads.
     norm: 'post' (norm after each residual sum, no final norms) or 'pre' (norm
       before each sublayer, one final norm per stack).
-    norm_kind: 'layer' (LayerNorm) or 'rms' (RMSNorm, without mean and bias).
-    norm_epsilon: added to the variance or mean square.
+    norm_kind: 'layer' (LayerNorm), 'rms' (RMSNorm, without mean and bias) or
+      'unbiased' (LayerNorm by the unbiased standard deviation, see `nn.norms`).
+    norm_epsilon: added to the variance or mean square; to the unbiased
+      standard deviation.
     activation: 'relu' or 'gelu'.
     use_bias: biases of the projections and feed-forward layers.
-    dropout: rate after embeddings and sublayers, and inside feed-forward.
+    dropout: rate after embeddings and sublayers.
+    ffn_dropout: rate inside feed-forward; None means that of `dropout`.
+    attention_dropout: rate of the weights of attention.
     scan_layers: the least number of equal layers that a loop computes, so that
       they compile as fast as one; 0 for never.
   """
@@ -37,6 +47,8 @@ class LayersConfig:
   activation: str = 'relu'
   use_bias: bool = True
   dropout: float = 0.1
+  ffn_dropout: float | None = None
+  attention_dropout: float = 0.0
   scan_layers: int = 4
 
   def __post_init__(self):
@@ -57,8 +69,28 @@ class LayersConfig:
       raise ValueError(
         f'model.norm_epsilon={self.norm_epsilon} must be above 0'
       )
-    if not 0 <= self.dropout <= 0.99:
-      raise ValueError(f'model.dropout={self.dropout} must be in [0, 0.99]')
+    for name in ('dropout', 'ffn_dropout', 'attention_dropout'):
+      rate = getattr(self, name)
+      if rate is not None and not 0 <= rate <= 0.99:
+        raise ValueError(f'model.{name}={rate} must be in [0, 0.99]')
+
+  @property
+  def hidden_dropout(self) -> float:
+    """The rate inside feed-forward."""
+    return self.dropout if self.ffn_dropout is None else self.ffn_dropout
+
+
+def _glorot(rows, cols):
+  return (2 / (rows + cols)) ** 0.5
+
+
+# Standard deviation of an embedding [rows, cols] and of the matrix of the
+# logits; those of the layers start with Glorot's variance.
+INITIALIZATIONS = {
+  # Scaled by the root of cols, rows match the position features.
+  'scaled': lambda rows, cols: cols**-0.5,
+  'glorot': _glorot,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +106,7 @@ class TransformerConfig(LayersConfig):
     share_embeddings: one embedding for source and target.
     tie_logits: logits by the transposed target embedding.
     logits_bias: a bias of the logits; it starts at zero.
+    initialization: how matrices start, see `INITIALIZATIONS`.
   """
 
   vocab_size: int
@@ -83,9 +116,15 @@ class TransformerConfig(LayersConfig):
   share_embeddings: bool = True
   tie_logits: bool = True
   logits_bias: bool = False
+  initialization: str = 'scaled'
 
   def __post_init__(self):
     super().__post_init__()
+    if self.initialization not in INITIALIZATIONS:
+      raise ValueError(
+        f'model.initialization={self.initialization!r} must be one of '
+        f'{sorted(INITIALIZATIONS)}'
+      )
     source_vocab_size = self.source_vocab_size
     if source_vocab_size is not None and source_vocab_size < 1:
       raise ValueError(
