@@ -9,7 +9,12 @@ def test_sources_have_one_interface(tmp_path):
   path = tmp_path / 'a.tsv'
   path.write_text('ja\tyes\n')
   assert set(sources.SOURCES) == set(typing.get_args(sources.Kind))
-  assert set(sources.SOURCES['pairs']) == {'embedded', 'text', 'tfds'}
+  assert set(sources.SOURCES['pairs']) == {
+    'embedded',
+    'parallel_text',
+    'text',
+    'tfds',
+  }
   found = sources.load('pairs', 'text', 'test', files={'test': str(path)})
   assert (found.source, found.target) == (('ja',), ('yes',))
   found = sources.load('pairs', 'embedded', 'validation', num_validation=3)

@@ -42,6 +42,44 @@ def test_every_form_gives_the_same_corpus(tmp_path, suffix, opener):
   assert text.load('train', files={'train': (tsv,)}).source == tuple(SOURCE)
 
 
+def test_columns_have_names(tmp_path):
+  pair = [write(tmp_path / 'de', SOURCE), write(tmp_path / 'en', TARGET)]
+  reverse = dict(columns=('target', 'source'))
+  found = load(*pair, **reverse)
+  assert (found.source, found.target) == (tuple(TARGET), tuple(SOURCE))
+  both = zip(SOURCE, TARGET, strict=True)
+  lines = [f'{t}\tCC-BY {i}\t{s}' for i, (s, t) in enumerate(both)]
+  path = write(tmp_path / 'a.txt', lines)
+  found = load(path, columns=('target', 'licence', 'source'))
+  assert (found.source, found.target) == (tuple(SOURCE), tuple(TARGET))
+  with pytest.raises(ValueError, match=r'a\.txt:1: 3 columns, not 2'):
+    load(path, **reverse)
+  with pytest.raises(ValueError, match='2 aligned files for the columns'):
+    load(*pair, columns=('target', 'licence', 'source'))
+  for columns in (('source',), ('source', 'source'), ('source', 'ziel')):
+    with pytest.raises(ValueError, match="have 'source' and 'target' once"):
+      load(path, columns=columns)
+
+
+def test_pairs_are_held_out_of_the_training_files(tmp_path):
+  path = write(tmp_path / 'a.tsv', [f's{i}\tt{i // 2}' for i in range(20)])
+  splits = dict(num_validation=4, num_test=6)
+  found = {
+    split: text.load(split, files={'train': path}, **splits)
+    for split in corpus.SPLITS
+  }
+  assert [len(part) for part in found.values()] == [10, 4, 6]
+  assert len({t for part in found.values() for t in set(part.target)}) == 10
+  # The file may have one of the splits.
+  other = write(tmp_path / 'b.tsv', ['s\tt'])
+  files = {'train': path, 'test': other}
+  part = dict(files=files, num_validation=4)
+  assert text.load('test', **part).source == ('s',)
+  assert len(text.load('train', **part)) == 16
+  with pytest.raises(ValueError, match=r"num_test=6 .* files has 'test'"):
+    text.load('train', files=files, num_test=6)
+
+
 def test_lines_end_at_line_feeds_alone(tmp_path):
   lines = ['a\u2028b', 'c\x0bd\x0ce', 'f\x85g\x1ch', 'i\rj', 'k\u2029l']
   path = write(tmp_path / 'odd', lines)
@@ -92,7 +130,8 @@ def test_different_line_counts_are_refused(tmp_path):
     ('a.tsv.xz', b'no xz\n', r'a\.tsv\.xz: cannot read .* damaged'),
     # Without the time: processes that share tests have to agree on names.
     ('a.tsv.gz', gzip.compress(b'a\tb\n' * 9, mtime=0)[:-9], r'cannot read'),
-    ('a.txt', b'a\n', r'must be \.tsv or \.jsonl'),
+    ('a.txt', b'a\n', r'a\.txt:1: 1 columns, not 2 .*: source, target'),
+    ('a.de', b'a\tb\n', r'must be \.tsv, \.txt or \.jsonl'),
   ],
 )
 def test_bad_content_is_named(tmp_path, name, content, message):

@@ -12,6 +12,7 @@ from tt_compress.data import (
   keyword_options,
   labeled_text,
   opinions,
+  parallel_texts,
   questions,
   tables,
   text,
@@ -43,6 +44,7 @@ Data = (
 SOURCES: dict[Kind, dict[str, Callable[..., Data]]] = {
   'pairs': {
     'embedded': embedded.load,
+    'parallel_text': parallel_texts.load,
     'text': text.load,
     'tfds': tfds.load,
   },

@@ -1,18 +1,24 @@
-"""Parallel text in plain files: two aligned files, a .tsv or a .jsonl."""
+"""Parallel text in files: two aligned files, one with columns, or .jsonl."""
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tt_compress.data import corpus, text_files
+from tt_compress.data import corpus, holding_out, text_files
 
-Pairs = Iterable[Sequence[str]]
+SIDES = ('source', 'target')
+
+Fields = Iterable[Sequence[str]]
 
 
 def load(
   split: str,
   *,
   files: Mapping[str, str | Sequence[str]],
+  columns: Sequence[str] = SIDES,
   source_key: str = 'source',
   target_key: str = 'target',
+  num_validation: int | None = None,
+  num_test: int | None = None,
 ) -> corpus.Corpus:
   """Reads one split of a corpus kept in files, plain or .gz or .xz.
 
@@ -20,54 +26,108 @@ def load(
 
   Args:
     split: name of the split, a key of `files`.
-    files: mapping from split to a pair (source path, target path) of aligned
-      files, or to one .tsv (source TAB target) or .jsonl path. `~` and
-      environment variables such as `$TT_COMPRESS_DATA` are expanded.
+    files: mapping from split to a pair of paths of aligned files, or to one
+      path of a .tsv or .txt file with TAB between columns, or of a .jsonl file.
+      `~` and environment variables such as `$TT_COMPRESS_DATA` are expanded.
+    columns: the name of each column, or of each aligned file: 'source',
+      'target', or any other name for a column that is left out. ('target',
+      'source') reverses the direction.
     source_key: key of the source sentence in a .jsonl line.
     target_key: key of the target sentence in a .jsonl line.
+    num_validation: number of pairs that are held out of the training files, for
+      validation, see `holding_out.split`; None if `files` has the split.
+    num_test: number of pairs that are held out for the test.
 
   Raises:
     FileNotFoundError: a file is missing.
-    ValueError: an unset variable, an unknown split or form, or bad content,
-      with file and line.
+    ValueError: an unset variable, an unknown split or form, a split that is
+      both held out and in files, or bad content, with file and line.
   """
-  paths = text_files.paths(split, files, max_paths=2)
-  if len(paths) == 2:
-    pairs = _aligned(*paths)
-  elif text_files.suffix(paths[0]) == '.tsv':
-    pairs = _tsv(paths[0])
-  elif text_files.suffix(paths[0]) == '.jsonl':
+  columns = _checked(columns)
+  sizes = {'validation': num_validation, 'test': num_test}
+  sizes = {name: size for name, size in sizes.items() if size is not None}
+  for name in sizes:
+    if name in files:
+      raise ValueError(
+        f'num_{name}={sizes[name]} holds out {name} pairs, but files has '
+        f'{name!r}: {files[name]!r}; leave out one of them'
+      )
+  form = (columns, source_key, target_key)
+  if split in sizes or (sizes and split == 'train'):
+    paths = text_files.paths('train', files, max_paths=len(columns))
+    return _held_out(tuple(paths), form, tuple(sizes.items()))[split]
+  return _read(text_files.paths(split, files, max_paths=len(columns)), *form)
+
+
+def _checked(columns: Sequence[str]) -> tuple[str, ...]:
+  columns = tuple(columns)
+  if any(columns.count(side) != 1 for side in SIDES):
+    raise ValueError(
+      f"columns={columns} must have 'source' and 'target' once each; other "
+      'names are left out'
+    )
+  return columns
+
+
+# Three splits are read once.
+@functools.lru_cache(maxsize=1)
+def _held_out(
+  paths: tuple[str, ...],
+  form: tuple[tuple[str, ...], str, str],
+  sizes: tuple[tuple[str, int], ...],
+) -> dict[str, corpus.Corpus]:
+  return holding_out.split(_read(paths, *form), dict(sizes))
+
+
+def _read(
+  paths: Sequence[str],
+  columns: Sequence[str],
+  source_key: str,
+  target_key: str,
+) -> corpus.Corpus:
+  suffix = text_files.suffix(paths[0])
+  if len(paths) > 1:
+    pairs = _sides(_aligned(paths, columns), columns)
+  elif suffix in ('.tsv', '.txt'):
+    pairs = _sides(_tsv(paths[0], columns), columns)
+  elif suffix == '.jsonl':
     keys = dict(source_key=source_key, target_key=target_key)
     pairs = _jsonl(paths[0], keys)
   else:
     raise ValueError(
-      f'{paths[0]}: a single file must be .tsv or .jsonl (also .gz or .xz); '
-      'for plain text give a pair (source path, target path)'
+      f'{paths[0]}: a single file must be .tsv, .txt or .jsonl (also .gz or '
+      '.xz); for plain text give a pair (source path, target path)'
     )
   return corpus.from_pairs(pairs, ' | '.join(paths))
 
 
-def _aligned(source_path: str, target_path: str) -> Pairs:
-  source, target = (
-    text_files.read_lines(source_path),
-    text_files.read_lines(target_path),
-  )
-  if len(source) != len(target):
-    raise ValueError(
-      f'{len(source)} lines in {source_path} but {len(target)} in '
-      f'{target_path}; line i of one must translate line i of the other'
-    )
-  return zip(source, target, strict=True)
+def _sides(entries: Fields, columns: Sequence[str]) -> Fields:
+  places = [columns.index(side) for side in SIDES]
+  return ([fields[place] for place in places] for fields in entries)
 
 
-def _tsv(path: str) -> Iterator[Sequence[str]]:
-  for number, line in enumerate(text_files.read_lines(path), 1):
-    columns = line.split('\t') if line.strip() else ['', '']
-    if len(columns) != 2:
+def _aligned(paths: Sequence[str], columns: Sequence[str]) -> Fields:
+  if len(paths) != len(columns):
+    raise ValueError(f'{len(paths)} aligned files for the columns {columns}')
+  texts = [text_files.read_lines(path) for path in paths]
+  for path, lines in zip(paths, texts, strict=True):
+    if len(lines) != len(texts[0]):
       raise ValueError(
-        f'{path}:{number}: {len(columns)} columns; source TAB target needs 2'
+        f'{len(texts[0])} lines in {paths[0]} but {len(lines)} in {path}; line '
+        'i of one must translate line i of the other'
       )
-    yield columns
+  return zip(*texts, strict=True)
+
+
+def _tsv(path: str, columns: Sequence[str]) -> Iterator[Sequence[str]]:
+  for number, line in enumerate(text_files.read_lines(path), 1):
+    fields = line.split('\t') if line.strip() else [''] * len(columns)
+    if len(fields) != len(columns):
+      raise ValueError(
+        f'{path}:{number}: {len(fields)} columns, not {len(columns)} with TAB '
+        f'between them: {", ".join(columns)}'
+      )
+    yield fields
 
 
 def _jsonl(path: str, keys: Mapping[str, str]) -> Iterator[Sequence[str]]:
