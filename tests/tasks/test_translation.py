@@ -361,3 +361,26 @@ def test_scores_are_of_their_split_and_their_side(
   tested = made.evaluate(variables, 'test')
   assert tested['loss'] == total('test')
   assert tested['bleu'] == pytest.approx(100 * np.exp(1 - 6 / 5))
+
+
+def test_tokenized_text_is_scored_as_plain_text(
+  task_and_variables, monkeypatch
+):
+  task, variables = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  config.evaluation.update(detokenize=True, lowercase=True)
+  made = translation.Translation(config, task._graphdef, None)
+  lines = [pair[1].replace('a ', 'A &apos;s ') for pair in PAIRS]
+  made._splits['test'] = corpus.Corpus([pair[0] for pair in PAIRS], lines, '')
+  answers = [line.lower().replace(' &apos;', '&apos;') for line in lines]
+  monkeypatch.setattr(made, 'mean_loss', lambda *_: 0.0)
+  monkeypatch.setattr(
+    made,
+    'translate',
+    lambda *_, **options: [[base.Answer(line, 0.0)] for line in answers],
+  )
+  found = made.evaluate(variables, 'test')
+  assert found['bleu'] == pytest.approx(100)
+  assert found['token_bleu'] < 50
+  assert 'case:lc' in found['signature']
+  assert f'{found["token_bleu"]:.2f}' in made.report('test', found)

@@ -20,7 +20,7 @@ from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, losses, run_vocabulary, translation_settings
 from tt_compress.tasks.decoding import decoder
-from tt_compress.tasks.scores import bleu, nearest_sentence
+from tt_compress.tasks.scores import bleu, detokenization, nearest_sentence
 
 
 class Translation(base.Task):
@@ -288,7 +288,8 @@ class Translation(base.Task):
 
     Returns:
       'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', and
-      'samples', triples of source, translation and reference.
+      'samples', triples of source, translation and reference; 'token_bleu' if
+      the text is tokenized.
     """
     pairs = self.load(split)
     picked = range(len(pairs.source))
@@ -300,23 +301,37 @@ class Translation(base.Task):
       best[0].text
       for best in self.translate(variables, source, beam_size=beam_size)
     ]
-    score = bleu.corpus_bleu(translations, target)
     result = {
       'loss': self.mean_loss(variables, split),
-      'bleu': score.score,
-      'signature': score.signature,
+      **self._scores(translations, target),
       'num_sentences': len(source),
       'beam_size': beam_size or self._config.evaluation.beam_size,
     }
-    if self._config.evaluation.nltk_bleu:
-      result['nltk_bleu'] = bleu.nltk_bleu(
-        bleu.tokenize(translations), bleu.tokenize(target)
-      )
     num_samples = self._config.evaluation.num_samples
     spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
     result['samples'] = [
       [source[i], translations[i], target[i]] for i in spread
     ]
+    return result
+
+  def _scores(
+    self, translations: Sequence[str], references: Sequence[str]
+  ) -> dict[str, float | str]:
+    """Every BLEU that the settings of the evaluation ask for."""
+    evaluation, result = self._config.evaluation, {}
+    case = dict(lowercase=evaluation.lowercase)
+    if evaluation.detokenize:
+      found = bleu.corpus_bleu(translations, references, tokens=True, **case)
+      result['token_bleu'] = found.score
+      translations, references = map(
+        detokenization.detokenize, (translations, references)
+      )
+    found = bleu.corpus_bleu(translations, references, **case)
+    result |= {'bleu': found.score, 'signature': found.signature}
+    if evaluation.nltk_bleu:
+      result['nltk_bleu'] = bleu.nltk_bleu(
+        bleu.tokenize(translations), bleu.tokenize(references)
+      )
     return result
 
   def validate(self, variables: Mapping) -> dict[str, float]:
@@ -344,7 +359,7 @@ class Translation(base.Task):
     nearest = nearest_sentence.nearest_translations(
       train.source, train.target, pairs.source
     )
-    score = bleu.corpus_bleu(nearest, pairs.target).score
+    score = self._scores(nearest, pairs.target)['bleu']
     return {'nearest_sentence_bleu': score}
 
   def progress(self, scores: dict) -> str:
@@ -364,6 +379,10 @@ class Translation(base.Task):
         f'  reference    {reference}',
       ]
     lines.append(f'\n{split} loss {scores["loss"]:.4f}  {scores["signature"]}')
+    if 'token_bleu' in scores:
+      lines.append(
+        f'BLEU of the tokens of the text: {scores["token_bleu"]:.2f}'
+      )
     if 'nltk_bleu' in scores:
       score = scores['nltk_bleu']
       lines.append(f'lower-cased, 13a tokens, 0 to 1: {score:.4f}')

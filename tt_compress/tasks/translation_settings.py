@@ -58,6 +58,12 @@ def defaults() -> dict:
       baseline=False,
       # Also score as the "Compressed Transformer" slides did, see scores.bleu.
       nltk_bleu=False,
+      # BLEU ignores case; for text of data.vocabulary_options.normalization
+      # 'nmt_nfkc_cf', which folds it.
+      lowercase=False,
+      # The text is tokenized as by Moses: BLEU is that of plain text, and
+      # `token_bleu` that of the tokens as they are, as fairseq reports it.
+      detokenize=False,
       num_samples=3,
     ),
   )

@@ -49,6 +49,23 @@ def test_case_counts_unless_it_is_told_not_to():
   assert bleu.nltk_bleu(lines, REFERENCES) == pytest.approx(1)
 
 
+def test_tokens_are_those_between_spaces():
+  lines = [
+    line.replace(' .', ' .,').replace('on', '&apos;') for line in REFERENCES
+  ]
+  references = [line.replace('on', '&apos;') for line in REFERENCES]
+  plain, tokens = (
+    bleu.corpus_bleu(lines, references, tokens=tokens)
+    for tokens in (False, True)
+  )
+  assert 'tok:none' in tokens.signature
+  # The last of 7 and of 8 tokens differs; by 13a, there is one more after 7.
+  counts = [(13, 15), (11, 13), (9, 11), (7, 9)]
+  expected = math.prod(n / total for n, total in counts) ** 0.25
+  assert tokens.score == pytest.approx(100 * expected)
+  assert plain.score > tokens.score
+
+
 def test_equals_nltk_on_random_corpora():
   translate = pytest.importorskip('nltk.translate.bleu_score')
   random.seed(0)

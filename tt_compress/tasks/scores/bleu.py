@@ -28,13 +28,16 @@ def corpus_bleu(
   references: Sequence[str],
   *,
   lowercase: bool = False,
+  tokens: bool = False,
 ) -> Score:
-  """sacreBLEU of detokenized lines, with one reference per line.
+  """sacreBLEU with one reference per line.
 
   Args:
     hypotheses: translations, one per line.
     references: one per hypothesis.
     lowercase: whether case is ignored; the signature records it.
+    tokens: whether lines are tokens between spaces. Lines of plain text are
+      tokenized by the rules "13a", which makes scores comparable.
 
   Raises:
     ValueError: there are no lines, or the numbers of lines differ.
@@ -42,7 +45,9 @@ def corpus_bleu(
   Reference: Post, "A Call for Clarity in Reporting BLEU Scores" (2018).
   """
   _check(hypotheses, references)
-  metric = metrics.BLEU(lowercase=lowercase)
+  metric = metrics.BLEU(
+    lowercase=lowercase, tokenize='none' if tokens else '13a', force=tokens
+  )
   score = metric.corpus_score(list(hypotheses), [list(references)]).score
   return Score(score, str(metric.get_signature()))
 
