@@ -27,6 +27,7 @@ def relative(first, second):
   'kind, data, model',
   [
     ('train', 4, 2),
+    ('train', 1, 2),
     *(
       pytest.param(*case, marks=pytest.mark.full)
       for case in (

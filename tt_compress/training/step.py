@@ -28,9 +28,8 @@ def _varying(tree):
   factors are differentiated: the traffic is dense-sized, and the sum of
   `_sum` comes on top, so results are too large by the number of devices.
   """
-  return jax.tree.map(
-    lambda a: jax.lax.pcast(a, sharding.DATA, to='varying'), tree
-  )
+  axes = jax.sharding.get_abstract_mesh().manual_axes
+  return jax.tree.map(lambda a: jax.lax.pcast(a, axes, to='varying'), tree)
 
 
 def _accumulate(function, params, batch, carry, parts: int):
@@ -96,7 +95,8 @@ def _sum(tree, shardings):
   small = jax.tree.map(lambda a, own: a if own else None, tree, is_small)
   others = jax.tree.map(lambda a, own: None if own else a, tree, is_small)
   flat, unravel = jax.flatten_util.ravel_pytree(small)
-  flat, others = jax.lax.psum((flat, others), sharding.DATA)
+  axes = jax.sharding.get_abstract_mesh().manual_axes
+  flat, others = jax.lax.psum((flat, others), axes)
   return matrix.join(unravel(flat), others)
 
 
@@ -205,6 +205,8 @@ def make_gradients(
     }
     return total / weight, weight, scaled, carry, rows
 
+  if mesh.shape[sharding.DATA] == 1:
+    return _in_mesh(local, mesh)
   everywhere, data = PartitionSpec(), PartitionSpec(sharding.DATA)
   return jax.shard_map(
     local,
@@ -213,6 +215,19 @@ def make_gradients(
     out_specs=(everywhere, everywhere, everywhere, data, data),
     axis_names={sharding.DATA},
   )
+
+
+def _in_mesh(function, mesh: Mesh):
+  """The function, traced in a mesh whose axes are all automatic.
+
+  XLA refuses the sums of a `shard_map` over one device beside other axes.
+  """
+
+  def call(*args):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return function(*args)
+
+  return call
 
 
 def make_step(
