@@ -205,7 +205,7 @@ def make_gradients(
     }
     return total / weight, weight, scaled, carry, rows
 
-  if mesh.shape[sharding.DATA] == 1:
+  if mesh.shape[sharding.DATA] == 1 < mesh.shape[sharding.MODEL]:
     return _in_mesh(local, mesh)
   everywhere, data = PartitionSpec(), PartitionSpec(sharding.DATA)
   return jax.shard_map(
@@ -220,7 +220,8 @@ def make_gradients(
 def _in_mesh(function, mesh: Mesh):
   """The function, traced in a mesh whose axes are all automatic.
 
-  XLA refuses the sums of a `shard_map` over one device beside other axes.
+  XLA refuses the sums of a `shard_map` over one share of the data where other
+  axes have several devices.
   """
 
   def call(*args):
