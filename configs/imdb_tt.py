@@ -76,6 +76,7 @@ def get_config(arguments=''):
     warmup_steps=100,
     final_scale=0.02,
     clip_norm=1.0,
+    structure_aware=True,
   )
   config.evaluation.every = EPOCH
   config.evaluation.class_names = ('negative', 'positive')
