@@ -114,6 +114,40 @@ def test_noise_of_the_matrix_is_that_of_all_logits(few, base, blocks):
   close(still, differentiate(by_definition, table))
 
 
+@pytest.mark.parametrize(
+  'name, teacher, blocks',
+  [
+    ('dense', 'ring', None),
+    ('train', 'dense', 'all'),
+    ('train', 'ring', 'rows'),
+  ],
+)
+def test_a_teacher_of_any_matrix(few, name, teacher, blocks):
+  theirs = make(**SPECS[teacher])
+  x = jnp.asarray(np.random.default_rng(1).normal(size=(*SHAPE, COLS)))
+  shift = jnp.linspace(-1.0, 1.0, ROWS)
+  hints = cross_entropy.Teacher(
+    theirs, shift, x.astype(jnp.float32), temperature=2.0, weight=0.3
+  )
+
+  def mixed(table, bias, *others, noise=None):
+    return cross_entropy.summed(
+      table, *others, bias=bias, smoothing=0.1, blocks=blocks, teacher=hints
+    )
+
+  def definition(table, bias, x, targets, weights, noise=None):
+    """By optax, of all logits."""
+    own = by_definition(table, bias, x, targets, weights)
+    divergences = optax.kl_divergence(
+      jax.nn.log_softmax((table.attend(x) + bias) / 2),
+      jax.nn.softmax((theirs.attend(hints.x) + shift) / 2),
+    )
+    return 0.7 * own + 0.3 * 4 * jnp.sum(divergences * weights)
+
+  table = make(**SPECS[name])
+  close(differentiate(mixed, table), differentiate(definition, table))
+
+
 def test_a_matrix_is_made_once_where_every_block_would_make_it(
   few, monkeypatch
 ):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration
-from tt_compress.training import build, origin, run, step, workdir
+from tt_compress.training import build, origin, restore, run, step, workdir
 
 RULES = (('layers/0', dict(name='low_rank', rank=3)),)
 
@@ -229,9 +229,9 @@ def test_a_run_of_another_task(trained, tmp_path):
   arguments = configuration.parse('')
   config = configuration.defaults('test', arguments)
   config.init_from = trained.workdir
-  told = 'task=classification, which cannot continue as task=translation'
+  told = 'with task=classification, but this run has task=translation'
   with pytest.raises(ValueError, match=told):
-    origin.load_config(config)
+    restore.load_config(config, 'init_from')
 
 
 def test_a_model_that_saw_other_inputs(trained, tmp_path):
@@ -245,10 +245,10 @@ def test_a_model_of_another_kind_of_vocabulary(tmp_path):
   config = configuration.defaults('test', configuration.parse(''))
   config.init_from = str(tmp_path)
   workdir.claim(config, str(tmp_path))
-  origin.load_config(config)
+  restore.load_config(config, 'init_from')
   config.data.vocabulary = 'words'
   with pytest.raises(ValueError, match='with data.vocabulary=sentencepiece'):
-    origin.load_config(config)
+    restore.load_config(config, 'init_from')
 
 
 def test_the_folder_remembers_where_it_began(trained, tmp_path):

@@ -7,6 +7,7 @@ With V logits l, probabilities p = softmax(l) and a smoothing s, the loss is
 which is logsumexp(l) - (1 - s) l[target] - s mean(l); its gradient is p - q.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tt_compress.algebra import blocks, context
+from tt_compress.algebra import blocks, context, soft_targets
 
 # Logits that exist at a time, 64 MiB in float32 on a CPU. Smaller blocks cost
 # more sums of gradients of W than they save.
@@ -75,6 +76,7 @@ def by_tokens(
   smoothing: float = 0.0,
   num_blocks: int = 1,
   rows: int | None = None,
+  teacher: soft_targets.SoftTargets | None = None,
 ) -> Float[Array, '']:
   """sum_t weights[t] loss(logits[t], targets[t]), in blocks of tokens.
 
@@ -93,13 +95,14 @@ def by_tokens(
     smoothing: s, in [0, 1).
     num_blocks: number of blocks, or N if that is less.
     rows: number of leading logits that count; None for all.
+    teacher: logits that the loss compares its own with, see `soft_targets`.
   """
   num_blocks = max(1, min(num_blocks, len(x)))
   # Inside `jax.shard_map` sums over tokens vary over the devices as tokens do,
   # and an array must vary as its gradient.
   zero = jnp.zeros_like(x, shape=())
   shared = jax.tree.map(lambda a: a + zero.astype(a.dtype), shared)
-  fixed = common, others, targets
+  fixed = common, others, targets, teacher
   options = smoothing, num_blocks, rows
   return _by_tokens(project, options, shared, x, weights, fixed)
 
@@ -107,35 +110,42 @@ def by_tokens(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _by_tokens(project, options, shared, x, weights, fixed):
   smoothing, num_blocks, rows = options
-  common, others, targets = fixed
+  common, others, targets, teacher = fixed
 
   def losses(block):
-    x, others, targets = block
+    x, others, targets, hints = block
     logits = project(shared, common, x, others).astype(jnp.float32)
-    return of_logits(logits, targets, smoothing, rows)
+    found = of_logits(logits, targets, smoothing, rows)
+    if teacher is not None:
+      found, _ = _of_block(teacher, hints).mixed(logits, found, rows=rows)
+    return found
 
-  found = jax.lax.map(losses, _split((x, others, targets), num_blocks))
+  pieces = _pieces(x, others, targets, teacher, num_blocks)
+  found = jax.lax.map(losses, pieces)
   return jnp.sum(blocks.join(found, len(x)) * weights)
 
 
 def _forward(project, options, shared, x, weights, fixed):
   """The sum, and its gradients with respect to shared, x and weights."""
   smoothing, num_blocks, rows = options
-  common, others, targets = fixed
+  common, others, targets, teacher = fixed
 
   def step(total, block):
-    (x, others, targets), weights = block
+    (x, others, targets, hints), weights = block
     logits, pull = jax.vjp(
       lambda shared, x: project(shared, common, x, others), shared, x
     )
-    losses, d_logits = _loss_and_gradient(
-      logits, targets, weights, smoothing, rows
-    )
-    d_shared, d_x = pull(d_logits)
+    wide = logits.astype(jnp.float32)
+    losses, gradient = _loss_and_gradient(wide, targets, smoothing, rows)
+    if teacher is not None:
+      losses, gradient = _of_block(teacher, hints).mixed(
+        wide, losses, gradient, rows
+      )
+    d_shared, d_x = pull((gradient * weights[..., None]).astype(logits.dtype))
     total = jax.tree.map(lambda a, b: a + b.astype(a.dtype), total, d_shared)
     return total, (losses, d_x)
 
-  pieces = _split((x, others, targets), num_blocks)
+  pieces = _pieces(x, others, targets, teacher, num_blocks)
   zeros = jax.tree.map(lambda a: jnp.zeros_like(a, _wide(a)), shared)
   # The last block is filled with tokens of weight zero.
   d_shared, found = jax.lax.scan(
@@ -229,11 +239,10 @@ def _loss(log_normalizer, target, total, size, smoothing):
   return log_normalizer - expected
 
 
-def _loss_and_gradient(logits, targets, weights, smoothing, rows):
-  """The losses, and the gradient of their weighted sum in the logits' dtype."""
-  dtype, width = logits.dtype, logits.shape[-1]
+def _loss_and_gradient(logits, targets, smoothing, rows):
+  """The losses, and their gradients by the logits [..., V]."""
+  width = logits.shape[-1]
   size = width if rows is None else rows
-  logits = logits.astype(jnp.float32)
   log_normalizer, *totals = _sums(logits, targets, rows=rows)
   target = jax.nn.one_hot(targets, width, dtype=jnp.float32)
   expected = (1 - smoothing) * target + smoothing / size
@@ -241,12 +250,22 @@ def _loss_and_gradient(logits, targets, weights, smoothing, rows):
   if size < width:
     is_row = jnp.expand_dims(jnp.arange(width) < size, range(targets.ndim))
     gradient = jnp.where(is_row, gradient, 0)
-  losses = _loss(log_normalizer, *totals, size, smoothing)
-  return losses, (gradient * weights[..., None]).astype(dtype)
+  return _loss(log_normalizer, *totals, size, smoothing), gradient
 
 
 def _wide(array):
   return np.promote_types(array.dtype, np.float32)
+
+
+def _pieces(x, others, targets, teacher, num_blocks):
+  """What comes with tokens, in blocks."""
+  hints = None if teacher is None else teacher.x
+  return _split((x, others, targets, hints), num_blocks)
+
+
+def _of_block(teacher, hints):
+  """The teacher of a block of tokens."""
+  return dataclasses.replace(teacher, x=hints)
 
 
 def _split(tree, num_blocks):

@@ -1,5 +1,7 @@
 """Checks of a configuration before anything is built."""
 
+import math
+
 import ml_collections
 
 from tt_compress import tasks
@@ -37,7 +39,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     if not value >= bound:  # Refuses NaN, too.
       raise ValueError(f'{name}={value} must be at least {bound}')
   options.check_model(config.model)
-  tasks.TASKS[config.task].check(config)
+  task = tasks.TASKS[config.task]
+  task.check(config)
+  _check_distillation(config, task)
   choose = config.checkpoint.choose
   if choose not in ('best', 'latest'):
     raise ValueError(f"checkpoint.choose={choose!r} must be 'best' or 'latest'")
@@ -54,4 +58,28 @@ def check(config: ml_collections.ConfigDict) -> None:
   if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
     raise ValueError(
       f'logging.profile={window} must be () or (first step, last step)'
+    )
+
+
+def _check_distillation(config, task):
+  distill = config.distill
+  if not 0 < distill.temperature < math.inf:
+    raise ValueError(
+      f'distill.temperature={distill.temperature} must be above 0 and finite'
+    )
+  if not 0 < distill.weight <= 1:
+    raise ValueError(f'distill.weight={distill.weight} must be in (0, 1]')
+  if distill.folder is None:
+    return
+  able = sorted(name for name, each in tasks.TASKS.items() if each.distills)
+  if not task.distills:
+    raise ValueError(
+      f'distill.folder={distill.folder} needs a task of tokens, one of {able}, '
+      f'but task={config.task}; leave it out'
+    )
+  if task.carry_shapes(config) or config.model.get('cutoffs'):
+    raise ValueError(
+      f'distill.folder={distill.folder} needs a model without memory and '
+      'without an adaptive softmax (model.cutoffs=()); '
+      f'model.name={config.model.name!r}'
     )

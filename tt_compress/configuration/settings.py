@@ -68,6 +68,11 @@ def defaults(
   # from the result instead of random factors.
   config.init_from = config_dict.placeholder(str)
 
+  # Learning from a trained run with the same vocabulary: (1 - weight) times the
+  # cross-entropy, plus weight times the divergence from the teacher, see
+  # algebra/soft_targets.py.
+  config.distill = distillation()
+
   config.optimizer = dict(
     name='adam',  # a name in training/optimizers.py
     learning_rate=1e-3,
@@ -115,3 +120,12 @@ def defaults(
   )
   # Locked, it refuses a misspelled setting in a config file.
   return config.lock()
+
+
+def distillation() -> dict:
+  """The group `distill`, without a teacher."""
+  return dict(
+    folder=config_dict.placeholder(str),  # workdir of the teacher
+    temperature=1.0,
+    weight=0.5,
+  )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import ml_collections
 
 from tt_compress import tasks
+from tt_compress.configuration import settings
 
 DENSE_SUFFIX = '-dense'
 # The highest rank of a tiny variant.
@@ -31,6 +32,8 @@ def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   # Both name arrays of factors, which dense matrices do not have.
   config.sharding.rules = ()
   config.init_from = None
+  # The twin is what a compressed run learns from.
+  config.distill = settings.distillation()
   return config
 
 
@@ -73,6 +76,7 @@ def shrink(config: ml_collections.ConfigDict) -> None:
     for pattern, choice in config.compress
   )
   config.accumulation = 1
+  config.distill.folder = None  # Its model is not tiny.
   config.optimizer.warmup_steps = min(30, config.optimizer.warmup_steps)
   config.evaluation.every = 75
   config.checkpoint.average = 1

@@ -1,16 +1,38 @@
 """The cross-entropy of an output layer in less memory than its logits."""
 
+import dataclasses
+import math
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
-from tt_compress.algebra import cross_entropy
+from tt_compress.algebra import cross_entropy, soft_targets
 from tt_compress.nn import embed, matrix
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
 BLOCKS = (None, 'all', 'rows')
+
+
+class Teacher(NamedTuple):
+  """The output layer of a model whose probabilities another one learns.
+
+  Attributes:
+    table: holds W [rows, cols]; constant.
+    bias: added to the logits, or None.
+    x: its features, [*batch, cols].
+    temperature: see `algebra.soft_targets`.
+    weight: see `algebra.soft_targets`.
+  """
+
+  table: embed.Embed
+  bias: Float[Array, ' rows'] | None
+  x: Float[Array, '*batch cols']
+  temperature: float
+  weight: float
 
 
 def check_blocks(blocks: str | None) -> None:
@@ -33,6 +55,7 @@ def summed(
   noise: Noise | None = None,
   smoothing: float = 0.0,
   blocks: str | None = None,
+  teacher: Teacher | None = None,
 ) -> Float[Array, '']:
   """The weighted sum of the losses of the logits x W^T + bias, float32.
 
@@ -48,23 +71,26 @@ def summed(
       are many logits. 'all': all of them. 'rows': a block of rows of W, so that
       W is never materialized; takes less memory and a third more time. If W is
       sharded, each device computes the logits of its rows, and 'rows' means
-      None.
+      None, as it does with a teacher.
+    teacher: of the same tokens and rows, whose logits the loss compares its own
+      with; without gradients.
   """
   check_blocks(blocks)
   x, targets, weights = map(jnp.asarray, (table.cast(x), targets, weights))
+  soft = None if teacher is None else _soft_targets(teacher)
   key = table.key(noise) if table.spec.has_noise else None
   if key is None or not table.spec.draws_per_example:
-    x, targets, weights = (
-      a.reshape(targets.size, *a.shape[targets.ndim :])
-      for a in (x, targets, weights)
-    )
-  is_sharded = partition.size() > 1
-  if blocks == 'rows' and key is None and not is_sharded:
+    flat = lambda a: a.reshape(targets.size, *a.shape[targets.ndim :])
+    if soft is not None:
+      soft = dataclasses.replace(soft, x=flat(soft.x))
+    x, targets, weights = map(flat, (x, targets, weights))
+  is_alone = soft is None and partition.size() == 1
+  if blocks == 'rows' and key is None and is_alone:
     return _by_rows(table, bias, x, targets, weights, smoothing)
   count = 1
   if blocks != 'all':
-    per_device = table.spec.rows // partition.size()
-    count = cross_entropy.token_blocks(targets.size * per_device)
+    per_token = table.spec.rows // partition.size() * (1 if soft is None else 2)
+    count = cross_entropy.token_blocks(targets.size * per_token)
   project, arrays, common, others = _projection(table, targets.size, key)
   return cross_entropy.by_tokens(
     _with_bias(project),
@@ -77,6 +103,21 @@ def summed(
     smoothing=smoothing,
     num_blocks=count,
     rows=table.spec.rows,
+    teacher=soft,
+  )
+
+
+def _soft_targets(teacher):
+  """The logits of a teacher, for `by_tokens`."""
+  table, tokens = teacher.table, math.prod(teacher.x.shape[:-1])
+  project, arrays, common, _ = _projection(table, tokens, None)
+  compute = _with_bias(project)
+  return soft_targets.SoftTargets(
+    arrays=(arrays, common, teacher.bias),
+    x=table.cast(teacher.x),
+    project=lambda arrays, x: compute(arrays[::2], arrays[1], x, None),
+    temperature=teacher.temperature,
+    weight=teacher.weight,
   )
 
 
@@ -132,8 +173,8 @@ def parts(table: embed.Embed) -> Float[Array, 'devices rows cols']:
 
 def _times_parts(parts, common, x, others):
   del common, others
-  logits = jnp.einsum('td,prd->tpr', x, parts.astype(x.dtype))
-  return logits.reshape(len(x), -1)
+  logits = jnp.einsum('...d,prd->...pr', x, parts.astype(x.dtype))
+  return logits.reshape(*x.shape[:-1], -1)
 
 
 def _times_matrix(full, common, x, others):

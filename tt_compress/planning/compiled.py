@@ -22,7 +22,14 @@ from tt_compress.algebra import context
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
 from tt_compress.planning import kernels, targets, traffic, work
-from tt_compress.training import build, lazy, optimizers, states, step
+from tt_compress.training import (
+  build,
+  distillation,
+  lazy,
+  optimizers,
+  states,
+  step,
+)
 
 
 def measure(config, devices: Sequence[jax.Device]) -> dict[str, Any]:
@@ -72,13 +79,14 @@ def memory(compiled: jax.stages.Compiled) -> dict[str, int]:
 def _lower(config, mesh):
   """The step, traced for the shapes of state and batch, and its sizes."""
   blueprint = build.blueprint(config)
-  task = tasks.TASKS[config.task]
+  task = tasks.TASKS[config.task](config, blueprint.graphdef, None)
+  lesson = distillation.abstract(config, task, mesh)
   optimizer, _ = optimizers.of_run(config, blueprint)
   state = states.abstract(config, blueprint, optimizer, mesh)
   shardings = states.shardings(state)
   update = step.make_step(
     blueprint.graphdef,
-    task(config, blueprint.graphdef, None).loss,
+    lesson.loss,
     optimizer,
     mesh,
     seed=config.seed,
@@ -87,6 +95,7 @@ def _lower(config, mesh):
     shardings=shardings,
     tables=lazy.tables(config.optimizer, blueprint),
     tokens=task.batch_rows(config),
+    constants=states.shardings(lesson.constants),
   )
   parts = mesh.shape[sharding.DATA] * config.accumulation
   batch = task.batch_shapes(config, parts)
@@ -97,7 +106,7 @@ def _lower(config, mesh):
     'num_params': modules.num_params(blueprint.params),
     'device_params': _on_device(blueprint.params, shardings['params']),
   }
-  return update.lower(state, batch), facts
+  return update.lower(state, batch, *lesson.constants), facts
 
 
 def _on_device(shapes, shardings):

@@ -38,7 +38,7 @@ def make(config, devices: str) -> list[dict[str, Any]]:
   """
   targets.check(devices)
   variants = [configuration.twin(config)]
-  if config.compress:
+  if config.compress or config.distill.folder:
     variants.append(config)
   return [_compile(variant, devices) for variant in variants]
 

@@ -40,6 +40,8 @@ class Task:
     inputs: dotted settings of the inputs of the model; a run that starts from
       another one must have the same.
     reads_lines: whether the task has `predict`.
+    distills: whether its loss is the `cross_entropy` of the `features` of a
+      model alone, so that `models.transformer.distilled` can add a teacher.
 
   Args:
     config: the run's configuration.
@@ -53,6 +55,7 @@ class Task:
   reporting: ClassVar[Sequence[str]] = ()
   inputs: ClassVar[Sequence[str]] = ()
   reads_lines: ClassVar[bool] = False
+  distills: ClassVar[bool] = False
 
   def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
     self._config = config

@@ -41,6 +41,7 @@ class LanguageModeling(base.Task):
   )
   inputs = ('data.vocabulary',)
   reads_lines = True
+  distills = True
 
   defaults = staticmethod(language_settings.defaults)
   shrink = staticmethod(language_settings.shrink)
@@ -164,7 +165,7 @@ class LanguageModeling(base.Task):
   def _read(self, model, batch, memory, noise=None, **options):
     """What the model predicts targets by, and its memory after the batch."""
     if not self._has_memory:
-      return model.features(batch['inputs'], noise), memory
+      return model.features(batch['inputs'], noise=noise), memory
 
     def forget(a):
       starts = batch['starts'].reshape(-1, *[1] * (a.ndim - 1))

@@ -51,6 +51,7 @@ class Translation(base.Task):
   # Ids mean what they meant in the run that this one starts from.
   inputs = ('data.vocabulary', 'data.joint_vocabulary')
   reads_lines = True
+  distills = True
   defaults = staticmethod(translation_settings.defaults)
   shrink = staticmethod(translation_settings.shrink)
   batch_shapes = staticmethod(translation_settings.batch_shapes)
@@ -201,7 +202,7 @@ class Translation(base.Task):
     targets = batch['targets']
     begin = jnp.full_like(targets[:, :1], corpus.BOS_ID)
     decoder_inputs = jnp.concatenate([begin, targets[:, :-1]], axis=1)
-    x = model.features(batch['inputs'], decoder_inputs, noise)
+    x = model.features(batch['inputs'], decoder_inputs, noise=noise)
     weights = (targets != corpus.PAD_ID).astype(jnp.float32)
     total = model.cross_entropy(
       x,

@@ -24,12 +24,13 @@ class Programs:
   compilation has not started.
 
   Args:
-    update: the jitted function (state, batch) -> (state, metrics).
+    update: the jitted function (state, batch, *constants) -> (state, metrics).
     state: shapes of the state, with shardings.
+    *constants: arrays, or their shapes with shardings.
   """
 
-  def __init__(self, update: Any, state: Any):
-    self._update, self._state = update, state
+  def __init__(self, update: Any, state: Any, *constants: Any):
+    self._update, self._state, self._constants = update, state, constants
     self._pool = futures.ThreadPoolExecutor(
       min(_MAX_THREADS, os.cpu_count() or 1)
     )
@@ -58,7 +59,7 @@ class Programs:
   def _compile(self, batch: Batch) -> None:
     # A call of `update` finds the program: jit and its stages share a cache.
     with self._tracing:
-      lowered = self._update.lower(self._state, batch)
+      lowered = self._update.lower(self._state, batch, *self._constants)
     lowered.compile()
 
   def __enter__(self) -> 'Programs':

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from absl import logging
 from flax import nnx
 
-from tt_compress import configuration, tasks
 from tt_compress.nn import compress, modules, serving, stacked
 from tt_compress.parallel import processes
 from tt_compress.tasks import base
@@ -33,7 +32,7 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
 
   Raises:
     ValueError: the trained run lacks a checkpoint, or has another vocabulary
-      than when it was trained; see `load_config` and `fit`, too.
+      than when it was trained; see `restore.load_config` and `fit`, too.
   """
   path = config.init_from
   if os.path.realpath(path) == os.path.realpath(folder):
@@ -61,7 +60,7 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
 
 def _open(config, task):
   """The configuration of the trained run, whose vocabulary the task adopts."""
-  source = load_config(config)
+  source = restore.load_config(config, 'init_from')
   task.adopt(config.init_from)
   try:
     task.verify(workdir.read_data(config.init_from) or {})
@@ -72,36 +71,6 @@ def _open(config, task):
 
 def _refusal(path, error):
   return ValueError(f'cannot start from init_from={path}: {error}')
-
-
-def load_config(config):
-  """Loads the configuration of the run that a configuration starts from.
-
-  Raises:
-    ValueError: there is no trained run, or it has another task or inputs.
-  """
-  path = config.init_from
-  folder = os.path.join(path, 'checkpoints')
-  for needed in (os.path.join(path, workdir.CONFIG_FILE), folder):
-    if not os.path.exists(needed):
-      raise ValueError(
-        f'init_from={path} is not the folder of a trained run: {needed} is '
-        'missing; train one first, or check the path'
-      )
-  found = workdir.load_config(path)
-  if found.task != config.task:
-    raise ValueError(
-      f'init_from={path} holds a run of task={found.task}, which cannot '
-      f'continue as task={config.task}'
-    )
-  old, new = (configuration.flatten(c.to_dict()) for c in (found, config))
-  for name in tasks.TASKS[config.task].inputs:
-    if old.get(name) != new[name]:
-      raise ValueError(
-        f'init_from={path} was trained with {name}={old.get(name)}, but this '
-        f'run has {name}={new[name]}; set {name}={old.get(name)}'
-      )
-  return found
 
 
 def fit(

@@ -151,9 +151,10 @@ def make_gradients(
       are chosen that are materialized once per step; None for no matrix.
 
   Returns:
-    (params, buffers, batch, carry, key) -> (mean loss, sum of weights,
-    gradients of all parameters but tables, carry, `lazy.Rows` that were looked
-    up by path of a table). The last two are sharded over the data.
+    (params, buffers, batch, carry, key, *constants) -> (mean loss, sum of
+    weights, gradients of all parameters but tables, carry, `lazy.Rows` that
+    were looked up by path of a table). The last two are sharded over the data.
+    The loss gets the constants behind its other arguments.
   """
   whole = sharding.replicated(mesh)
   if shardings is None:
@@ -162,7 +163,7 @@ def make_gradients(
     _, shardings = lazy.separate(shardings, tables)
   places = (whole, whole), shardings
 
-  def local(params, buffers, batch, carry, key):
+  def local(params, buffers, batch, carry, key, *constants):
     arrays, others = lazy.separate(_varying(params), tables)
 
     def materialized(others):
@@ -181,7 +182,7 @@ def make_gradients(
       model = modules.merge(graph, lazy.join(arrays, others), own)
       ids = looked_up.record(model, tables, taps)
       noise = Noise(key, part['positions'])
-      total, weight, carry = loss(model, part, noise, given)
+      total, weight, carry = loss(model, part, noise, given, *constants)
       _check_carry(given, carry)
       return total, (weight, carry, ids)
 
@@ -208,13 +209,21 @@ def make_gradients(
   if mesh.shape[sharding.DATA] == 1 < mesh.shape[sharding.MODEL]:
     return _in_mesh(local, mesh)
   everywhere, data = PartitionSpec(), PartitionSpec(sharding.DATA)
-  return jax.shard_map(
-    local,
-    mesh=mesh,
-    in_specs=(everywhere, everywhere, data, data, everywhere),
-    out_specs=(everywhere, everywhere, everywhere, data, data),
-    axis_names={sharding.DATA},
-  )
+
+  def gradients(params, buffers, batch, carry, key, *constants):
+    sharded = jax.shard_map(
+      local,
+      mesh=mesh,
+      in_specs=(
+        *(everywhere, everywhere, data, data, everywhere),
+        *(everywhere for _ in constants),
+      ),
+      out_specs=(everywhere, everywhere, everywhere, data, data),
+      axis_names={sharding.DATA},
+    )
+    return sharded(params, buffers, batch, carry, key, *constants)
+
+  return gradients
 
 
 def _in_mesh(function, mesh: Mesh):
@@ -243,6 +252,7 @@ def make_step(
   shardings: Mapping[str, Any] | None = None,
   tables: Sequence[str] = (),
   tokens: int | None = None,
+  constants: Sequence[Any] = (),
 ):
   """Makes the compiled update of the state.
 
@@ -263,9 +273,11 @@ def make_step(
       over the data and everything else is replicated.
     tables: paths of the dense matrices with lazy updates, see `lazy`.
     tokens: see `make_gradients`.
+    constants: shardings of further arguments of the loss, which no step
+      changes.
 
   Returns:
-    (state, batch) -> (state, {'loss', 'grad_norm', 'weight'}).
+    (state, batch, *constants) -> (state, {'loss', 'grad_norm', 'weight'}).
   """
   whole = sharding.replicated(mesh)
   if shardings is None:
@@ -281,11 +293,11 @@ def make_step(
     total = jnp.asarray(modules.penalty(model), jnp.float32)
     return total / float(num_examples)
 
-  def update(state, batch):
+  def update(state, batch, *constants):
     params, buffers = state['params'], state['buffers']
     key = jax.random.fold_in(jax.random.key(seed), state['step'])
     mean, weight, grads, carry, rows = gradients(
-      params, buffers, batch, state['carry'], key
+      params, buffers, batch, state['carry'], key, *constants
     )
     arrays, others = lazy.separate(params, tables)
     extra, extra_grads = jax.value_and_grad(penalty)(others, arrays, buffers)
@@ -314,7 +326,7 @@ def make_step(
 
   return jax.jit(
     update,
-    in_shardings=(shardings, sharding.along_data(mesh)),
+    in_shardings=(shardings, sharding.along_data(mesh), *constants),
     out_shardings=(shardings, whole),
     donate_argnums=0,
   )

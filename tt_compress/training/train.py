@@ -14,6 +14,7 @@ from tt_compress.tasks import base
 from tt_compress.training import (
   ahead,
   build,
+  distillation,
   lazy,
   metrics,
   optimizers,
@@ -64,6 +65,8 @@ def train(
   if config.init_from and latest is None:
     fitted = origin.start(config, folder, task)
   facts = processes.together(task.prepare)
+  lesson = distillation.start(config, task, folder, mesh)
+  facts = {**facts, **lesson.facts}
   processes.agree('data', facts)
   # Described now: while the run lasts, the code may be edited.
   described = results.describe(config, sizes.make(config, blueprint)) | facts
@@ -82,7 +85,7 @@ def train(
   shapes = states.abstract(config, blueprint, optimizer, mesh)
   update = step.make_step(
     blueprint.graphdef,
-    task.loss,
+    lesson.loss,
     optimizer,
     mesh,
     seed=config.seed,
@@ -91,8 +94,9 @@ def train(
     shardings=states.shardings(shapes),
     tables=lazy.tables(config.optimizer, blueprint),
     tokens=task.batch_rows(config),
+    constants=states.shardings(lesson.constants),
   )
-  programs = ahead.Programs(update, shapes)
+  programs = ahead.Programs(update, shapes, *lesson.constants)
 
   def compile_for(steps):
     for number in steps:
@@ -156,7 +160,7 @@ def train(
         logging.info('%s', progress.compiling(number, ahead.size(batch)))
         with progress.paused():
           programs.wait(batch)
-      state, measured = update(state, batch)
+      state, measured = update(state, batch, *lesson.constants)
       pending.append(measured)
       is_last = number == config.num_steps
       is_evaluated = is_last or number % config.evaluation.every == 0

@@ -132,8 +132,8 @@ def _compare_data(facts, workdir):
       f'{name}: {known.get(name)} -> {facts[name]}' for name in changed
     )
     raise ValueError(
-      f'the data have changed since the run in {workdir} began: {changes}. '
-      'Restore the old data, or choose another --workdir'
+      f'the data or the teacher have changed since the run in {workdir} began: '
+      f'{changes}. Restore the old ones, or choose another --workdir'
     )
 
 

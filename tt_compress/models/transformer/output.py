@@ -129,6 +129,18 @@ class TokenModel(nnx.Module):
     logits = table.attend(x, noise).astype(jnp.float32)
     return logits if bias is None else logits + bias
 
+  def teach(
+    self, x: Float[Array, '*batch dim'], **options: float
+  ) -> cross_entropy.Teacher:
+    """The logits `project(x)` as targets of another model.
+
+    Args:
+      x: what `features` returns.
+      **options: `temperature` and `weight` of `cross_entropy.Teacher`.
+    """
+    table, bias = self._output()
+    return cross_entropy.Teacher(table, bias, x, **options)
+
   def cross_entropy(
     self,
     x: Float[Array, '*batch dim'],
@@ -145,8 +157,8 @@ class TokenModel(nnx.Module):
       targets: target tokens.
       weights: weights of the losses.
       noise: keys for a stochastic matrix.
-      **options: `smoothing` and `blocks` of `cross_entropy.summed`, which an
-        adaptive softmax does not have.
+      **options: `smoothing`, `blocks` and `teacher` of `cross_entropy.summed`,
+        which an adaptive softmax does not have.
     """
     table, bias = self._output()
     if self.softmax is not None:
