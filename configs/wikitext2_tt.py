@@ -30,23 +30,30 @@ DATA = '$TT_COMPRESS_DATA/wikitext-2/'
 WORDS, CUTOFFS = 33_278, (2000, 10_000)
 # Of the ratios of clusters to that of the whole matrix, which they make up.
 SHARES = (1 / 4, 3 / 4, 1.6)
-# The number of factors of a method, where it is not its default.
-FACTORS = dict(tensor_train=dict(num_modes=3), word2ketxs=dict(order=2))
 
 
 def rules(method, ratio, is_tied, has_clusters):
   """The compression of the matrices of words."""
-  choice = dict(name=method, **FACTORS.get(method, {}))
-  if not has_clusters:
-    ratio = ratio if is_tied else 2 * ratio
-    return (('embed|logits', dict(choice, compression_ratio=ratio)),)
+  factors = dict(
+    tensor_train=dict(num_modes=2 if has_clusters else 3),
+    word2ketxs=dict(order=2),
+  )
+  choice = dict(name=method, **factors.get(method, {}))
+  logits = dict(choice)
   if method == 'tensor_train':
-    choice['num_modes'] = 2
-  ratios = enumerate(ratio * share for share in SHARES)
-  return tuple(
-    (f'embed/clusters/{k}', dict(choice, compression_ratio=own))
-    for k, own in ratios
-    if own > 1
+    # Trains that make logits start as those of products do.
+    logits['initialization'] = 'spectral'
+  if has_clusters:
+    return tuple(
+      (f'embed/clusters/{k}', dict(logits, compression_ratio=ratio * share))
+      for k, share in enumerate(SHARES)
+      if ratio * share > 1
+    )
+  if is_tied:
+    return (('embed', dict(logits, compression_ratio=ratio)),)
+  return (
+    ('embed', dict(choice, compression_ratio=2 * ratio)),
+    ('logits', dict(logits, compression_ratio=2 * ratio)),
   )
 
 
@@ -82,7 +89,7 @@ def get_config(arguments=''):
     num_heads=4,
     num_layers=4,
     memory_length=64,
-    dropout=0.2,
+    dropout=0.1,
     cutoffs=CUTOFFS,
     tie_logits=is_tied,
     cluster_tables=has_clusters,
@@ -92,11 +99,12 @@ def get_config(arguments=''):
     arguments['method'], arguments['ratio'], is_tied, has_clusters
   )
   config.optimizer.update(
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     schedule='cosine',
     warmup_steps=150,
     final_scale=0.02,
     clip_norm=0.25,
+    structure_aware=True,
   )
   config.evaluation.update(
     every=425,
