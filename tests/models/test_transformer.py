@@ -59,18 +59,43 @@ class Definition:
     y = x @ np.asarray(layer.full(), np.float64)
     return y if layer.bias is None else y + np.asarray(layer.bias.get_value())
 
-  def attention(self, layer, x, source, visible):
+  def bucket(self, distance, num_buckets):
+    """Of a distance from 0 on: one each, then ranges that grow."""
+    exact = num_buckets // 2
+    if distance < exact:
+      return distance
+    growth = np.log(distance / exact) / np.log(self.config.max_distance / exact)
+    wide = exact + int(growth * (num_buckets - exact))
+    return min(wide, num_buckets - 1)
+
+  def bias(self, module, query, key, head):
+    """Of T5, by the distance of two positions."""
+    if module is None:
+      return 0.0
+    number = self.config.distance_buckets
+    if module.is_causal:
+      found = self.bucket(query - key, number)
+    else:
+      found = self.bucket(abs(query - key), number // 2)
+      found += number // 2 * (key > query)
+    return module.table.get_value()[found * self.config.num_heads + head]
+
+  def attention(self, layer, x, source, visible, bias=None):
     """Every query attends to the positions for which `visible(query, key)`."""
     query = self.linear(layer.query, x)
     key = self.linear(layer.key, source)
     value = self.linear(layer.value, source)
     size = self.config.model_dim // self.config.num_heads
+    root = size**0.5 if self.config.scale_attention else 1.0
     y = np.zeros_like(x)
     for head in range(self.config.num_heads):
       part = slice(head * size, (head + 1) * size)
       for i in range(len(x)):
         seen = [j for j in range(len(source)) if visible(i, j)]
-        scores = [query[i, part] @ key[j, part] / size**0.5 for j in seen]
+        scores = [
+          query[i, part] @ key[j, part] / root + self.bias(bias, i, j, head)
+          for j in seen
+        ]
         weights = np.exp(scores) / np.sum(np.exp(scores))
         y[i, part] = sum(
           w * value[j, part] for w, j in zip(weights, seen, strict=True)
@@ -84,9 +109,14 @@ class Definition:
     else:  # the usual approximation by tanh
       inner = (2 / np.pi) ** 0.5 * (hidden + 0.044715 * hidden**3)
       hidden = hidden * (1 + np.tanh(inner)) / 2
+    if self.config.gated:
+      hidden = hidden * self.linear(layer.gate, x)
     return self.linear(layer.down, hidden)
 
   def norm(self, layer, x):
+    if self.config.norm_kind == 'rms':
+      root = np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6)
+      return x / root * np.asarray(layer.scale.get_value(), np.float64)
     centered = x - x.mean(axis=-1, keepdims=True)
     variance = (centered**2).mean(axis=-1, keepdims=True)
     scale = np.asarray(layer.scale.get_value(), np.float64)
@@ -103,7 +133,11 @@ class Definition:
 
   def embed(self, table, tokens):
     dim = self.config.model_dim
-    x = np.asarray(table.full(), np.float64)[tokens] * dim**0.5
+    x = np.asarray(table.full(), np.float64)[tokens]
+    if self.config.scale_embeddings:
+      x = x * dim**0.5
+    if self.config.positions == 'relative':
+      return x
     for t in range(len(tokens)):
       for k in range(dim // 2):
         x[t, k] += np.sin(t / 10_000 ** (2 * k / dim))
@@ -127,7 +161,7 @@ class Definition:
     x = self.embed(source_table, inputs)
     for layer in self.model.encoder.layers:
       attend = lambda y, layer=layer: self.attention(
-        layer.attention, y, y, everything
+        layer.attention, y, y, everything, self.model.encoder_bias
       )
       x = self.residual(layer.attention_residual, x, attend)
       ffn = lambda y, layer=layer: self.ffn(layer.ffn, y)
@@ -136,7 +170,7 @@ class Definition:
     x = self.embed(target_table, targets)
     for layer in self.model.decoder.layers:
       attend = lambda y, layer=layer: self.attention(
-        layer.self_attention, y, y, past
+        layer.self_attention, y, y, past, self.model.decoder_bias
       )
       x = self.residual(layer.self_attention_residual, x, attend)
       attend = lambda y, layer=layer: self.attention(
@@ -146,6 +180,8 @@ class Definition:
       ffn = lambda y, layer=layer: self.ffn(layer.ffn, y)
       x = self.residual(layer.ffn_residual, x, ffn)
     x = self.final(self.model.decoder, x)
+    if self.config.tie_logits and not self.config.scale_embeddings:
+      x = x / self.config.model_dim**0.5
     logits = x @ np.asarray(logits_table.full(), np.float64).T
     if self.config.logits_bias:
       logits = logits + np.asarray(self.model.logits_bias.get_value())
@@ -155,6 +191,17 @@ class Definition:
     return self.norm(stack.final_norm, x) if self.config.norm == 'pre' else x
 
 
+T5 = dict(
+  norm='pre',
+  norm_kind='rms',
+  use_bias=False,
+  ffn_initialization='fan_in',
+  scale_attention=False,
+  scale_embeddings=False,
+  positions='relative',
+  distance_buckets=6,
+  max_distance=5,
+)
 VARIANTS = {
   'post': dict(norm='post'),
   'pre, gelu, three tables, a bias at the logits alone': dict(
@@ -174,6 +221,8 @@ VARIANTS = {
     tie_logits=False,
     logits_bias=True,
   ),
+  'T5': dict(T5),
+  'T5, version 1.1': dict(T5, gated=True, activation='gelu', tie_logits=False),
 }
 
 
@@ -192,7 +241,7 @@ def test_forward_is_the_definition(model):
 
 
 def test_the_variants_are_what_they_say():
-  plain, other, _ = (make(**options) for options in VARIANTS.values())
+  plain, other = (make(**VARIANTS[name]) for name in list(VARIANTS)[:2])
   names = set(modules.matrices(plain)) - set(modules.matrices(other))
   assert names == {'embed'}
   names = set(modules.matrices(other)) - set(modules.matrices(plain))
@@ -346,7 +395,19 @@ def test_sinusoids_are_the_definition():
       'source_vocab_size=14 needs model.share_embeddings=False.*vocab_size=11',
     ),
     (dict(model_dim=9, num_heads=3), 'model.model_dim=9 must be even'),
-    (dict(num_heads=3), 'num_heads=3 does not divide model_dim=8'),
+    (dict(num_heads=3), 'num_heads=3 .* model_dim=8; choose 2 or 4 heads'),
+    (dict(num_heads=9), 'num_heads=9 .* model_dim=8; choose at most 8 heads'),
+    (
+      dict(positions='learned'),
+      "model.positions='learned' must be one of.*sinu",
+    ),
+    (
+      dict(ffn_initialization='zero'),
+      "model.ffn_initialization='zero' must be one of",
+    ),
+    (dict(distance_buckets=0), 'distance_buckets=0 .* at least 4, such as 4'),
+    (dict(distance_buckets=7), 'distance_buckets=7 must be an even .* as 6'),
+    (dict(max_distance=16), 'max_distance=16 must be at least 17'),
   ],
 )
 def test_bad_options_are_refused(options, told):

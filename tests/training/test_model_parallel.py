@@ -28,6 +28,7 @@ def relative(first, second):
   [
     ('train', 4, 2),
     ('train', 1, 2),
+    ('t5', 4, 2),
     *(
       pytest.param(*case, marks=pytest.mark.full)
       for case in (

@@ -65,6 +65,7 @@ def test_initial_arrays_are_equal(kind):
     pytest.param('dense', 1, 1, 1, marks=pytest.mark.full),
     pytest.param('train', 8, 1, 1, marks=pytest.mark.full),
     pytest.param('dense', 4, 2, 1, marks=pytest.mark.full),
+    pytest.param('t5', 4, 2, 2, marks=pytest.mark.full),
   ],
 )
 def test_steps_on_meshes(kind, data, model, accumulation):

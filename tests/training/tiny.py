@@ -32,6 +32,21 @@ RULES = {
     ),
   ),
   'word2ketxs': (('embed', dict(name='word2ketxs', order=2, rank=2)),),
+  't5': (('embed', dict(TRAIN, row_modes=(8, 7))), ('.*', TRAIN)),
+}
+MODELS = {
+  't5': dict(
+    norm='pre',
+    norm_kind='rms',
+    use_bias=False,
+    gated=True,
+    ffn_initialization='fan_in',
+    scale_attention=False,
+    scale_embeddings=False,
+    positions='relative',
+    distance_buckets=4,
+    max_distance=4,
+  )
 }
 
 
@@ -49,6 +64,7 @@ def make_config(kind='train', dropout=0.0):
     activation='gelu',
     dropout=dropout,
   )
+  config.model.update(MODELS.get(kind, {}))
   config.compress = RULES[kind]
   config.dtype = 'float32'
   return config

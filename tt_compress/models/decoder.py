@@ -129,7 +129,7 @@ class Decoder(output.TokenModel):
       ValueError: more tokens than positions.
     """
     x, causal_mask = self._begin(tokens, noise)
-    return self.decoder(x, causal_mask, noise=noise)
+    return self.decoder(x, causal_mask, None, noise=noise)
 
   def _begin(self, tokens, noise=None):
     """The input of the layers for texts from their first position on."""
@@ -192,7 +192,7 @@ class Decoder(output.TokenModel):
     for layer, old, keys_values in zip(
       self.decoder.unrolled(), cache.entries, context.keys_values, strict=True
     ):
-      before = keys_values, context.mask
+      before = attention.Source(keys_values, context.mask)
       x, new = layer.step(x, old, visible, index, before, positions=positions)
       entries.append(new)
     logits = self.project(self.decoder.normalize(x))

@@ -29,8 +29,40 @@ class KeysValues(NamedTuple):
   values: Float[Array, 'batch heads source head_dim']
 
 
-# Keys and values, and where to attend to them; several may differ in length.
-Source = tuple[KeysValues, Bool[ArrayLike, '#batch 1 _ _']]
+# Added to the products of queries and keys.
+Bias = Float[Array, 'heads length source']
+
+
+class Source(NamedTuple):
+  """What a query attends to; several may differ in length.
+
+  Attributes:
+    keys_values: of all positions.
+    mask: where to attend to them.
+    bias: added to the products of queries and keys, if given.
+  """
+
+  keys_values: KeysValues
+  mask: Bool[ArrayLike, '#batch 1 #length source']
+  bias: Bias | None = None
+
+
+def check_heads(model_dim: int, num_heads: int) -> None:
+  """Refuses heads that cannot be of equal size.
+
+  Raises:
+    ValueError: with the nearest numbers of heads that can.
+  """
+  if not model_dim % num_heads:
+    return
+  divisors = [n for n in range(1, model_dim + 1) if not model_dim % n]
+  fewer = max(n for n in divisors if n < num_heads)
+  more = min((n for n in divisors if n > num_heads), default=None)
+  nearest = f'{fewer} or {more}' if more else f'at most {fewer}'
+  raise ValueError(
+    f'num_heads={num_heads} does not divide model_dim={model_dim}; choose '
+    f'{nearest} heads'
+  )
 
 
 class Attention(nnx.Module):
@@ -43,6 +75,8 @@ class Attention(nnx.Module):
     model_dim: size of the feature axis of inputs and outputs.
     num_heads: number of heads; must divide model_dim.
     use_bias: whether the four projections have biases.
+    scaled: whether products of queries and keys are divided by sqrt(head_dim).
+      If not, queries start smaller by as much.
     turns: whether positions turn queries and keys, see `rotary`.
     dropout: rate of the weights.
     rngs: source of the keys.
@@ -60,15 +94,12 @@ class Attention(nnx.Module):
     num_heads: int,
     *,
     use_bias: bool = True,
+    scaled: bool = True,
     turns: bool = False,
     dropout: float = 0.0,
     rngs: nnx.Rngs,
   ):
-    if model_dim % num_heads:
-      raise ValueError(
-        f'num_heads={num_heads} does not divide model_dim={model_dim}; choose '
-        'a number of heads that does'
-      )
+    check_heads(model_dim, num_heads)
     if turns and model_dim // num_heads % 2:
       raise ValueError(
         f'model_dim={model_dim} / num_heads={num_heads} must be even: rotary '
@@ -77,18 +108,20 @@ class Attention(nnx.Module):
     self.num_heads = num_heads
     self.turns = turns
     self.dropout = dropout
+    root = (model_dim // num_heads) ** -0.5
+    self.multiplier = root if scaled else 1.0
 
-    def projection(side):
+    def projection(side, scale=1.0):
       return linear.Linear(
         model_dim,
         model_dim,
         use_bias=use_bias,
-        std=model_dim**-0.5,
+        std=model_dim**-0.5 * scale,
         shard=side,
         rngs=rngs,
       )
 
-    self.query = projection('cols')
+    self.query = projection('cols', 1.0 if scaled else root)
     self.key = projection('cols')
     self.value = projection('cols')
     self.out = projection('rows')
@@ -116,8 +149,10 @@ class Attention(nnx.Module):
     source: Float[ArrayLike, 'batch source dim'],
     mask: Mask,
     noise: Noise | None = None,
+    *,
+    bias: Bias | None = None,
   ) -> Float[Array, 'batch length dim']:
-    """Attends from `x` to `source` where `mask` is true.
+    """Attends from `x` to `source` where `mask` is true, see `Source`.
 
     If both are the same object, all three projections may be one product.
     """
@@ -127,7 +162,7 @@ class Attention(nnx.Module):
     else:
       keys, values = linear.joint(layers, source, noise)
       query = self.query(x, noise)
-    sources = [(self._ordered(keys, values), mask)]
+    sources = [Source(self._ordered(keys, values), mask, bias)]
     return self._attend(self._placed_heads(query, None), sources, noise)
 
   def _merged(self, heads, noise=None):
@@ -179,24 +214,30 @@ class Attention(nnx.Module):
     scores = jnp.concatenate(
       [self._scores(query, *source) for source in sources], axis=-1
     )
-    ends = np.cumsum([entries.keys.shape[-1] for entries, _ in sources])
+    ends = np.cumsum([each.keys_values.keys.shape[-1] for each in sources])
     weights = dropout(jax.nn.softmax(scores), self.dropout, noise)
     weights = jnp.split(weights, ends[:-1], axis=-1)
     heads = [
-      jnp.einsum('bhqs,bhsd->bhqd', part.astype(values.dtype), values)
-      for part, ((_, values), _) in zip(weights, sources, strict=True)
+      self._weighted(part, each.keys_values.values)
+      for part, each in zip(weights, sources, strict=True)
     ]
     heads = functools.reduce(operator.add, heads)
     return self._merged(jnp.swapaxes(heads, 1, 2), noise)
 
-  def _scores(self, query, keys_values, mask):
+  def _weighted(self, weights, values):
+    weights = weights.astype(values.dtype)
+    return jnp.einsum('bhqs,bhsd->bhqd', weights, values)
+
+  def _scores(self, query, keys_values, mask, bias):
     scores = jnp.einsum(
       'bhqd,bhds->bhqs',
       query,
       keys_values.keys,
       preferred_element_type=jnp.float32,
     )
-    scores *= query.shape[-1] ** -0.5
+    scores *= self.multiplier
+    if bias is not None:
+      scores += bias
     # Finite, so that a source of nothing but padding does not give NaN.
     return jnp.where(mask, scores, jnp.finfo(jnp.float32).min)
 
@@ -208,6 +249,7 @@ class Attention(nnx.Module):
     index: Int[Array, ''],
     *before: Source,
     positions: Positions = None,
+    bias: Float[Array, 'heads 1 length'] | None = None,
   ) -> tuple[Float[Array, 'batch beam dim'], KeysValues]:
     """Self-attention of position `index` of each hypothesis to its past.
 
@@ -222,6 +264,8 @@ class Attention(nnx.Module):
       *before: what all hypotheses of a sentence attend to besides, such as the
         prompt that they continue.
       positions: in the text, if the attention turns by them.
+      bias: added to the products of the queries and the keys of each position,
+        if given.
 
     Returns:
       The output, and the entries with this position written into them.
@@ -233,5 +277,7 @@ class Attention(nnx.Module):
       write(entries.values, new.values, first, axis=2),
     )
     mask = visible.reshape(*visible.shape[:2], -1)[:, None]
-    sources = (*before, (entries, mask))
+    if bias is not None:
+      bias = jnp.repeat(bias, visible.shape[-1], axis=-1)
+    sources = (*before, Source(entries, mask, bias))
     return self.attend(x, *sources, positions=positions), entries

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from tt_compress.nn import linear
+from tt_compress.nn import attention, linear
 from tt_compress.nn.dropout import Noise, dropout
 from tt_compress.parallel import partition
 
@@ -43,11 +43,7 @@ class RelativeAttention(nnx.Module):
     dropout: float = 0.0,
     rngs: nnx.Rngs,
   ):
-    if model_dim % num_heads:
-      raise ValueError(
-        f'num_heads={num_heads} does not divide model_dim={model_dim}; choose '
-        'a number of heads that does'
-      )
+    attention.check_heads(model_dim, num_heads)
     self.num_heads = num_heads
     self.dropout = dropout
 

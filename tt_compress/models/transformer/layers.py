@@ -1,5 +1,6 @@
 """Layers of Transformers, and stacks of them."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,7 @@ def _attention(config, rngs, turns=False):
     config.model_dim,
     config.num_heads,
     use_bias=config.use_bias,
+    scaled=config.scale_attention,
     turns=turns,
     dropout=config.attention_dropout,
     rngs=rngs,
@@ -42,42 +44,41 @@ def _attention(config, rngs, turns=False):
 
 
 class FeedForward(nnx.Module):
-  """activation(x U + b) V + c.
+  """activation(x U + b) V + c, or (activation(x U + b) * (x G + d)) V + c.
 
   Args:
     config: sizes and choices.
     rngs: source of the keys.
-    std: standard deviation of U and V at initialization; Glorot's if None.
+    std: standard deviation of all matrices at initialization; that of
+      `config.ffn_initialization` if None.
   """
 
   def __init__(
     self, config: LayersConfig, rngs: nnx.Rngs, std: float | None = None
   ):
     self.config = config
-    if std is None:
-      std = (2 / (config.model_dim + config.ffn_dim)) ** 0.5
-    self.up = linear.Linear(
-      config.model_dim,
-      config.ffn_dim,
-      use_bias=config.use_bias,
-      std=std,
-      shard='cols',
-      rngs=rngs,
+    dim, hidden_dim = config.model_dim, config.ffn_dim
+    if std is None and config.ffn_initialization == 'glorot':
+      std = (2 / (dim + hidden_dim)) ** 0.5
+    make = functools.partial(
+      linear.Linear, use_bias=config.use_bias, std=std, rngs=rngs
     )
-    self.down = linear.Linear(
-      config.ffn_dim,
-      config.model_dim,
-      use_bias=config.use_bias,
-      std=std,
-      shard='rows',
-      rngs=rngs,
-    )
+    self.up = make(dim, hidden_dim, shard='cols')
+    self.down = make(hidden_dim, dim, shard='rows')
+    self.gate = make(dim, hidden_dim, shard='cols') if config.gated else None
 
   def __call__(
     self, x: Float[Array, '*batch dim'], noise: Noise | None = None
   ) -> Float[Array, '*batch dim']:
-    hidden = partition.shard(self.up(x, noise), -1)
-    hidden = ACTIVATIONS[self.config.activation](hidden)
+    activation = ACTIVATIONS[self.config.activation]
+    if self.gate is None:
+      hidden = activation(partition.shard(self.up(x, noise), -1))
+    else:
+      hidden, gate = (
+        partition.shard(y, -1)
+        for y in linear.joint((self.up, self.gate), x, noise)
+      )
+      hidden = activation(hidden) * gate
     hidden = dropout(hidden, self.config.hidden_dropout, noise)
     return self.down(hidden, noise)
 
@@ -124,11 +125,11 @@ class EncoderLayer(nnx.Module):
     self,
     x: Float[Array, 'batch length dim'],
     mask: attention.Mask,
+    bias: attention.Bias | None = None,
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
-    x = self.attention_residual(
-      x, lambda y: self.attention(y, y, mask, noise), noise
-    )
+    attend = lambda y: self.attention(y, y, mask, noise, bias=bias)
+    x = self.attention_residual(x, attend, noise)
     return self.ffn_residual(x, lambda y: self.ffn(y, noise), noise)
 
   def read(
@@ -140,7 +141,7 @@ class EncoderLayer(nnx.Module):
     def attend(y):
       nonlocal keys_values
       keys_values = self.attention.keys_values(y)
-      return self.attention.attend(y, (keys_values, mask))
+      return self.attention.attend(y, attention.Source(keys_values, mask))
 
     x = self.attention_residual(x, attend)
     return self.ffn_residual(x, self.ffn), keys_values
@@ -195,11 +196,11 @@ class DecoderLayer(nnx.Module):
     context: Float[Array, 'batch source dim'],
     causal_mask: Bool[ArrayLike, '1 1 length length'],
     context_mask: Bool[ArrayLike, '#batch 1 1 source'],
+    bias: Float[Array, 'heads length length'] | None = None,
     noise: Noise | None = None,
   ) -> Float[Array, 'batch length dim']:
-    x = self.self_attention_residual(
-      x, lambda y: self.self_attention(y, y, causal_mask, noise), noise
-    )
+    attend = lambda y: self.self_attention(y, y, causal_mask, noise, bias=bias)
+    x = self.self_attention_residual(x, attend, noise)
     x = self.cross_attention_residual(
       x, lambda y: self.cross_attention(y, context, context_mask, noise), noise
     )
@@ -213,6 +214,7 @@ class DecoderLayer(nnx.Module):
     keys_values: attention.KeysValues,
     context_mask: Bool[ArrayLike, 'batch 1 1 source'],
     index: Int[Array, ''],
+    bias: Float[Array, 'heads 1 length'] | None = None,
   ) -> tuple[Float[Array, 'batch beam dim'], attention.KeysValues]:
     """The layer at position `index` of each hypothesis.
 
@@ -223,6 +225,7 @@ class DecoderLayer(nnx.Module):
       keys_values: of cross-attention.
       context_mask: False at padding.
       index: the position.
+      bias: of self-attention, see `Attention.step`.
 
     Returns:
       The features, and the entries with this position written into them.
@@ -231,14 +234,16 @@ class DecoderLayer(nnx.Module):
 
     def attend_to_past(y):
       nonlocal new_entries
-      y, new_entries = self.self_attention.step(y, entries, visible, index)
+      y, new_entries = self.self_attention.step(
+        y, entries, visible, index, bias=bias
+      )
       return y
 
     x = self.self_attention_residual(x, attend_to_past)
+    # The beams are its queries: keys and values exist once per sentence.
+    source = attention.Source(keys_values, context_mask)
     x = self.cross_attention_residual(
-      x,
-      # The beams are its queries: keys and values exist once per sentence.
-      lambda y: self.cross_attention.attend(y, (keys_values, context_mask)),
+      x, lambda y: self.cross_attention.attend(y, source)
     )
     return self.ffn_residual(x, self.ffn), new_entries
 

@@ -14,7 +14,7 @@ from tt_compress.models.transformer import (
   output,
   transformer_config,
 )
-from tt_compress.nn import attention, embed, past, sinusoids
+from tt_compress.nn import attention, distance_bias, embed, past, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
 
 
@@ -36,7 +36,8 @@ class Transformer(output.TokenModel):
   Paths of its matrices: `encoder/layers/K/{attention,ffn}/...`,
   `decoder/layers/K/{self_attention,cross_attention,ffn}/...`, `embed` (shared)
   or `source_embed` and `target_embed`, and `logits` unless tied. `logits_bias`
-  is a vector. It is decoded by `start` and `step`, see
+  is a vector, as are the numbers of relative positions, `encoder_bias/table`
+  and `decoder_bias/table`. It is decoded by `start` and `step`, see
   `tasks.decoding.protocol`.
 
   Args:
@@ -45,7 +46,8 @@ class Transformer(output.TokenModel):
     dtype: dtype of the activations and of the products with them; norms and
       parameters are float32, and logits are returned as float32.
 
-  Reference: "Attention Is All You Need".
+  Reference: "Attention Is All You Need"; for T5, "Exploring the Limits of
+  Transfer Learning with a Unified Text-to-Text Transformer".
   """
 
   def __init__(
@@ -59,14 +61,11 @@ class Transformer(output.TokenModel):
     self.dtype = dtype
 
     def table(rows=config.vocab_size, role='rows'):
-      std = transformer_config.INITIALIZATIONS[config.initialization]
-      return embed.Embed(
-        rows,
-        config.model_dim,
-        std=std(rows, config.model_dim),
-        role=role,
-        rngs=rngs,
-      )
+      dim = config.model_dim
+      std = transformer_config.INITIALIZATIONS[config.initialization](rows, dim)
+      if role == 'rows' and not config.scale_embeddings:
+        std *= dim**0.5
+      return embed.Embed(rows, dim, std=std, role=role, rngs=rngs)
 
     if config.share_embeddings:
       self.embed = table()
@@ -84,6 +83,24 @@ class Transformer(output.TokenModel):
     self.logits_bias = (
       nnx.Param(jnp.zeros(config.vocab_size)) if config.logits_bias else None
     )
+    # Not from the options in every call: `prepare` unties the logits.
+    is_divided = config.tie_logits and not config.scale_embeddings
+    self.logits_scale = config.model_dim**-0.5 if is_divided else None
+    self.encoder_bias = self._make_bias(False, rngs)
+    self.decoder_bias = self._make_bias(True, rngs)
+
+  def _make_bias(self, is_causal, rngs):
+    config = self.config
+    if config.positions != 'relative':
+      return None
+    return distance_bias.DistanceBias(
+      config.distance_buckets,
+      config.max_distance,
+      config.num_heads,
+      is_causal=is_causal,
+      std=config.model_dim**-0.5,
+      rngs=rngs,
+    )
 
   def _table(self, side: str) -> embed.Embed:
     """The embedding of 'source' or 'target'."""
@@ -95,13 +112,19 @@ class Transformer(output.TokenModel):
     self,
     side: str,
     tokens: Int[ArrayLike, 'batch length'],
-    positions: Float[ArrayLike, '*positions dim'],
     noise: Noise | None,
+    length: int,
+    index: Int[Array, ''] | None = None,
   ) -> Float[Array, 'batch length dim']:
-    rows = self._table(side)(tokens, noise)
-    # Rows have variance 1 / dim; scaled, they match the position features.
-    x = rows * self.config.model_dim**0.5 + positions
-    return dropout(x.astype(self.dtype), self.config.dropout, noise)
+    """Features of tokens at all `length` positions, or all at one of them."""
+    config, x = self.config, self._table(side)(tokens, noise)
+    if config.scale_embeddings:
+      # Rows have variance 1 / dim; scaled, they match the position features.
+      x = x * config.model_dim**0.5
+    if config.positions == 'sinusoidal':
+      positions = sinusoids.features(length, config.model_dim)
+      x = x + (positions if index is None else jnp.asarray(positions)[index])
+    return dropout(x.astype(self.dtype), config.dropout, noise)
 
   def _output(self) -> tuple[embed.Embed, Float[Array, ' vocab'] | None]:
     table = self._table('target') if self.config.tie_logits else self.logits
@@ -116,9 +139,17 @@ class Transformer(output.TokenModel):
   ]:
     """The context of the source sentences; a mask that is False at padding."""
     mask = (inputs != 0)[:, None, None, :]
-    positions = sinusoids.features(inputs.shape[1], self.config.model_dim)
-    x = self._embed('source', inputs, positions, noise)
-    return self.encoder(x, mask, noise=noise), mask
+    length = inputs.shape[1]
+    x = self._embed('source', inputs, noise, length)
+    bias = self._bias(self.encoder_bias, length)
+    return self.encoder(x, mask, bias, noise=noise), mask
+
+  def _bias(self, module, length, index=None):
+    """The bias of self-attention for queries at all positions or at one."""
+    if module is None:
+      return None
+    positions = np.arange(length)
+    return module(positions if index is None else index[None], positions)
 
   def __call__(
     self,
@@ -150,9 +181,14 @@ class Transformer(output.TokenModel):
     context, context_mask = self.encode(inputs, noise)
     length = decoder_inputs.shape[1]
     causal_mask = np.tril(np.ones((1, 1, length, length), bool))
-    positions = sinusoids.features(length, self.config.model_dim)
-    x = self._embed('target', decoder_inputs, positions, noise)
-    return self.decoder(x, context, causal_mask, context_mask, noise=noise)
+    x = self._embed('target', decoder_inputs, noise, length)
+    bias = self._bias(self.decoder_bias, length)
+    x = self.decoder(x, context, causal_mask, context_mask, bias, noise=noise)
+    return self._scaled(x)
+
+  def _scaled(self, x):
+    """The input of the logits."""
+    return x if self.logits_scale is None else x * self.logits_scale
 
   def start(
     self,
@@ -187,14 +223,15 @@ class Transformer(output.TokenModel):
     cache = cache.advanced(index)
     visible = cache.visible(index)
     max_length = visible.shape[2]
-    positions = sinusoids.features(max_length, self.config.model_dim)
-    position = jnp.asarray(positions)[index]
-    x = self._embed('target', tokens, position, None)
+    x = self._embed('target', tokens, None, max_length, index)
+    bias = self._bias(self.decoder_bias, max_length, index)
     entries = []
     for layer, old, keys_values in zip(
       self.decoder.unrolled(), cache.entries, context.keys_values, strict=True
     ):
-      x, new = layer.step(x, old, visible, keys_values, context.mask, index)
+      x, new = layer.step(
+        x, old, visible, keys_values, context.mask, index, bias
+      )
       entries.append(new)
-    logits = self.project(self.decoder.normalize(x))
+    logits = self.project(self._scaled(self.decoder.normalize(x)))
     return logits, dataclasses.replace(cache, entries=tuple(entries))

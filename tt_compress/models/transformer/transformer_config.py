@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from flax import nnx
 
-from tt_compress.nn import norms
+from tt_compress.nn import distance_bias, norms
 
 ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
 NORMS = {
@@ -30,6 +30,12 @@ class LayersConfig:
     norm_epsilon: added to the variance or mean square; to the unbiased
       standard deviation.
     activation: 'relu' or 'gelu'.
+    gated: whether the hidden layer of feed-forward blocks is multiplied by
+      another one without activation.
+    ffn_initialization: how feed-forward matrices start: 'glorot', or 'fan_in'
+      with the standard deviation rows^-0.5.
+    scale_attention: whether products of queries and keys are divided by
+      sqrt(head_dim); if not, queries start smaller by as much.
     use_bias: biases of the projections and feed-forward layers.
     dropout: rate after embeddings and sublayers.
     ffn_dropout: rate inside feed-forward; None means that of `dropout`.
@@ -45,6 +51,9 @@ class LayersConfig:
   norm_kind: str = 'layer'
   norm_epsilon: float = 1e-6
   activation: str = 'relu'
+  gated: bool = False
+  ffn_initialization: str = 'glorot'
+  scale_attention: bool = True
   use_bias: bool = True
   dropout: float = 0.1
   ffn_dropout: float | None = None
@@ -59,12 +68,12 @@ class LayersConfig:
         raise ValueError(f'model.{field.name}={value} must be at least {least}')
     if self.norm not in ('post', 'pre'):
       raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
-    for name, known in (('activation', ACTIVATIONS), ('norm_kind', NORMS)):
-      value = getattr(self, name)
-      if value not in known:
-        raise ValueError(
-          f'model.{name}={value!r} must be one of {sorted(known)}'
-        )
+    for name, known in (
+      ('activation', ACTIVATIONS),
+      ('norm_kind', NORMS),
+      ('ffn_initialization', ('glorot', 'fan_in')),
+    ):
+      _check_choice(name, getattr(self, name), known)
     if not self.norm_epsilon > 0:  # NaN fails, too
       raise ValueError(
         f'model.norm_epsilon={self.norm_epsilon} must be above 0'
@@ -80,12 +89,18 @@ class LayersConfig:
     return self.dropout if self.ffn_dropout is None else self.ffn_dropout
 
 
+def _check_choice(name, value, known):
+  if value not in known:
+    raise ValueError(f'model.{name}={value!r} must be one of {sorted(known)}')
+
+
 def _glorot(rows, cols):
   return (2 / (rows + cols)) ** 0.5
 
 
 # Standard deviation of an embedding [rows, cols] and of the matrix of the
-# logits; those of the layers start with Glorot's variance.
+# logits; those of the layers start with Glorot's variance,
+# unless options of the layers say otherwise.
 INITIALIZATIONS = {
   # Scaled by the root of cols, rows match the position features.
   'scaled': lambda rows, cols: cols**-0.5,
@@ -106,7 +121,19 @@ class TransformerConfig(LayersConfig):
     share_embeddings: one embedding for source and target.
     tie_logits: logits by the transposed target embedding.
     logits_bias: a bias of the logits; it starts at zero.
-    initialization: how matrices start, see `INITIALIZATIONS`.
+    initialization: how embeddings and logits start, see `INITIALIZATIONS`.
+    scale_embeddings: whether embeddings are multiplied by sqrt(model_dim)
+      where they are read. If not, they start larger by as much, and tied logits
+      are divided by it.
+    positions: 'sinusoidal' (features added to the embeddings) or 'relative' (a
+      bias of self-attention, which the layers of a stack share).
+    distance_buckets: of relative positions, see `nn.distance_bias`.
+    max_distance: from which on all distances share a bucket.
+
+  A T5 has norm='pre', norm_kind='rms', ffn_initialization='fan_in',
+  positions='relative', and neither use_bias, scale_attention nor
+  scale_embeddings. Version 1.1 has gated=True and activation='gelu', too, and
+  no tie_logits.
   """
 
   vocab_size: int
@@ -117,14 +144,19 @@ class TransformerConfig(LayersConfig):
   tie_logits: bool = True
   logits_bias: bool = False
   initialization: str = 'scaled'
+  scale_embeddings: bool = True
+  positions: str = 'sinusoidal'
+  distance_buckets: int = 32
+  max_distance: int = 128
 
   def __post_init__(self):
+    distance_bias.check(self.distance_buckets, self.max_distance)
     super().__post_init__()
-    if self.initialization not in INITIALIZATIONS:
-      raise ValueError(
-        f'model.initialization={self.initialization!r} must be one of '
-        f'{sorted(INITIALIZATIONS)}'
-      )
+    for name, known in (
+      ('initialization', INITIALIZATIONS),
+      ('positions', ('sinusoidal', 'relative')),
+    ):
+      _check_choice(name, getattr(self, name), known)
     source_vocab_size = self.source_vocab_size
     if source_vocab_size is not None and source_vocab_size < 1:
       raise ValueError(
@@ -136,7 +168,7 @@ class TransformerConfig(LayersConfig):
         'model.share_embeddings=False: one embedding for source and target '
         f'has model.vocab_size={self.vocab_size} rows'
       )
-    if self.model_dim % 2:
+    if self.positions == 'sinusoidal' and self.model_dim % 2:
       raise ValueError(
         f'model.model_dim={self.model_dim} must be even: half of the position '
         'features are sines, half cosines'
