@@ -16,7 +16,7 @@ import time
 from absl import app, flags, logging
 
 from benchmarks import records, suites
-from tt_compress import heap
+from tt_compress.parallel import heap
 
 _SUITE = flags.DEFINE_enum(
   'suite', 'layers', list(suites.SUITES), 'What to measure.'

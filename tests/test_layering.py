@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'tt_compress'
 LAYERS = (
-  ('heap', 'lazy', 'rules', 'timing', 'parallel'),
+  ('lazy', 'rules', 'timing', 'parallel'),
   ('algebra',),
   ('parameterizations',),
   ('nn',),

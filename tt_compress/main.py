@@ -12,7 +12,7 @@ import traceback
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from tt_compress import configuration, heap, lazy
+from tt_compress import configuration, lazy
 
 # Importing all of them takes two seconds: help and mistakes in flags need none,
 # a mode few.
@@ -22,6 +22,7 @@ command = lazy.Module('tt_compress.studies.report.command')
 compile_cache = lazy.Module('tt_compress.parallel.compile_cache')
 configurations = lazy.Module('tt_compress.studies.configurations')
 device_plan = lazy.Module('tt_compress.planning.device_plan')
+heap = lazy.Module('tt_compress.parallel.heap')
 plan = lazy.Module('tt_compress.planning.plan')
 processes = lazy.Module('tt_compress.parallel.processes')
 run = lazy.Module('tt_compress.training.run')
