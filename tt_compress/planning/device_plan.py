@@ -16,6 +16,14 @@ from tt_compress.planning import targets
 from tt_compress.training import sizes
 
 _ROOT = pathlib.Path(__file__).parents[2]
+# Without a device XLA cannot try tiles for its own products, and its default
+# suits few shapes. Those of cuBLAS need none.
+_NO_TILES = 'find output tile sizes'
+_LIBRARY_PRODUCTS = '--xla_gpu_enable_triton_gemm=false'
+
+
+class _NoTiles(RuntimeError):
+  """XLA has no tiles for a product of the step."""
 
 
 def make(config, devices: str) -> list[dict[str, Any]]:
@@ -30,7 +38,8 @@ def make(config, devices: str) -> list[dict[str, Any]]:
     devices: see `targets.check`.
 
   Returns:
-    Results of `compiled.measure`; the dense twin is first.
+    Results of `compiled.measure`, with the 'flags' of XLA; the dense twin is
+    first.
 
   Raises:
     ValueError, ImportError: see `targets.check`.
@@ -40,16 +49,22 @@ def make(config, devices: str) -> list[dict[str, Any]]:
   variants = [configuration.twin(config)]
   if config.compress or config.distill.folder:
     variants.append(config)
-  return [_compile(variant, devices) for variant in variants]
+  try:
+    return [_compile(variant, devices) for variant in variants]
+  except _NoTiles:
+    logging.info('XLA finds no tiles for a product; cuBLAS takes all of them')
+    # Of twins, both have the same kind of products.
+    return [_compile(each, devices, _LIBRARY_PRODUCTS) for each in variants]
 
 
-def _compile(config, devices):
+def _compile(config, devices, flags=''):
   environment = {
     **os.environ,
     **targets.environment(devices),
     'PYTHONPATH': os.pathsep.join(
       filter(None, (str(_ROOT), os.environ.get('PYTHONPATH')))
     ),
+    'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flags}'.strip(),
   }
   logging.info('compiling the step of %s for %s', config.name, devices)
   done = subprocess.run(
@@ -60,12 +75,15 @@ def _compile(config, devices):
     text=True,
   )
   if done.returncode:
+    reason = _reason(done.stderr, f'exit {done.returncode}')
+    if _NO_TILES in reason and not flags:
+      raise _NoTiles(reason)
     sys.stderr.write(done.stderr)
     raise RuntimeError(
       f'the step of {config.name} does not compile for --devices={devices}: '
-      + _reason(done.stderr, f'exit {done.returncode}')
+      + reason
     )
-  return json.loads(done.stdout)
+  return {**json.loads(done.stdout), 'flags': flags}
 
 
 def _reason(report: str, default: str) -> str:
@@ -87,6 +105,7 @@ def table(found: list[Mapping[str, Any]]) -> str:
     '',
     *sizes.aligned(_kernel_rows(found), right=range(1, 20)),
     'GFLOP and bytes accessed count loops whose length depends on data once.',
+    *([f'compiled with XLA_FLAGS={first["flags"]}'] if first['flags'] else ()),
   ]
   return '\n'.join(lines)
 

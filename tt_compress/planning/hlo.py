@@ -127,6 +127,11 @@ def num_bytes(shape: str) -> int:
   return total
 
 
+def first_shape(shape: str) -> tuple[int, ...]:
+  """Sizes of an array, or of the first array of a tuple."""
+  return tuple(_integers(_ARRAY.search(shape)[2]))
+
+
 def groups(operation: Operation, size: int) -> np.ndarray:
   """Groups of devices that exchange arrays, int [groups, members].
 

@@ -1,5 +1,6 @@
 """Floating-point operations and bytes of a compiled program."""
 
+import math
 import re
 
 import jax
@@ -8,6 +9,8 @@ from jaxlib import _hlo, _jax
 from tt_compress.planning import hlo, trips
 
 _ENTRY = re.compile(r'^(?:ENTRY )?(%([\w.\-]+) .*\{)$', re.MULTILINE)
+# In the call of a product by a library.
+_CONTRACTED = re.compile(r'"lhs_contracting_dimensions":\[([\d",]*)\]')
 
 
 def count(program: str) -> dict[str, float]:
@@ -15,13 +18,13 @@ def count(program: str) -> dict[str, float]:
 
   Kernels in the body of a loop count once per iteration, or once if the number
   of iterations depends on data. Of several branches, the one with the most
-  counts. Calls to libraries do not count.
+  counts. Calls to libraries count if they are products.
 
   Args:
     program: result of `Compiled.as_text`.
   """
   parsed = hlo.parse(program)
-  once = _once(program, parsed.entry)
+  once = _once(program, parsed, parsed.entry)
   return _sum((1, once), (1, _repeated(program, parsed, parsed.entry)))
 
 
@@ -34,7 +37,7 @@ def _repeated(text, program, name):
       [body] = operation.called('body')
       times = trips.known(program, computation, operation)
       inside = _repeated(text, program, body)
-      found = _sum((times - 1, _once(text, body)), (times, inside))
+      found = _sum((times - 1, _once(text, program, body)), (times, inside))
     elif operation.kind in ('conditional', 'call'):
       inside = [_repeated(text, program, each) for each in operation.called()]
       found = max(inside, key=lambda found: found['flops'])
@@ -44,8 +47,11 @@ def _repeated(text, program, name):
   return total
 
 
-def _once(text, name):
-  """The work of a computation, the body of a loop once, by XLA's own count."""
+def _once(text, program, name):
+  """The work of a computation, the body of a loop once, by XLA's own count.
+
+  XLA counts the bytes of calls to libraries, but no operations.
+  """
   _, _, computations = text.partition('\n')
   entry = lambda found: ('ENTRY ' if found[2] == name else '') + found[1]
   module = _hlo.hlo_module_from_text(
@@ -53,7 +59,24 @@ def _once(text, name):
   )
   client = jax.devices()[0].client
   found = _jax.hlo_module_cost_analysis(client, module)
-  return {'flops': found['flops'], 'bytes': found['bytes accessed']}
+  flops = found.get('flops', 0.0) + _by_libraries(program, name)
+  return {'flops': flops, 'bytes': found['bytes accessed']}
+
+
+def _by_libraries(program, name):
+  """Operations of the products that call libraries, loops once."""
+  computation = program.computations[name]
+  total = 0
+  for operation in computation.operations.values():
+    if operation.kind in ('while', 'conditional', 'call'):
+      inside = operation.called()
+      total += max(_by_libraries(program, each) for each in inside)
+    elif contracted := _CONTRACTED.search(operation.attributes):
+      left = hlo.first_shape(computation.inputs(operation)[0].shape)
+      axes = map(int, re.findall(r'\d+', contracted[1]))
+      result = math.prod(hlo.first_shape(operation.shape))
+      total += 2 * result * math.prod(left[axis] for axis in axes)
+  return total
 
 
 def _sum(*parts):
