@@ -21,15 +21,15 @@ from tt_compress.nn.dropout import Noise
 from tt_compress.parameterizations import stacked as stacked_spec
 
 
-class Stack(nnx.Module):
-  """x -> layer_n(... layer_1(layer_0(x))).
+class Layers(nnx.Module):
+  """Layers that may share stacked arrays, if they are equal but for values.
 
   Paths of its layers: `layers/K`, or `layers/0-N` where `scan` has stacked the
   arrays of all of them.
 
   Args:
-    layers: modules, called as (x, *args, noise).
-    scan_from: the least number of layers that `scan` scans; 0 for never.
+    layers: modules.
+    scan_from: the least number of layers that `scan` stacks; 0 for never.
   """
 
   def __init__(self, layers: Sequence[nnx.Module], scan_from: int = 0):
@@ -39,6 +39,41 @@ class Stack(nnx.Module):
   @property
   def is_scanned(self) -> bool:
     return isinstance(self.layers, nnx.Dict)
+
+  def unrolled(self) -> Sequence[nnx.Module]:
+    """The layers, each with its own arrays."""
+    if not self.is_scanned:
+      return self.layers
+    graphdef, *arrays = self._stacked()
+    layer = lambda k: jax.tree.map(lambda a: a[k], arrays)
+    return [one(graphdef, layer(k)) for k in range(self._count)]
+
+  def scan(self) -> None:
+    """Stacks the arrays of the layers, which are equal but for their values."""
+    split = [modules.split(layer) for layer in self.layers]
+    [graphdef, *_], *arrays = zip(*split, strict=True)
+    arrays = [jax.tree.map(lambda *a: jnp.stack(a), *each) for each in arrays]
+    layer, count = modules.merge(graphdef, *arrays), len(self.layers)
+    for module in modules.matrices(layer).values():
+      module.spec = stacked_spec.Stacked.of(module.spec, count)
+    self.layers = nnx.Dict({stacked.key(count): layer})
+
+  def unroll(self) -> None:
+    """The inverse of `scan`."""
+    self.layers = nnx.List(self.unrolled())
+
+  @property
+  def _count(self) -> int:
+    [key] = self.layers
+    return stacked.size(key)
+
+  def _stacked(self):
+    [(_, layer)] = self.layers.items()
+    return modules.split(layer)
+
+
+class Stack(Layers):
+  """x -> layer_n(... layer_1(layer_0(x))), with layers (x, *args, noise)."""
 
   def __call__(
     self, x: Float[Array, 'batch ...'], *args: Any, noise: Noise | None = None
@@ -90,7 +125,7 @@ class Stack(nnx.Module):
       x, num_drawn = carry
       arrays, memory = inputs
       own = noise and noise.after(num_drawn)
-      x, kept = call(_one(graphdef, arrays), x, memory, own)
+      x, kept = call(one(graphdef, arrays), x, memory, own)
       num_keys = own.count if own else 0
       return (x, num_drawn + num_keys), kept
 
@@ -100,39 +135,8 @@ class Stack(nnx.Module):
       noise.skip(self._count * num_keys)
     return x, kept
 
-  def unrolled(self) -> Sequence[nnx.Module]:
-    """The layers, each with its own arrays."""
-    if not self.is_scanned:
-      return self.layers
-    graphdef, *arrays = self._stacked()
-    layer = lambda k: jax.tree.map(lambda a: a[k], arrays)
-    return [_one(graphdef, layer(k)) for k in range(self._count)]
 
-  def scan(self) -> None:
-    """Stacks the arrays of the layers, which are equal but for their values."""
-    split = [modules.split(layer) for layer in self.layers]
-    [graphdef, *_], *arrays = zip(*split, strict=True)
-    arrays = [jax.tree.map(lambda *a: jnp.stack(a), *each) for each in arrays]
-    layer, count = modules.merge(graphdef, *arrays), len(self.layers)
-    for module in modules.matrices(layer).values():
-      module.spec = stacked_spec.Stacked.of(module.spec, count)
-    self.layers = nnx.Dict({stacked.key(count): layer})
-
-  def unroll(self) -> None:
-    """The inverse of `scan`."""
-    self.layers = nnx.List(self.unrolled())
-
-  @property
-  def _count(self) -> int:
-    [key] = self.layers
-    return stacked.size(key)
-
-  def _stacked(self):
-    [(_, layer)] = self.layers.items()
-    return modules.split(layer)
-
-
-def _one(graphdef: nnx.GraphDef, arrays: Any) -> nnx.Module:
+def one(graphdef: nnx.GraphDef, arrays: Any) -> nnx.Module:
   """A layer of a stack, out of its own arrays."""
   layer = modules.merge(graphdef, *arrays)
   for module in modules.matrices(layer).values():
@@ -165,7 +169,7 @@ def scan(
   return reasons
 
 
-def unroll(model: nnx.Module) -> list[Stack]:
+def unroll(model: nnx.Module) -> list[Layers]:
   """Gives each layer arrays of its own, in place; returns the stacks."""
   found = [module for module in _stacks(model).values() if module.is_scanned]
   for module in found:
@@ -185,15 +189,15 @@ def unrolled(model: nnx.Module) -> Iterator[None]:
         module.scan()
 
 
-def _stacks(model: nnx.Module) -> dict[str, Stack]:
+def _stacks(model: nnx.Module) -> dict[str, Layers]:
   return {
     '/'.join(map(str, path)): module
     for path, module in nnx.iter_modules(model, graph=True)
-    if isinstance(module, Stack)
+    if isinstance(module, Layers)
   }
 
 
-def _difference(module: Stack) -> str | None:
+def _difference(module: Layers) -> str | None:
   """The reason why layers cannot share one program, or None."""
   variables = [
     {
@@ -214,7 +218,7 @@ def _difference(module: Stack) -> str | None:
 
 
 def _rule(
-  path: str, module: Stack, patterns: Sequence[Sequence[str]]
+  path: str, module: Layers, patterns: Sequence[Sequence[str]]
 ) -> str | None:
   """The reason why rules keep a stack from being scanned, or None."""
   _, *arrays = modules.split(module.layers[0])

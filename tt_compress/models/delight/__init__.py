@@ -1,0 +1,1 @@
+"""DeLighT, an encoder-decoder of deep and light transformations."""
