@@ -10,6 +10,8 @@ from typing import Any
 from tt_compress.models import (
   click,
   decoder,
+  delight,
+  delight_config,
   mlp,
   text_classifier,
   transformer_xl,
@@ -19,6 +21,7 @@ from tt_compress.models.transformer import transformer, transformer_config
 MODELS = {
   'click': (click.ClickConfig, click.Click),
   'decoder': (decoder.DecoderConfig, decoder.Decoder),
+  'delight': (delight_config.DelightConfig, delight.Delight),
   'mlp': (mlp.MLPConfig, mlp.MLP),
   'text_classifier': (
     text_classifier.TextClassifierConfig,

@@ -66,14 +66,16 @@ def check_heads(model_dim: int, num_heads: int) -> None:
 
 
 class Attention(nnx.Module):
-  """softmax(Q K^T / sqrt(head_dim)) V, projected back to model_dim.
+  """softmax(Q K^T / sqrt(head_dim)) V, projected to out_dim.
 
-  Each projection is a `Linear` layer of model_dim x model_dim, which can take
-  any parameterization. A mesh shards the heads.
+  Each projection is a `Linear` layer, which can take any parameterization. A
+  mesh shards the heads.
 
   Args:
-    model_dim: size of the feature axis of inputs and outputs.
-    num_heads: number of heads; must divide model_dim.
+    model_dim: size of the feature axis of inputs.
+    num_heads: number of heads; must divide inner_dim.
+    inner_dim: features of all heads; model_dim if None.
+    out_dim: size of the feature axis of outputs; model_dim if None.
     use_bias: whether the four projections have biases.
     scaled: whether products of queries and keys are divided by sqrt(head_dim).
       If not, queries start smaller by as much.
@@ -93,38 +95,42 @@ class Attention(nnx.Module):
     model_dim: int,
     num_heads: int,
     *,
+    inner_dim: int | None = None,
+    out_dim: int | None = None,
     use_bias: bool = True,
     scaled: bool = True,
     turns: bool = False,
     dropout: float = 0.0,
     rngs: nnx.Rngs,
   ):
-    check_heads(model_dim, num_heads)
-    if turns and model_dim // num_heads % 2:
+    inner_dim, out_dim = inner_dim or model_dim, out_dim or model_dim
+    check_heads(inner_dim, num_heads)
+    if turns and inner_dim // num_heads % 2:
       raise ValueError(
-        f'model_dim={model_dim} / num_heads={num_heads} must be even: rotary '
+        f'model_dim={inner_dim} / num_heads={num_heads} must be even: rotary '
         'positions turn pairs of features'
       )
     self.num_heads = num_heads
     self.turns = turns
     self.dropout = dropout
-    root = (model_dim // num_heads) ** -0.5
+    root = (inner_dim // num_heads) ** -0.5
     self.multiplier = root if scaled else 1.0
 
-    def projection(side, scale=1.0):
+    def projection(rows, cols, side, scale=1.0):
       return linear.Linear(
-        model_dim,
-        model_dim,
+        rows,
+        cols,
         use_bias=use_bias,
-        std=model_dim**-0.5 * scale,
+        std=((rows + cols) / 2) ** -0.5 * scale,
         shard=side,
         rngs=rngs,
       )
 
-    self.query = projection('cols', 1.0 if scaled else root)
-    self.key = projection('cols')
-    self.value = projection('cols')
-    self.out = projection('rows')
+    query_scale = 1.0 if scaled else root
+    self.query = projection(model_dim, inner_dim, 'cols', query_scale)
+    self.key = projection(model_dim, inner_dim, 'cols')
+    self.value = projection(model_dim, inner_dim, 'cols')
+    self.out = projection(inner_dim, out_dim, 'rows')
 
   def _split_heads(
     self, x: Float[Array, '*batch dim']
@@ -151,7 +157,7 @@ class Attention(nnx.Module):
     noise: Noise | None = None,
     *,
     bias: Bias | None = None,
-  ) -> Float[Array, 'batch length dim']:
+  ) -> Float[Array, 'batch length out_dim']:
     """Attends from `x` to `source` where `mask` is true, see `Source`.
 
     If both are the same object, all three projections may be one product.
@@ -199,7 +205,7 @@ class Attention(nnx.Module):
     x: Float[ArrayLike, 'batch length dim'],
     *sources: Source,
     positions: Positions = None,
-  ) -> Float[Array, 'batch length dim']:
+  ) -> Float[Array, 'batch length out_dim']:
     """As a call, with the keys and values of the sources and their masks.
 
     Several sources are attended to as one, without being copied into one.
@@ -250,7 +256,7 @@ class Attention(nnx.Module):
     *before: Source,
     positions: Positions = None,
     bias: Float[Array, 'heads 1 length'] | None = None,
-  ) -> tuple[Float[Array, 'batch beam dim'], KeysValues]:
+  ) -> tuple[Float[Array, 'batch beam out_dim'], KeysValues]:
     """Self-attention of position `index` of each hypothesis to its past.
 
     The hypotheses of a sentence are the queries of one product with the entries

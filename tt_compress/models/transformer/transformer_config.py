@@ -1,18 +1,55 @@
 """Sizes and choices of Transformers."""
 
 import dataclasses
+from typing import Any
 
 import jax
 from flax import nnx
 
 from tt_compress.nn import distance_bias, norms
 
-ACTIVATIONS = {'relu': jax.nn.relu, 'gelu': jax.nn.gelu}
+ACTIVATIONS = {
+  'gelu': jax.nn.gelu,
+  'relu': jax.nn.relu,
+  'silu': jax.nn.silu,
+}
 NORMS = {
   'layer': nnx.LayerNorm,
   'rms': nnx.RMSNorm,
   'unbiased': norms.UnbiasedNorm,
 }
+
+
+def check_sizes(config: Any, **least: int) -> None:
+  """Refuses fields of whole numbers below 1, or below other least values."""
+  for field in dataclasses.fields(config):
+    value, bound = getattr(config, field.name), least.get(field.name, 1)
+    if field.type is int and value < bound:
+      raise ValueError(f'model.{field.name}={value} must be at least {bound}')
+
+
+def check_rates(config: Any) -> None:
+  """Refuses fields of dropout that are no rates."""
+  for field in dataclasses.fields(config):
+    rate = getattr(config, field.name)
+    is_rate = field.name.endswith('dropout') and rate is not None
+    if is_rate and not 0 <= rate <= 0.99:
+      raise ValueError(f'model.{field.name}={rate} must be in [0, 0.99]')
+
+
+def check_vocabularies(config: Any) -> None:
+  """Refuses a vocabulary of the source that does not suit the embeddings."""
+  source_vocab_size = config.source_vocab_size
+  if source_vocab_size is not None and source_vocab_size < 1:
+    raise ValueError(
+      f'model.source_vocab_size={source_vocab_size} must be at least 1'
+    )
+  if config.share_embeddings and source_vocab_size is not None:
+    raise ValueError(
+      f'model.source_vocab_size={source_vocab_size} needs '
+      'model.share_embeddings=False: one embedding for source and target '
+      f'has model.vocab_size={config.vocab_size} rows'
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +66,7 @@ class LayersConfig:
       'unbiased' (LayerNorm by the unbiased standard deviation, see `nn.norms`).
     norm_epsilon: added to the variance or mean square; to the unbiased
       standard deviation.
-    activation: 'relu' or 'gelu'.
+    activation: 'relu', 'gelu' or 'silu', which is also called swish.
     gated: whether the hidden layer of feed-forward blocks is multiplied by
       another one without activation.
     ffn_initialization: how feed-forward matrices start: 'glorot', or 'fan_in'
@@ -61,11 +98,7 @@ class LayersConfig:
   scan_layers: int = 4
 
   def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      least = 0 if field.name == 'scan_layers' else 1
-      if field.type is int and value < least:
-        raise ValueError(f'model.{field.name}={value} must be at least {least}')
+    check_sizes(self, scan_layers=0)
     if self.norm not in ('post', 'pre'):
       raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
     for name, known in (
@@ -78,10 +111,7 @@ class LayersConfig:
       raise ValueError(
         f'model.norm_epsilon={self.norm_epsilon} must be above 0'
       )
-    for name in ('dropout', 'ffn_dropout', 'attention_dropout'):
-      rate = getattr(self, name)
-      if rate is not None and not 0 <= rate <= 0.99:
-        raise ValueError(f'model.{name}={rate} must be in [0, 0.99]')
+    check_rates(self)
 
   @property
   def hidden_dropout(self) -> float:
@@ -157,17 +187,7 @@ class TransformerConfig(LayersConfig):
       ('positions', ('sinusoidal', 'relative')),
     ):
       _check_choice(name, getattr(self, name), known)
-    source_vocab_size = self.source_vocab_size
-    if source_vocab_size is not None and source_vocab_size < 1:
-      raise ValueError(
-        f'model.source_vocab_size={source_vocab_size} must be at least 1'
-      )
-    if self.share_embeddings and source_vocab_size is not None:
-      raise ValueError(
-        f'model.source_vocab_size={source_vocab_size} needs '
-        'model.share_embeddings=False: one embedding for source and target '
-        f'has model.vocab_size={self.vocab_size} rows'
-      )
+    check_vocabularies(self)
     if self.positions == 'sinusoidal' and self.model_dim % 2:
       raise ValueError(
         f'model.model_dim={self.model_dim} must be even: half of the position '

@@ -1,1 +1,0 @@
-"""DeLighT, an encoder-decoder of deep and light transformations."""
