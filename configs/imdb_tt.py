@@ -42,7 +42,7 @@ def get_config(arguments=''):
     'imdb_tt', arguments, model='text_classifier', task='text_classification'
   )
   config.seed = arguments['seed']
-  config.num_steps = 6 * EPOCH
+  config.num_steps = 3 * EPOCH
   config.data.options = dict(
     files=dict(
       train='$TT_COMPRESS_DATA/imdb/train.jsonl.xz',
