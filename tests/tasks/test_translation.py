@@ -384,3 +384,29 @@ def test_tokenized_text_is_scored_as_plain_text(
   assert found['token_bleu'] < 50
   assert 'case:lc' in found['signature']
   assert f'{found["token_bleu"]:.2f}' in made.report('test', found)
+
+
+def test_a_second_translation_of_a_split_is_timed(
+  task_and_variables, monkeypatch
+):
+  task, variables = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  config.evaluation.timed = True
+  made = translation.Translation(config, task._graphdef, None)
+  pairs = corpus.Corpus(*map(list, zip(*PAIRS, strict=True)), '')
+  made._splits |= {'validation': pairs, 'test': pairs}
+  calls = []
+  monkeypatch.setattr(made, 'mean_loss', lambda *_: 0.0)
+  monkeypatch.setattr(
+    made,
+    'translate',
+    lambda _, lines, **options: (
+      calls.append(options) or [[base.Answer(line, 0.0)] for line in lines]
+    ),
+  )
+  found = made.evaluate(variables, 'test', beam_size=2)
+  assert calls == 2 * [dict(beam_size=2)]
+  assert found['seconds'] > 0
+  assert f'{found["seconds"]:.2f} seconds' in made.report('test', found)
+  made.validate(variables)
+  assert len(calls) == 3

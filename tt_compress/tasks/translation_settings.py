@@ -58,6 +58,8 @@ def defaults() -> dict:
       baseline=False,
       # Also score as the "Compressed Transformer" slides did, see scores.bleu.
       nltk_bleu=False,
+      # Translate the test split a second time, and measure the seconds.
+      timed=False,
       # BLEU ignores case; for text of data.vocabulary_options.normalization
       # 'nmt_nfkc_cf', which folds it.
       lowercase=False,
