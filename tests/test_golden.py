@@ -180,97 +180,35 @@ def build_config(config):
   return blueprint.params
 
 
-# Transformers as differences from the defaults.
-TRANSFORMERS = {
-  'multi30k': dict(
-    source_vocab_size=18_777,
-    vocab_size=10_222,
-    norm='pre',
-    share_embeddings=False,
-    tie_logits=False,
-    logits_bias=True,
-  ),
-  'iwslt14': dict(
-    source_vocab_size=8848,
-    vocab_size=6632,
-    ffn_dim=1024,
-    num_heads=4,
-    share_embeddings=False,
-  ),
-  'fairseq': {},
-}
+def count_run(file, arguments):
+  """Of a config file, and of its dense twin."""
 
-
-def build_transformer(name, rule_list=()):
-  config = configuration.defaults(name, configuration.parse(''))
-  config.model.update(TRANSFORMERS[name])
-  config.compress = tuple(rule_list)
-  return build_config(config)
-
-
-@functools.cache
-def dense_transformer(name):
-  return num_params(build_transformer(name))
-
-
-def count_transformer(name, rule_list=lambda entry: ()):
   def count(entry):
-    params = num_params(build_transformer(name, rule_list(entry)))
-    return params, dense_transformer(name)
+    path = f'{ROOT}/configs/{file}.py:{arguments}'
+    blueprint = build.blueprint(configuration.load(path))
+    assert not blueprint.report.unreached
+    return num_params(blueprint.params), blueprint.dense_num_params
 
   return count
 
 
-def count_stacks(rule_list=lambda entry: ()):
+def count_slides(arguments):
+  return count_run('multi30k_slides', f'size=published,{arguments}')
+
+
+def fairseq(arguments):
+  return f'data={arguments},size=published'
+
+
+def count_stacks(arguments):
   """Of encoder and decoder, without embeddings."""
 
   def count(entry):
-    params = build_transformer('fairseq', rule_list(entry))
+    path = f'{ROOT}/configs/fairseq_shapeshifter.py:{fairseq(arguments)}'
+    params = build_config(configuration.load(path))
     return num_params({k: params[k] for k in ('encoder', 'decoder')}), None
 
   return count
-
-
-def ffn_rules(layers, choice):
-  """Rules for the feed-forward matrices of `layers`, without their biases."""
-  narrow, wide = (2, 4, 8, 4, 2), (4, 4, 8, 4, 4)
-  ffn = f'(en|de)coder/layers/{layers}/ffn/'
-  choice = dict(choice, bias=False)
-  return (
-    (f'{ffn}up', dict(choice, row_modes=narrow, col_modes=wide)),
-    (f'{ffn}down', dict(choice, row_modes=wide, col_modes=narrow)),
-  )
-
-
-def first_layers(entry):
-  """The 'k' of '..._kof6': so many of the encoder and of the decoder."""
-  num_layers = int(entry['id'].split('_')[-1].removesuffix('of6'))
-  choice = dict(name='tensor_train', tt_rank=entry['ranks'])
-  return ffn_rules(f'[0-{num_layers - 1}]', choice)
-
-
-def tucker_ffn(entry):
-  choice = dict(name='tucker', tucker_rank=entry['ranks'])
-  return ffn_rules(r'\d', choice)
-
-
-def tucker_everywhere(entry):
-  modes = (2, 4, 8, 4, 2)
-  choice = dict(name='tucker', tucker_rank=entry['ranks'], bias=False)
-  choice.update(row_modes=modes, col_modes=modes)
-  return (*tucker_ffn(entry), ('.*attention/.*', choice))
-
-
-def shapeshifter(entry):
-  """Padded splits; in IWSLT'14 the embeddings have a rank of their own."""
-  choice = dict(name='kronecker', split='ceil_sqrt')
-  ranks = entry['ranks']
-  if not isinstance(ranks, dict):
-    return (('(en|de)coder/.*', dict(choice, rank=ranks)),)
-  return (
-    ('(en|de)coder/.*', dict(choice, rank=ranks['encdec'])),
-    ('.*_embed', dict(choice, rank=ranks['embedding'])),
-  )
 
 
 def count_wmt14(arguments, **choice):
@@ -341,15 +279,22 @@ COUNTS = (
   ('nmt_total_tt3', count_wmt14('rank=32')),
   ('nmt_total_tr1', count_wmt14('', name='tensor_ring', tr_rank=32)),
   ('nmt_total_tr2', count_wmt14('', name='tensor_ring', tr_rank=16)),
-  ('multi30k_vocab', count_transformer('multi30k')),
-  ('multi30k_tt_.of6', count_transformer('multi30k', first_layers)),
-  ('multi30k_tucker_total', count_transformer('multi30k', tucker_ffn)),
-  ('multi30k_all_tucker.*', count_transformer('multi30k', tucker_everywhere)),
+  ('multi30k_vocab', count_slides('dense')),
+  *((f'multi30k_tt_{k}of6', count_slides(f'layers={k}')) for k in (6, 5, 3, 1)),
+  ('multi30k_tucker_total', count_slides('method=tucker')),
+  ('multi30k_all_tucker.*', count_slides('method=tucker,attention')),
   ('t5_.*', count_t5),
-  ('iwslt14_transformer_total', count_transformer('iwslt14')),
-  ('iwslt14_shapeshifter_.*', count_transformer('iwslt14', shapeshifter)),
-  ('fairseq_base_encdec', count_stacks()),
-  ('wmt1[46]_shapeshifter_.*', count_stacks(shapeshifter)),
+  (
+    'iwslt14_transformer_total',
+    count_run('fairseq_shapeshifter', fairseq('iwslt14-de-en,dense')),
+  ),
+  (
+    'iwslt14_shapeshifter_.*',
+    count_run('fairseq_shapeshifter', fairseq('iwslt14-de-en')),
+  ),
+  ('fairseq_base_encdec', count_stacks('wmt14-en-de,dense')),
+  ('wmt16_shapeshifter_.*', count_stacks('wmt16-en-ro')),
+  ('wmt14_shapeshifter_.*', count_stacks('wmt14-en-fr')),
 )
 # Two matrices, embedding and softmax, are compared with one that is tied.
 UNTIED = r'(nmt|txl)_t[tr]\d'
@@ -388,6 +333,13 @@ def test_count(entry):
 def test_totals_of_transformer_xl(rank, total):
   """Those that follow from the shapes; 94M, 73M and 65M are published."""
   assert num_params(build_wikitext103(f'rank={rank}')) == total
+
+
+def test_the_small_transformer_of_the_slides():
+  """1.6 is published."""
+  count = count_slides('method=fewer_layers,layers=3')
+  params, dense = count(None)
+  assert dense / params == pytest.approx(1.523, abs=5e-4)
 
 
 def test_every_entry_is_counted():
