@@ -211,18 +211,12 @@ def count_stacks(arguments):
   return count
 
 
-def count_wmt14(arguments, **choice):
-  """Of `configs/wmt14_tt.py`, its rule's choice replaced if one is given."""
-
-  def count(entry):
-    config = configuration.load(f'{ROOT}/configs/wmt14_tt.py:{arguments}')
-    if choice:
-      [(pattern, given)] = config.compress
-      modes = {name: given[name] for name in ('row_modes', 'col_modes')}
-      config.compress = ((pattern, {**modes, **choice}),)
-    return num_params(build_config(config)), None
-
-  return count
+def count_wmt14(arguments):
+  path = f'{ROOT}/configs/wmt14_tt.py:{arguments}'
+  return lambda entry: (
+    num_params(build_config(configuration.load(path))),
+    None,
+  )
 
 
 def count_t5(entry):
@@ -277,8 +271,8 @@ COUNTS = (
   ('nmt_total_tt1', count_wmt14('rank=64')),
   ('nmt_total_tt2', count_wmt14('rank=48')),
   ('nmt_total_tt3', count_wmt14('rank=32')),
-  ('nmt_total_tr1', count_wmt14('', name='tensor_ring', tr_rank=32)),
-  ('nmt_total_tr2', count_wmt14('', name='tensor_ring', tr_rank=16)),
+  ('nmt_total_tr1', count_wmt14('method=tensor_ring,rank=32')),
+  ('nmt_total_tr2', count_wmt14('method=tensor_ring,rank=16')),
   ('multi30k_vocab', count_slides('dense')),
   *((f'multi30k_tt_{k}of6', count_slides(f'layers={k}')) for k in (6, 5, 3, 1)),
   ('multi30k_tucker_total', count_slides('method=tucker')),

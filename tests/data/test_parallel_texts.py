@@ -52,6 +52,7 @@ def test_every_text_in_both_directions(tmp_path, name):
     found = load(tmp_path, split, name, one, two)
     turned = load(tmp_path, split, name, two, one)
     assert len(found) == size
+    assert found.name == f'{name} {split}'
     assert found.source == turned.target
     assert found.target == turned.source
     assert {line.split()[0] for line in found.source} == {one}

@@ -13,6 +13,7 @@ from tt_compress.data import batching, corpus
 from tt_compress.models.transformer import transformer, transformer_config
 from tt_compress.nn import cross_entropy, embed, modules
 from tt_compress.tasks import base, translation
+from tt_compress.training import workdir
 
 PAIRS = [
   ('ein Hund', 'a dog'),
@@ -410,3 +411,16 @@ def test_a_second_translation_of_a_split_is_timed(
   assert f'{found["seconds"]:.2f} seconds' in made.report('test', found)
   made.validate(variables)
   assert len(calls) == 3
+
+
+def test_a_run_is_evaluated_on_other_test_data(task_and_variables, tmp_path):
+  task, _ = task_and_variables
+  workdir.claim(task._config, str(tmp_path))
+  for split in ('test', 'train'):
+    config = task._config.copy_and_resolve_references()
+    config.data.options.files[split] = ('other.tsv',)
+    if split == 'test':
+      workdir.compare(config, str(tmp_path))
+    else:
+      with pytest.raises(ValueError, match=r'data\.options\.files\.train'):
+        workdir.compare(config, str(tmp_path))

@@ -130,13 +130,14 @@ def load(
       f'source_language={source_language!r} and '
       f'target_language={target_language!r}'
     )
-  return text.load(
+  pairs = text.load(
     split,
     files={part: _under(folder, it) for part, it in chosen.files.items()},
     columns=[text.SIDES[languages.index(it)] for it in chosen.languages],
     num_validation=chosen.num_held_out,
     num_test=chosen.num_held_out,
   )
+  return dataclasses.replace(pairs, name=f'{found} {split}')
 
 
 def _under(folder: str, paths: str | tuple[str, str]) -> str | list[str]:

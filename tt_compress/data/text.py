@@ -1,6 +1,7 @@
 """Parallel text in files: two aligned files, one with columns, or .jsonl."""
 
 import functools
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tt_compress.data import corpus, holding_out, text_files
@@ -98,7 +99,9 @@ def _read(
       f'{paths[0]}: a single file must be .tsv, .txt or .jsonl (also .gz or '
       '.xz); for plain text give a pair (source path, target path)'
     )
-  return corpus.from_pairs(pairs, ' | '.join(paths))
+  # The name goes into results, which move between machines; paths do not.
+  names = ['/'.join(path.split(os.sep)[-2:]) for path in paths]
+  return corpus.from_pairs(pairs, ' | '.join(names))
 
 
 def _sides(entries: Fields, columns: Sequence[str]) -> Fields:

@@ -41,6 +41,8 @@ class Translation(base.Task):
   metrics = {'bleu': 'max', 'loss': 'min'}
   unit = 'tokens'
   reporting = (
+    'data.options.test',
+    'data.options.files.test',
     'evaluation.baseline',
     'evaluation.batch_size',
     'evaluation.beam_size',
@@ -290,9 +292,10 @@ class Translation(base.Task):
       beam_size: of the search; None uses the configured one.
 
     Returns:
-      'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', and
-      'samples', triples of source, translation and reference; 'token_bleu' if
-      the text is tokenized; 'seconds' of the test split if it is timed.
+      'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', the
+      name of the 'data', and 'samples', triples of source, translation and
+      reference; 'token_bleu' if the text is tokenized; 'seconds' of the test
+      split if it is timed.
     """
     pairs = self.load(split)
     picked = range(len(pairs.source))
@@ -308,6 +311,7 @@ class Translation(base.Task):
       'loss': self.mean_loss(variables, split),
       **self._scores(translations, target),
       'num_sentences': len(source),
+      'data': pairs.name,
       'beam_size': beam_size or self._config.evaluation.beam_size,
     }
     if self._config.evaluation.timed and split == 'test':
