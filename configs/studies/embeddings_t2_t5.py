@@ -10,8 +10,7 @@ commands that would run them. On Tatoeba it runs the Transformer of
 the paper, and with structures of our own at equal size. It writes
 `results/embeddings_t2_t5.{json,md,png}`.
 
-A run takes about MINUTES minutes of one core. The same command resumes a study
-that was stopped. One row at a time:
+The same command resumes a study that was stopped. One row at a time:
 
     --config.study.only=T2-TT3
 

@@ -45,6 +45,12 @@ def test_text_survives_encoding(lines, tmp_path):
   assert words.decode([]) == ''
 
 
+def test_text_in_lower_case(lines, tmp_path):
+  words = train(lines, tmp_path, normalization='nmt_nfkc_cf')
+  for line, ids in zip(lines, words.encode(lines), strict=True):
+    assert words.decode(ids) == line.lower()
+
+
 def test_encoding_in_chunks_is_the_same(lines, tmp_path, monkeypatch):
   words = train(lines, tmp_path)
   whole = words.encode(lines[:50])
