@@ -364,6 +364,26 @@ def test_scores_are_of_their_split_and_their_side(
   assert tested['bleu'] == pytest.approx(100 * np.exp(1 - 6 / 5))
 
 
+def test_the_training_pairs_have_a_loss_in_the_end(
+  task_and_variables, monkeypatch
+):
+  task, variables = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  config.evaluation.train_loss = True
+  made = translation.Translation(config, task._graphdef, None)
+  monkeypatch.setattr(made, 'mean_loss', lambda _, split: split)
+  monkeypatch.setattr(
+    made, 'translate', lambda _, lines, **options: [[base.Answer('', 0.0)]] * 4
+  )
+  assert made.evaluate(variables, 'validation')['train_loss'] == 'train'
+  assert 'train_loss' not in made.evaluate(variables, 'test')
+  assert 'train_loss' not in task.evaluate(variables, 'validation')
+  monkeypatch.setattr(
+    made, 'mean_loss', lambda _, split: {'validation': 1}[split]
+  )
+  made.validate(variables)
+
+
 def test_tokenized_text_is_scored_as_plain_text(
   task_and_variables, monkeypatch
 ):

@@ -51,6 +51,7 @@ class Translation(base.Task):
     'evaluation.nltk_bleu',
     'evaluation.num_samples',
     'evaluation.timed',
+    'evaluation.train_loss',
   )
   # Ids mean what they meant in the run that this one starts from.
   inputs = ('data.vocabulary', 'data.joint_vocabulary')
@@ -165,7 +166,7 @@ class Translation(base.Task):
     """Tokens of the longest sentence in a batch, without its end."""
     return max(self._config.data.bucket_lengths) - 1
 
-  @functools.lru_cache(maxsize=2)  # noqa: B019 - a task lives as long as a run
+  @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
   def _split_batches(self, split: str) -> batching.Batches:
     """Batches of a split in order, as large as those of decoding."""
     lengths = self._config.data.bucket_lengths
@@ -296,6 +297,10 @@ class Translation(base.Task):
       name of the 'data', and 'samples', triples of source, translation and
       reference; 'token_bleu' if the text is tokenized; 'seconds' of the test
       split if it is timed.
+      'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', and
+      'samples', triples of source, translation and reference; 'token_bleu' if
+      the text is tokenized; 'train_loss' if it is asked for and all of the
+      validation is translated.
     """
     pairs = self.load(split)
     picked = range(len(pairs.source))
@@ -319,6 +324,9 @@ class Translation(base.Task):
       began = time.monotonic()
       translate()
       result['seconds'] = time.monotonic() - began
+    is_final = split == 'validation' and max_sentences is None
+    if is_final and self._config.evaluation.train_loss:
+      result['train_loss'] = self.mean_loss(variables, 'train')
     num_samples = self._config.evaluation.num_samples
     spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
     result['samples'] = [

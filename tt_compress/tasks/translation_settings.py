@@ -56,6 +56,9 @@ def defaults() -> dict:
       metric='bleu',
       # Also score the translation of the nearest training sentence.
       baseline=False,
+      # Also report the loss of the training pairs in the end, as that of
+      # validation: without dropout and label smoothing.
+      train_loss=False,
       # Also score as the "Compressed Transformer" slides did, see scores.bleu.
       nltk_bleu=False,
       # Translate the test split a second time, and measure the seconds.

@@ -1,0 +1,85 @@
+"""Studies of T5-small: their published rows, and ours on small texts."""
+
+import functools
+import re
+
+import pytest
+
+from tt_compress import configuration
+from tt_compress.studies import configurations, runs
+from tt_compress.training import build, sizes
+
+FOLDER = 'configs/studies/'
+
+
+@functools.cache
+def count(file):
+  config = configuration.load(file)
+  return sizes.make(config, build.blueprint(config))['num_params']
+
+
+def rows_of(study):
+  return {
+    row.id: row
+    for row in configuration.load(f'{FOLDER}dissertation_{study}.py').study.rows
+  }
+
+
+@pytest.mark.parametrize('study', ['t4', 't8'])
+def test_published_rows_have_the_sizes_of_the_table(study):
+  dense = count('configs/t5_small.py:size=published,method=dense')
+  assert dense == 60_506_624
+  for row in rows_of(study).values():
+    if row.published and row.config:
+      right = {**row.published, **row.corrected}
+      params = count(row.config)
+      assert round(params / 1e6, 1) == right['parameters']
+      if 'ratio' in right:
+        # 3.08 is printed for 3.085.
+        assert abs(dense / params - right['ratio']) < 0.006
+      assert f'data={"wmt16" if study == "t4" else ""}' in row.config
+
+
+def test_measured_rows_have_the_ratios_of_their_names():
+  rows = {**rows_of('t4'), **rows_of('t5a')}
+  dense = count(rows['dense'].config)
+  for row in rows.values():
+    wanted = re.search(r'(\d+)x', row.id)
+    if wanted:
+      wanted = int(wanted[1])
+      assert wanted <= dense / count(row.config) < wanted + 0.5
+
+
+def test_low_rank_and_shapeshifter_have_equal_ranks_or_equal_sizes():
+  rows = rows_of('t8')
+  params = {
+    name: count(rows[name].config)
+    for name in rows
+    if not rows[name].published_only
+  }
+  assert params['low-rank'] > 1.9 * params['shapeshifter']
+  for name, other in (
+    ('low-rank-small', 'shapeshifter'),
+    ('shapeshifter-large', 'low-rank'),
+  ):
+    assert params[name] == pytest.approx(params[other], rel=0.02)
+
+
+@pytest.mark.parametrize(
+  'study, number', [('t4', 9), ('t5a', 3), ('t8', 5), ('t8.py:data=tatoeba', 5)]
+)
+def test_every_row_can_run(study, number, tmp_path):
+  file, _, given = study.partition('.py:')
+  arguments = ','.join(filter(None, (given, 'tiny')))
+  config = configuration.load(f'{FOLDER}dissertation_{file}.py:{arguments}')
+  assert len(runs.Study(config, str(tmp_path))._running) == number
+
+
+def test_rows_read_the_text_of_their_study():
+  config = configuration.load(f'{FOLDER}dissertation_t8.py:data=tatoeba_ro')
+  assert config.name == 'dissertation_t8-tatoeba_ro'
+  for row in config.study.rows:
+    if not row.published_only:
+      made = configurations.of_run(config, row, 0)
+      assert made.data.options.name == 'tatoeba/en-ro'
+      assert made.evaluation.train_loss
