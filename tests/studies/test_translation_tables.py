@@ -1,0 +1,68 @@
+"""The translation tables of the slides and of the dissertation."""
+
+import pytest
+
+from tt_compress import configuration
+from tt_compress.nn import modules
+from tt_compress.studies import configurations, runs
+from tt_compress.training import build
+
+SLIDES = 'configs/studies/slides_translation.py'
+FAIRSEQ = 'configs/studies/dissertation_fairseq.py'
+STUDIES = {
+  f'{SLIDES}:data=multi30k': (8, 11),
+  f'{SLIDES}:data=iwslt14': (4, 5),
+  f'{FAIRSEQ}:table=t5b': (4, 10),
+  f'{FAIRSEQ}:table=t6': (4, 6),
+  f'{FAIRSEQ}:table=t7': (6, 3),
+}
+
+
+def sizes(config, row):
+  """Parameters of a row, and of its dense twin."""
+  made = build.blueprint(configurations.of_run(config, row, 0))
+  return modules.num_params(made.params), made.dense_num_params
+
+
+def rows_of(file):
+  config = configuration.load(file)
+  return config, {row.id: row for row in config.study.rows}
+
+
+@pytest.mark.parametrize('file', STUDIES)
+def test_every_row_is_there_and_can_run(file, tmp_path):
+  config = configuration.load(f'{file},tiny')
+  study = runs.Study(config, str(tmp_path))
+  num_running = len(study._running)
+  assert (len(config.study.rows) - num_running, num_running) == STUDIES[file]
+
+
+@pytest.mark.parametrize('name', ['N2', 'N3', 'X1'])
+def test_rows_of_the_slides_have_their_ratios(name):
+  config, table = rows_of(f'{SLIDES}:data=multi30k')
+  row = table[f'slides-{name}']
+  params, dense = sizes(config, row)
+  assert dense == 64_231_918
+  expected = {**row.published, **row.corrected}['ratio']
+  assert dense / params == pytest.approx(expected, abs=2e-3)
+  # The small model keeps the shares of the parts.
+  params, dense = sizes(config, table[f'{name}-small'])
+  assert dense / params == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(
+  'table, name, text',
+  [
+    ('t5b', 'T5b-shapeshifter', 'multi30k'),
+    ('t6', 'T6-shapeshifter', 'wordnet'),
+  ],
+)
+def test_rows_of_fairseq_have_their_sizes(table, name, text):
+  config, rows = rows_of(f'{FAIRSEQ}:table={table}')
+  row = rows[f'dissertation-{name}']
+  params, dense = sizes(config, row)
+  assert params == pytest.approx(1e6 * row.published['parameters'], abs=6e4)
+  assert dense / params == pytest.approx(row.published['ratio'], abs=0.03)
+  for method in ('kronecker', 'low_rank'):
+    params, dense = sizes(config, rows[f'{text}-{method}'])
+    assert dense / params == pytest.approx(row.published['ratio'], rel=0.03)
