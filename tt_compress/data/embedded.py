@@ -137,7 +137,7 @@ class _Draw:
     return _ended([clause], f'{word} {german}', f'{translation} {english}', '?')
 
   def _that(self) -> Sentence:
-    verb = self._pick([verb for verb in lexicon.VERBS if verb.clause])
+    verb = self._pick(_verbs(with_clause=True))
     main = grammar.Clause(
       self._subject(verb.subjects), verb, self._pick(('present', 'past'))
     )
@@ -168,7 +168,7 @@ class _Draw:
     """Draws a clause; time and place come with probability `adverbial`."""
     if self._chance(0.12):
       return self._predication()
-    verb = self._pick([verb for verb in lexicon.VERBS if not verb.clause])
+    verb = self._pick(_verbs(with_clause=False))
     tense = self._pick(('present', 'present', 'past', 'modal'))
     negated = self._chance(0.12)
     modals = [m for m in words.MODALS if not (negated and m == 'must')]
@@ -220,7 +220,7 @@ class _Draw:
     determiners: Sequence[str],
     adjectives: float,
   ) -> grammar.NounPhrase:
-    noun = self._pick([noun for noun in _nouns() if noun.kinds & kinds])
+    noun = self._pick(_nouns(kinds))
     plural = not noun.name and self._chance(0.3)
     # The articles are as frequent as all the other determiners together.
     articles = [d for d in ('d', 'ein') if d in determiners]
@@ -235,7 +235,7 @@ class _Draw:
     return grammar.NounPhrase(noun, self._pick(usable), adjective, plural)
 
   def _adjective(self, kinds: frozenset[str]) -> lexicon.Adjective:
-    return self._pick([a for a in lexicon.ADJECTIVES if a.kinds & kinds])
+    return self._pick(_adjectives(kinds))
 
   def _place(self) -> tuple[str, lexicon.Place]:
     place = self._pick(lexicon.PLACES)
@@ -248,8 +248,21 @@ class _Draw:
     return choices[int(self._random() * len(choices))]
 
 
-def _nouns() -> tuple[lexicon.Noun, ...]:
-  return lexicon.NOUNS + lexicon.NAMES
+# Searching the lexicon for every word took two thirds of the time of a corpus.
+@functools.cache
+def _verbs(*, with_clause: bool) -> tuple[lexicon.Verb, ...]:
+  return tuple(v for v in lexicon.VERBS if v.clause == with_clause)
+
+
+@functools.cache
+def _nouns(kinds: frozenset[str]) -> tuple[lexicon.Noun, ...]:
+  every = lexicon.NOUNS + lexicon.NAMES
+  return tuple(noun for noun in every if noun.kinds & kinds)
+
+
+@functools.cache
+def _adjectives(kinds: frozenset[str]) -> tuple[lexicon.Adjective, ...]:
+  return tuple(each for each in lexicon.ADJECTIVES if each.kinds & kinds)
 
 
 def _ended(
