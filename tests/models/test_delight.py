@@ -1,15 +1,19 @@
 """DeLighT against its definition and its published sizes, and its decoding."""
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from tt_compress import configuration
 from tt_compress.models import delight, delight_config
 from tt_compress.nn import compress, dextra, keys, modules, stack
 from tt_compress.nn.dropout import Noise
 
+CONFIG = pathlib.Path(__file__).parents[2] / 'configs/delight.py'
 SMALL = dict(
   vocab_size=11,
   model_dim=16,
@@ -228,17 +232,16 @@ def test_blocks_widen_and_deepen():
   assert widths[:3] == [2.0, 2.143, 2.286] and widths[-1] == 3.0
 
 
-# By model_dim, the published millions of parameters; by text, the rows of the
-# embedding. They are the only multiples of 8 (fairseq pads to them) near which
-# all sizes of a text agree with the printed digits.
+# Millions of parameters by text and model_dim.
 PUBLISHED = {
-  43_736: {128: 8.09, 256: 13.79, 384: 23.25, 512: 36.76, 640: 54.04},
-  34_976: {128: 6.97, 256: 12.67, 384: 22.12},
-  44_512: {128: 8.19, 256: 13.89, 384: 23.35, 512: 36.86, 640: 54.14},
+  'wmt14-en-de': {128: 8.09, 256: 13.79, 384: 23.25, 512: 36.76, 640: 54.04},
+  'wmt14-en-fr': {128: 8.19, 256: 13.89, 384: 23.35, 512: 36.86, 640: 54.14},
+  'wmt16-en-ro': {128: 6.97, 256: 12.67, 384: 22.12},
+  'iwslt14-de-en': {320: 14.32},  # quoted as 14M
 }
 
 
-@pytest.mark.parametrize('dim', [128, 256, 384, 512, 640])
+@pytest.mark.parametrize('dim', [128, 256, 320, 384, 512, 640])
 def test_published_sizes(dim):
   def build():
     config = delight_config.DelightConfig(vocab_size=8, model_dim=dim)
@@ -246,9 +249,13 @@ def test_published_sizes(dim):
 
   _, params, _ = modules.split(nnx.eval_shape(build, graph=True))
   count = modules.num_params(params) - 8 * 128
-  for rows, published in PUBLISHED.items():
-    if dim in published:
-      assert round((count + rows * 128) / 1e6, 2) == published[dim]
+  for data, sizes in PUBLISHED.items():
+    if dim in sizes:
+      arguments = f'size=published,data={data},dim={dim},dense'
+      settings = configuration.load(f'{CONFIG}:{arguments}').model
+      assert (settings.model_dim, settings.map_dim) == (dim, 128)
+      rows = settings.vocab_size + (settings.source_vocab_size or 0)
+      assert round((count + rows * 128) / 1e6, 2) == sizes[dim]
 
 
 def test_later_targets_change_no_earlier_logits(model):

@@ -1,9 +1,12 @@
 """The settings of translation: defaults, limits, and the tiny variant."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from ml_collections import config_dict
 
+from tt_compress import models
 from tt_compress.data import batching, vocabularies
 from tt_compress.nn import cross_entropy
 
@@ -142,12 +145,19 @@ def shrink(config) -> None:
   config.data.options = {}  # `update` would keep those of another source.
   if config.model.get('source_vocab_size') is not None:
     config.model.source_vocab_size = 800
-  config.model.update(
+  sizes = dict(
     vocab_size=800,
     model_dim=64,
+    map_dim=32,
     ffn_dim=128,
     num_heads=4,
     num_encoder_layers=1,
     num_decoder_layers=1,
+    num_layers=1,
+    min_depth=2,
+    max_depth=2,
   )
+  options, _ = models.MODELS[config.model.name]
+  known = {field.name for field in dataclasses.fields(options)}
+  config.model.update({k: size for k, size in sizes.items() if k in known})
   config.evaluation.update(max_sentences=100, beam_size=2)

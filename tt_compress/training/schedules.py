@@ -46,6 +46,11 @@ class Settings:
     """min(t / w, 1), or 1 without warm-up."""
     return jnp.minimum(step / max(self.warmup_steps, 1), 1.0)
 
+  def done(self, step: Float[Array, '']) -> Float[Array, '']:
+    """(t - w) / (T - w), 0 before w and 1 after T."""
+    length = max(self.num_steps - self.warmup_steps, 1)
+    return jnp.clip((step - self.warmup_steps) / length, 0.0, 1.0)
+
 
 def constant(step: Float[Array, ''], settings: Settings) -> Float[Array, '']:
   """p min(t / w, 1)."""
@@ -76,10 +81,15 @@ def cosine(step: Float[Array, ''], settings: Settings) -> Float[Array, '']:
   x = (t - w) / (T - w).
   """
   warmup, final = settings.warmup_steps, settings.final_scale
-  length = max(settings.num_steps - warmup, 1)
-  done = jnp.clip((step - warmup) / length, 0.0, 1.0)
+  done = settings.done(step)
   fall = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * done))
   return settings.peak * jnp.where(step < warmup, settings.rise(step), fall)
+
+
+def linear(step: Float[Array, ''], settings: Settings) -> Float[Array, '']:
+  """p t / w up to w, then p (1 - (1 - f) (t - w) / (T - w))."""
+  fall = 1.0 - (1.0 - settings.final_scale) * settings.done(step)
+  return settings.peak * settings.rise(step) * fall
 
 
 def milestones(step: Float[Array, ''], settings: Settings) -> Float[Array, '']:
@@ -93,6 +103,7 @@ SCHEDULES: dict[str, Callable] = {
   'noam': noam,
   'inverse_sqrt': inverse_sqrt,
   'cosine': cosine,
+  'linear': linear,
   'constant': constant,
   'milestones': milestones,
 }
@@ -166,11 +177,11 @@ def _check(kind: str, settings: Settings) -> None:
     raise ValueError(
       f'optimizer.warmup_steps={warmup!r} must be an integer of at least 0'
     )
-  if kind == 'cosine' and warmup >= num_steps:
+  if kind in ('cosine', 'linear') and warmup >= num_steps:
     raise ValueError(
       f'optimizer.warmup_steps={warmup} leaves nothing of num_steps='
-      f'{num_steps} for the cosine; lower optimizer.warmup_steps or raise '
-      'num_steps'
+      f"{num_steps} for optimizer.schedule='{kind}'; lower "
+      'optimizer.warmup_steps or raise num_steps'
     )
   if kind == 'noam' and not _is_count(settings.model_dim, 1):
     raise ValueError(
