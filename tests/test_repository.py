@@ -98,6 +98,8 @@ def test_pins_are_exact_and_satisfy_setup_cfg(name, jax_version):
     'jax-cuda13-plugin',
     'libtpu',
     'tensorflow-cpu',
+    'torch',
+    'transformers',
     'wandb',
   }
   for requirement in extras:

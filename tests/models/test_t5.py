@@ -38,6 +38,12 @@ def make(**options):
   return transformer.Transformer(config, rngs=nnx.Rngs(0))
 
 
+def peer(name):
+  return pytest.importorskip(
+    name, reason=f'{name} is not installed; install the extra peers'
+  )
+
+
 def paths(options):
   """Our paths of arrays by the names of tensors in Hugging Face's T5."""
   found = {'shared': 'embed'}
@@ -100,8 +106,7 @@ def copy(tensors, model, options):
 
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_it_is_the_t5_of_transformers(variant):
-  torch = pytest.importorskip('torch')
-  transformers = pytest.importorskip('transformers')
+  torch, transformers = peer('torch'), peer('transformers')
   options = VARIANTS[variant]
   config = transformers.T5Config(
     vocab_size=VOCAB,
@@ -147,8 +152,7 @@ def test_it_is_the_t5_of_transformers(variant):
 
 @pytest.mark.parametrize('num_buckets, is_causal', [(32, True), (16, False)])
 def test_buckets_of_transformers(num_buckets, is_causal):
-  torch = pytest.importorskip('torch')
-  t5 = pytest.importorskip('transformers.models.t5.modeling_t5')
+  torch, t5 = peer('torch'), peer('transformers.models.t5.modeling_t5')
   distances = np.arange(-300, 1 if is_causal else 301)
   expected = t5.T5Attention._relative_position_bucket(
     torch.tensor(distances),
