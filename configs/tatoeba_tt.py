@@ -8,6 +8,10 @@ two TT cores, and the embedding, which also makes the logits, has three.
     python -m tt_compress.main --config=configs/tatoeba_tt.py:dense
     python -m tt_compress.main --config=configs/tatoeba_tt.py:tiny
 
+On one CPU core, 100 steps take 0.95 minutes dense and 0.9 compressed, as
+measured over 40 steps; so a run takes about 25 minutes with compilation and
+evaluation. It reads the training text 2.1 times.
+
 After training, the same command evaluates on a test set of WMT, with
 
     --config.data.options.test=newstest2014/en-de
@@ -22,8 +26,8 @@ Arguments:
   "Tensorized Embedding Layers for Efficient Model Compression";
 - `method=tensor_train`: of embeddings and logits, or another parameterization
   that has a rank, such as `tensor_ring`, `low_rank`, `kronecker`;
-- `rank=0`: of trains or rings with the modes (16, 16, 32) x (4, 8, 4) in place
-  of `embedding`;
+- `rank=0`: of trains or rings with the modes (16, 16, 32) x (4, 8, 4), or
+  (8, 8, 8) if `base`, in place of `embedding`;
 - `size=small`: `base` is the Transformer of 512 features and 6 + 6 layers, for
   a GPU;
 - `seed=0`, `dense`, `tiny`.
@@ -55,7 +59,8 @@ SIZES = {
     dropout=0.3,
   ),
 }
-MODES = dict(row_modes=(16, 16, 32), col_modes=(4, 8, 4))
+ROW_MODES = (16, 16, 32)
+COL_MODES = {'small': (4, 8, 4), 'base': (8, 8, 8)}
 RANKS = dict(tensor_train='tt_rank', tensor_ring='tr_rank')
 # Of `embedding`, where it is not the default of a method.
 FACTORS = dict(
@@ -76,9 +81,10 @@ def get_config(arguments=''):
     size='small',
     seed=0,
   )
+  _check(arguments)
   config = configuration.defaults('tatoeba_tt', arguments)
   config.seed = arguments['seed']
-  config.num_steps = 3000
+  config.num_steps = 2000
   config.data.update(
     source='parallel_text',
     bucket_lengths=(8, 10, 12, 14, 17, 22, 32, 64),
@@ -103,18 +109,29 @@ def get_config(arguments=''):
     learning_rate=2e-3,
     structure_aware=True,
     schedule='cosine',
-    warmup_steps=300,
+    warmup_steps=200,
     final_scale=0.02,
     b2=0.98,
     eps=1e-9,
     clip_norm=1.0,
   )
-  config.evaluation.update(every=500, max_sentences=500)
+  config.evaluation.update(every=400, max_sentences=500)
   return configuration.finish(config, arguments)
 
 
+def _check(arguments):
+  size, method, rank = (arguments[name] for name in ('size', 'method', 'rank'))
+  if size not in SIZES:
+    raise ValueError(f'size={size!r} must be one of {", ".join(SIZES)}')
+  if rank and method not in RANKS:
+    raise ValueError(
+      f'rank={rank} with method={method!r}: give embedding=, the compression '
+      f'ratio, or take one of {", ".join(RANKS)}'
+    )
+
+
 def _layers(arguments):
-  if arguments['layers'] <= 1:
+  if arguments['layers'] == 1:
     return ()
   choice = dict(
     name='tensor_train', num_modes=2, compression_ratio=arguments['layers']
@@ -125,11 +142,21 @@ def _layers(arguments):
 def _embeddings(arguments):
   method, rank = arguments['method'], arguments['rank']
   if rank:
-    choice = dict(name=method, **{RANKS[method]: rank}, **MODES)
-  elif arguments['embedding'] > 1:
+    choice = {
+      'name': method,
+      RANKS[method]: rank,
+      'row_modes': ROW_MODES,
+      'col_modes': COL_MODES[arguments['size']],
+    }
+  elif arguments['embedding'] == 1:
+    return ()
+  else:
     ratio = arguments['embedding'] * (2 if arguments['untied'] else 1)
     choice = dict(FACTORS.get(method, {}), name=method, compression_ratio=ratio)
-  else:
-    return ()
-  pattern = 'embed|logits' if arguments['untied'] else 'embed'
-  return ((pattern, choice),)
+  logits = dict(choice)
+  if method == 'tensor_train':
+    # Trains that make logits start as those of products do.
+    logits['initialization'] = 'spectral'
+  if not arguments['untied']:
+    return (('embed', logits),)
+  return (('embed', choice), ('logits', logits))

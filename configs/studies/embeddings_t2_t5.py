@@ -10,7 +10,8 @@ commands that would run them. On Tatoeba it runs the Transformer of
 the paper, and with structures of our own at equal size. It writes
 `results/embeddings_t2_t5.{json,md,png}`.
 
-The same command resumes a study that was stopped. One row at a time:
+A run takes about 25 minutes of one core. The same command resumes a study that
+was stopped. One row at a time:
 
     --config.study.only=T2-TT3
 
@@ -58,7 +59,8 @@ TEXT = (
   'matrices of the model compressed.',
   'The published rings started with entries whose variance was too small by a '
   'factor of their rank. Ours start with that of the dense matrix, except for '
-  'T5-TR1-small-start, which shows the difference.',
+  'T5-TR1-small-start, which shows the difference. Trains that make logits '
+  'have the spectral start.',
 )
 
 # By id: the method, arguments of `configs/wmt14_tt.py`, BLEU, ratio, millions
@@ -136,13 +138,15 @@ def twin(name):
 def small_start(name, rank):
   """The row of a ring with the variance of the released code."""
   row = twin(name)
-  [(pattern, choice)] = configuration.load(row.config).compress
-  rule = (pattern, dict(choice, std_scale=rank**-0.5))
+  rules = tuple(
+    (pattern, dict(choice, std_scale=rank**-0.5))
+    for pattern, choice in configuration.load(row.config).compress
+  )
   return rows.Row(
     id=f'{name}-small-start',
     method=f'{row.method}, start as published',
     config=row.config,
-    overrides={'compress': (rule,)},
+    overrides={'compress': rules},
   )
 
 

@@ -46,9 +46,12 @@ def test_rings_start_with_the_variance_of_the_released_code():
     for row in config.study.rows
     if row.id.startswith('T5-TR1')
   }
-  [(pattern, choice)] = rules['T5-TR1']
-  small = dict(choice, std_scale=choice['tr_rank'] ** -0.5)
-  assert rules['T5-TR1-small-start'] == ((pattern, small),)
+  assert [pattern for pattern, _ in rules['T5-TR1']] == ['embed', 'logits']
+  # The variance of entries is that of the matrix over the rank.
+  assert rules['T5-TR1-small-start'] == tuple(
+    (pattern, dict(choice, std_scale=choice['tr_rank'] ** -0.5))
+    for pattern, choice in rules['T5-TR1']
+  )
 
 
 def test_every_row_can_run(tmp_path):
