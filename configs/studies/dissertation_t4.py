@@ -9,8 +9,8 @@ quotes them with the commands that would run them. On Multi30k it runs the small
 T5 of `configs/t5_small.py`, dense and compressed by the same factors, and
 writes `results/dissertation_t4.{json,md,png}`.
 
-A row takes about 20 minutes of one core. The same command resumes a study that
-was stopped. One row at a time:
+A row takes about half an hour of one core. The same command resumes a study
+that was stopped. One row at a time:
 
     --config.study.only=shapeshifter-14x
 

@@ -10,8 +10,8 @@ them. On the 5 % of the pairs that are at hand, with the complete validation and
 test sets, it runs the small T5 of `configs/t5_small.py`, and writes
 `results/dissertation_t5a.{json,md,png}`.
 
-A row takes about 20 minutes of one core. The same command resumes a study that
-was stopped. One row at a time:
+A row takes about half an hour of one core. The same command resumes a study
+that was stopped. One row at a time:
 
     --config.study.only=shapeshifter-14x
 

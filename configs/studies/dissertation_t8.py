@@ -9,8 +9,8 @@ would run them. On Multi30k it runs the small T5 of `configs/t5_small.py` with
 both methods, once with equal ranks, as published, and twice with equal numbers
 of parameters, and writes `results/dissertation_t8.{json,md,png}`.
 
-A row takes about 20 minutes of one core. The same command resumes a study that
-was stopped. One row at a time:
+A row takes about half an hour of one core. The same command resumes a study
+that was stopped. One row at a time:
 
     --config.study.only=low-rank
 
