@@ -19,6 +19,15 @@ Arguments: `data` is multi30k or iwslt14 (here 5 % of its training pairs);
 encoder and decoder each, is how many of the first ones are compressed, or how
 many there are with fewer_layers; `attention` compresses attention, too.
 
+On one CPU core, 100 steps take 1.16 minutes dense and 1.04 with trains, as
+measured over 30 steps; so a run takes about 25 minutes with compilation and
+evaluation. It reads the training text 5.7 times.
+
+The published vocabularies have 18,777 German and 10,222 English words, those of
+the Toktok tokenizer; the tokenizer of sacreBLEU finds 18,761 and 10,363, the
+rarest of which become unknown. Those of IWSLT'14, 32,009 and 22,822, and its 20
+epochs are not given.
+
 Published, by row (arguments; ratio; BLEU from 0 to 1; seconds of inference):
 
     N0  dense                         1.0    0.442  41.38
@@ -97,7 +106,7 @@ def rules(arguments):
 
 def small(config, arguments):
   """A model that trains on a core in minutes, by our optimizer."""
-  config.num_steps = 3000
+  config.num_steps = 2000
   config.data.update(
     bucket_lengths=BUCKETS[arguments['data']], batch_tokens=1536
   )
