@@ -12,9 +12,9 @@ FAIRSEQ = 'configs/studies/dissertation_fairseq.py'
 STUDIES = {
   f'{SLIDES}:data=multi30k': (8, 11),
   f'{SLIDES}:data=iwslt14': (4, 5),
-  f'{FAIRSEQ}:table=t5b': (4, 10),
-  f'{FAIRSEQ}:table=t6': (4, 6),
-  f'{FAIRSEQ}:table=t7': (6, 3),
+  f'{FAIRSEQ}:table=t5b': (4, 11),
+  f'{FAIRSEQ}:table=t6': (4, 8),
+  f'{FAIRSEQ}:table=t7': (6, 4),
 }
 
 
@@ -66,3 +66,16 @@ def test_rows_of_fairseq_have_their_sizes(table, name, text):
   for method in ('kronecker', 'low_rank'):
     params, dense = sizes(config, rows[f'{text}-{method}'])
     assert dense / params == pytest.approx(row.published['ratio'], rel=0.03)
+
+
+def test_delight_has_its_share_of_the_parameters():
+  config, rows = rows_of(f'{FAIRSEQ}:table=t6')
+  row, other = (
+    rows[f'dissertation-T6-{name}'] for name in ('delight', 'dense')
+  )
+  params, _ = sizes(config, row)
+  assert params == pytest.approx(1e6 * row.published['parameters'], rel=0.01)
+  share = row.published['parameters'] / other.published['parameters']
+  small, _ = sizes(config, rows['wordnet-delight'])
+  _, dense = sizes(config, rows['wordnet-dense'])
+  assert small / dense == pytest.approx(share, rel=0.05)
