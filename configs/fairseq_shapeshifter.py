@@ -18,6 +18,10 @@ wmt14-en-fr with those of T7. WMT comes from TFDS. `method` is kronecker,
 low_rank, tensor_train (two cores) or tensor_ring, all of the same ratios;
 `average=5` takes the mean of the last checkpoints.
 
+On one CPU core, 100 steps on Multi30k take 0.82 minutes dense and 0.84
+compressed, as measured over 20 steps; so a run takes about 30 minutes with
+compilation and evaluation.
+
 Published (parameters of the model, of its layers and of its embeddings in
 millions; ratio; BLEU):
 

@@ -9,7 +9,8 @@ study writes `results/slides_DATA.{json,md,png}`: every published row with the
 command that would run it, and the same rows with the small model of
 `configs/multi30k_slides.py`, trained here, beside rows of our own.
 
-The same command resumes a study that was stopped. One row at a time:
+A run takes about 25 minutes of one core. The same command resumes a study that
+was stopped. One row at a time:
 
     --config.study.only=N1-small
 
