@@ -31,17 +31,18 @@ def split(
     ValueError: a size that is not positive, or too few groups for the sizes.
   """
   groups = _groups(pairs)
-  order = sorted(groups)
-  picked = {}
+  left, picked = sorted(groups), {}
   for name in sorted(sizes):
-    picked[name] = _take(groups, order, sizes[name])
-    if not 0 < len(picked[name]) == sizes[name]:
+    if sizes[name] < 1:
+      raise ValueError(f'num_{name}={sizes[name]} must be at least 1')
+    picked[name], left = _take(groups, left, sizes[name])
+    if len(picked[name]) < sizes[name]:
       raise ValueError(
         f'{pairs.name}: num_{name}={sizes[name]} of {len(pairs)} pairs cannot '
         'be held out; pairs that share a sentence stay together, which permits '
         f'num_{name}={len(picked[name])}'
       )
-  picked['train'] = sorted(i for digest in order for i in groups[digest])
+  picked['train'] = sorted(i for digest in left for i in groups[digest])
   counts = {name: len(indices) for name, indices in picked.items()}
   logging.info('%s: split into %s', pairs.name, counts)
   return {
@@ -83,15 +84,13 @@ def _groups(pairs: corpus.Corpus) -> dict[bytes, list[int]]:
 
 
 def _take(
-  groups: Mapping[bytes, Sequence[int]], order: list[bytes], size: int
-) -> list[int]:
-  """Takes groups of `size` pairs in all out of `order`, in this order."""
+  groups: Mapping[bytes, Sequence[int]], order: Sequence[bytes], size: int
+) -> tuple[list[int], list[bytes]]:
+  """Indices of at most `size` pairs of the first groups, and other groups."""
   indices, left = [], []
   for digest in order:
-    fits = len(indices) + len(groups[digest]) <= size
-    if fits:
+    if len(indices) + len(groups[digest]) <= size:
       indices += groups[digest]
     else:
       left.append(digest)
-  order[:] = left
-  return sorted(indices)
+  return sorted(indices), left
