@@ -3,12 +3,14 @@
 The host simulates the devices; TPUs and GPUs need their compilers alone.
 
   python -m benchmarks --suite=devices --only=host
-  python -m benchmarks --suite=devices --only=v5e \
+  python -m benchmarks --suite=devices --only=big.*v5e \
     --output=results/bench_devices_tpu.json
-  python -m benchmarks --suite=devices --only=h100 \
+  python -m benchmarks --suite=devices --only='^(?!T5).*h100' \
     --output=results/bench_devices_gpu.json
   python -m benchmarks --suite=devices --only=XL \
     --output=results/bench_devices_xl.json
+  python -m benchmarks --suite=devices --only=T5 \
+    --output=results/bench_devices_t5.json
 """
 
 import copy
@@ -82,6 +84,7 @@ def big(*rules) -> ml_collections.ConfigDict:
 BIG, BIG_TOO = 'Transformer-big', 'Transformer-big, TT feed-forward too'
 _XL = 'Transformer-XL, TT embedding and softmax'
 _LANGUAGE = 'configs/wikitext2_bytes.py'
+_T5 = 'configs/t5_small.py:size=published,data=wmt16'
 _SMALL = 'Transformer 512/2048 6+6, TT feed-forward and embeddings'
 _TRANSFORMER = networks.transformer(networks.FEED_FORWARD + networks.TABLES)
 CASES = (
@@ -102,6 +105,12 @@ CASES = (
       goal=1.02,
     )
     for devices in ('8', 'v5e:8x8')
+  ),
+  *(
+    Case(
+      'T5-small, Shapeshifter', configuration.load(f'{_ROOT}/{_T5}'), devices
+    )
+    for devices in ('v5e:2x4', 'h100:8')
   ),
   *(
     Case(run, config, 'h100:8')
