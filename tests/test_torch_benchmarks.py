@@ -79,17 +79,20 @@ def test_all_ways_compute_the_product():
 def test_steps_relative_to_dense_and_dense_to_torch(
   fake_torch, made_up_times, monkeypatch
 ):
-  monkeypatch.setattr(
-    step_peers, '_step', lambda config: (int, 3.0 if config.compress else 2.0)
-  )
+  def step(config):
+    seconds = 3.0 if config.compress else 2.0
+    return int, {'compile': seconds, 'state': seconds}
+
+  monkeypatch.setattr(step_peers, '_step', step)
   found = step_peers.measure(step_peers.TINY, rounds=1)
   assert [(r['kind'], r['ratio'], r['goal']) for r in found] == [
     ('step', 2, 0.95),
     ('compile', 1.5, 1.2),
+    ('state', 1.5, None),
     ('torch', 1, 0.85),
   ]
-  assert found[1]['ms'] == 3000
-  assert len(step_peers.table(found).splitlines()) == 5
+  assert found[1]['ms'] == found[2]['ms'] == 3000
+  assert len(step_peers.table(found).splitlines()) == 6
   json.dumps(found)
 
 

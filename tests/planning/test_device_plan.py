@@ -1,6 +1,7 @@
 """What a step takes on many devices, against states of known size."""
 
 import math
+import subprocess
 
 import jax
 import jax.numpy as jnp
@@ -133,3 +134,28 @@ def test_the_reason_of_a_failed_compilation_is_its_error():
   )
   assert device_plan._reason('killed\n', 'exit 1') == 'killed'
   assert device_plan._reason('', 'exit 137') == 'exit 137'
+
+
+def test_products_without_tiles_are_those_of_a_library(monkeypatch):
+  """Then the dense twin has the same kind of products."""
+  seen = []
+
+  def run(command, *, input, env, **options):
+    flags, config = env['XLA_FLAGS'], configuration.from_json(input)
+    seen.append((config.name, flags))
+    failed = config.compress and 'triton' not in flags
+    report = "Error: INTERNAL: Couldn't find output tile sizes of %dot.1"
+    return subprocess.CompletedProcess(
+      command, int(bool(failed)), '{"num_params": 7}', failed and report
+    )
+
+  monkeypatch.setattr(device_plan.subprocess, 'run', run)
+  monkeypatch.setenv('XLA_FLAGS', '--xla_of_mine')
+  found = device_plan.make(make_classifier(), '2')
+  flags = '--xla_gpu_enable_triton_gemm=false'
+  assert found == [{'num_params': 7, 'flags': flags}] * 2
+  twins = ('classifier-dense', 'classifier')
+  assert seen == [
+    *((name, '--xla_of_mine') for name in twins),
+    *((name, f'--xla_of_mine {flags}') for name in twins),
+  ]
