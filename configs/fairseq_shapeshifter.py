@@ -209,7 +209,8 @@ def get_config(arguments=''):
   is_separate = 'source_vocab_size' in table.sizes
   config.data.joint_vocabulary = not is_separate
   config.model.share_embeddings = not is_separate
-  config.checkpoint.average = arguments['average']
+  average = arguments['average']
+  config.checkpoint.update(average=average, keep_latest=max(2, average))
   config.evaluation.update(detokenize='iwslt14' in data, **table.evaluation)
   make(config, table, arguments)
   return configuration.finish(config, arguments)

@@ -296,6 +296,10 @@ def test_settings_that_an_older_version_did_not_write_get_their_defaults():
   assert again.to_dict() == config.to_dict()
 
 
+def test_a_mean_of_checkpoints_keeps_as_many():
+  configuration.check(load('fairseq_shapeshifter', 'average=5'))
+
+
 def test_a_configuration_of_an_unknown_task_is_read_and_refused():
   settings = load('quickstart').to_dict() | {'task': 'juggling'}
   config = configuration.from_json(json.dumps(settings))

@@ -109,9 +109,8 @@ class Delight(output.TokenModel):
     return _dropped(x + positions.astype(self.dtype), rate, noise)
 
   def _output(self) -> tuple[embed.Embed, None]:
-    return self._table(
-      'target'
-    ) if self.config.tie_logits else self.logits, None
+    table = self._table('target') if self.config.tie_logits else self.logits
+    return table, None
 
   def encode(
     self, inputs: Int[ArrayLike, 'batch source'], noise: Noise | None = None

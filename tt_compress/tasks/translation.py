@@ -296,11 +296,8 @@ class Translation(base.Task):
       'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', the
       name of the 'data', and 'samples', triples of source, translation and
       reference; 'token_bleu' if the text is tokenized; 'seconds' of the test
-      split if it is timed.
-      'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', and
-      'samples', triples of source, translation and reference; 'token_bleu' if
-      the text is tokenized; 'train_loss' if it is asked for and all of the
-      validation is translated.
+      split if it is timed; 'train_loss' if it is asked for and all of the
+      validation split is translated.
     """
     pairs = self.load(split)
     picked = range(len(pairs.source))

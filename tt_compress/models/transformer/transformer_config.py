@@ -129,8 +129,8 @@ def _glorot(rows, cols):
 
 
 # Standard deviation of an embedding [rows, cols] and of the matrix of the
-# logits; those of the layers start with Glorot's variance,
-# unless options of the layers say otherwise.
+# logits; those of the layers start with Glorot's variance, unless options of
+# the layers say otherwise.
 INITIALIZATIONS = {
   # Scaled by the root of cols, rows match the position features.
   'scaled': lambda rows, cols: cols**-0.5,
@@ -163,7 +163,7 @@ class TransformerConfig(LayersConfig):
   A T5 has norm='pre', norm_kind='rms', ffn_initialization='fan_in',
   positions='relative', and neither use_bias, scale_attention nor
   scale_embeddings. Version 1.1 has gated=True and activation='gelu', too, and
-  no tie_logits.
+  no tie_logits. The dropout of T5 after its final norms is left out.
   """
 
   vocab_size: int
