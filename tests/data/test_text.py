@@ -59,6 +59,8 @@ def test_columns_have_names(tmp_path):
   for columns in (('source',), ('source', 'source'), ('source', 'ziel')):
     with pytest.raises(ValueError, match="have 'source' and 'target' once"):
       load(path, columns=columns)
+  with pytest.raises(ValueError, match=r'a\.jsonl has keys; set source_key'):
+    load(write(tmp_path / 'a.jsonl', ['{}']), **reverse)
 
 
 def test_pairs_are_held_out_of_the_training_files(tmp_path):

@@ -92,6 +92,11 @@ def _read(
   elif suffix in ('.tsv', '.txt'):
     pairs = _sides(_tsv(paths[0], columns), columns)
   elif suffix == '.jsonl':
+    if columns != SIDES:
+      raise ValueError(
+        f'columns={columns} but {paths[0]} has keys; set source_key and '
+        'target_key instead'
+      )
     keys = dict(source_key=source_key, target_key=target_key)
     pairs = _jsonl(paths[0], keys)
   else:
