@@ -30,7 +30,8 @@ class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
   """Sizes and choices of a `TransformerXL`, besides those of words and layers.
 
   The projections of its attention have no biases; `use_bias` is that of the
-  feed-forward layers.
+  feed-forward layers. All of its matrices start with one deviation, so
+  `ffn_initialization` and `scale_attention` must keep their defaults.
 
   Attributes:
     num_layers: layers.
@@ -50,10 +51,16 @@ class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
 
   def __post_init__(self):
     super().__post_init__()
-    if self.norm != 'post':
-      raise ValueError(
-        f"model.norm={self.norm!r} must be 'post' for a transformer_xl"
-      )
+    for name, only in (
+      ('norm', 'post'),
+      ('ffn_initialization', 'glorot'),
+      ('scale_attention', True),
+    ):
+      value = getattr(self, name)
+      if value != only:
+        raise ValueError(
+          f'model.{name}={value!r} must be {only!r} for a transformer_xl'
+        )
     if self.model_dim % 2:
       raise ValueError(
         f'model.model_dim={self.model_dim} must be even: half of the features '
