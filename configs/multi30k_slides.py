@@ -75,6 +75,11 @@ def rules(arguments):
   """Rules for the matrices of the first layers."""
   method, size = arguments['method'], arguments['size']
   if method == 'fewer_layers':
+    if arguments['attention']:
+      raise ValueError(
+        'attention with method=fewer_layers: nothing is compressed; leave out '
+        'attention'
+      )
     return ()
   layers = f'(en|de)coder/layers/[0-{arguments["layers"] - 1}]'
   attention = f'{layers}/(self_|cross_)?attention/.*'

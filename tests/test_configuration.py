@@ -296,6 +296,11 @@ def test_settings_that_an_older_version_did_not_write_get_their_defaults():
   assert again.to_dict() == config.to_dict()
 
 
+def test_an_argument_without_effect_is_refused():
+  with pytest.raises(ValueError, match='nothing is compressed; leave out att'):
+    load('multi30k_slides', 'method=fewer_layers,layers=3,attention')
+
+
 def test_a_mean_of_checkpoints_keeps_as_many():
   configuration.check(load('fairseq_shapeshifter', 'average=5'))
 
