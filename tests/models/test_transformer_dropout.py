@@ -82,8 +82,8 @@ def test_the_output_of_every_sublayer_is_dropped_before_it_is_added(
     if kind is layers.DecoderLayer
     else (x, everything)
   )
-  assert_dropped(layer(*inputs, make_noise()) == x)
-  assert np.all(layer(*inputs, None) != x)
+  assert_dropped(layer(*inputs, noise=make_noise()) == x)
+  assert np.all(layer(*inputs) != x)
 
 
 @pytest.mark.parametrize('norm', ['pre', 'post'])
