@@ -199,18 +199,12 @@ def set_sizes(config, dim, vocabularies, divisor):
 SIZES = {'small': small, 'published': published}
 
 
-def choose(name, value, known):
-  if value not in known:
-    raise ValueError(f'{name}={value!r} is none of {", ".join(known)}')
-  return value
-
-
 def get_config(arguments=''):
   arguments = configuration.parse(
     arguments, size='small', data='multi30k-de-en', dim=0, ratio=2.0, seed=0
   )
-  make = SIZES[choose('size', arguments['size'], SIZES)]
-  data = choose('data', arguments['data'], DATA)
+  make = SIZES[configuration.choose(arguments, 'size', SIZES)]
+  data = configuration.choose(arguments, 'data', DATA)
   recipe, text = DATA[data]
   _, source, target = data.split('-')
   config = configuration.defaults('delight', arguments, model='delight')

@@ -180,12 +180,6 @@ def published(config, table, arguments):
 SIZES = {'small': small, 'published': published}
 
 
-def choose(name, value, known):
-  if value not in known:
-    raise ValueError(f'{name}={value!r} is none of {", ".join(known)}')
-  return value
-
-
 def get_config(arguments=''):
   arguments = configuration.parse(
     arguments,
@@ -195,9 +189,9 @@ def get_config(arguments=''):
     average=1,
     seed=0,
   )
-  make = SIZES[choose('size', arguments['size'], SIZES)]
-  choose('method', arguments['method'], METHODS)
-  data = choose('data', arguments['data'], DATA)
+  make = SIZES[configuration.choose(arguments, 'size', SIZES)]
+  configuration.choose(arguments, 'method', METHODS)
+  data = configuration.choose(arguments, 'data', DATA)
   table, text = DATA[data]
   _, source, target = data.split('-')
   config = configuration.defaults('fairseq_shapeshifter', arguments)

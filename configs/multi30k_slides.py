@@ -65,12 +65,6 @@ BUCKETS = {
 }
 
 
-def choose(name, value, known):
-  if value not in known:
-    raise ValueError(f'{name}={value!r} is none of {", ".join(known)}')
-  return value
-
-
 def rules(arguments):
   """Rules for the matrices of the first layers."""
   method, size = arguments['method'], arguments['size']
@@ -177,9 +171,9 @@ def get_config(arguments=''):
     attention=False,
     seed=0,
   )
-  make = SIZES[choose('size', arguments['size'], SIZES)]
-  data = choose('data', arguments['data'], VOCABULARIES)
-  method = choose('method', arguments['method'], METHODS)
+  make = SIZES[configuration.choose(arguments, 'size', SIZES)]
+  data = configuration.choose(arguments, 'data', VOCABULARIES)
+  method = configuration.choose(arguments, 'method', METHODS)
   layers = arguments['layers']
   if not 1 <= layers <= 6:
     raise ValueError(f'layers={layers} must be in 1..6: there are 6 of a kind')

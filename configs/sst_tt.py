@@ -34,9 +34,7 @@ MODES = {
 
 def get_config(arguments=''):
   arguments = configuration.parse(arguments, variant='tt1', seed=0)
-  variant = arguments['variant']
-  if variant not in MODES:
-    raise ValueError(f'variant={variant!r} must be one of {", ".join(MODES)}')
+  variant = configuration.choose(arguments, 'variant', MODES)
   row_modes, col_modes = MODES[variant]
   config = configuration.defaults(
     'sst_tt', arguments, model='text_classifier', task='text_classification'

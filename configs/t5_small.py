@@ -77,16 +77,9 @@ METHODS = ('shapeshifter', 'low_rank', 'phm', 'dense')
 RECIPES = ('ours', 'published')
 
 
-def _chosen(arguments, name, known):
-  value = arguments[name]
-  if value not in known:
-    raise ValueError(f'{name}={value!r} must be one of {", ".join(known)}')
-  return value
-
-
 def rules(arguments, size):
   """The compression of the layers and of the embedding."""
-  method = _chosen(arguments, 'method', METHODS)
+  method = configuration.choose(arguments, 'method', METHODS)
   rank, embedding_rank = RANKS[size]
   if method == 'phm':
     rank, embedding_rank = 16, 0
@@ -114,7 +107,7 @@ def rules(arguments, size):
 
 
 def set_data(config, arguments, size):
-  data = _chosen(arguments, 'data', PAIRS)
+  data = configuration.choose(arguments, 'data', PAIRS)
   name, source, target = PAIRS[data]
   config.data.source = 'tfds' if data == 'wmt16' else 'parallel_text'
   config.data.options = dict(
@@ -133,7 +126,7 @@ def set_data(config, arguments, size):
 def set_recipe(config, arguments, size):
   default = 'ours' if size == 'small' else 'published'
   arguments = arguments | {'recipe': arguments['recipe'] or default}
-  if _chosen(arguments, 'recipe', RECIPES) == 'ours':
+  if configuration.choose(arguments, 'recipe', RECIPES) == 'ours':
     config.model.update(dropout=0.15)
     config.optimizer.update(
       learning_rate=2e-3,
@@ -171,7 +164,7 @@ def get_config(arguments=''):
     recipe='',
     seed=0,
   )
-  size = _chosen(arguments, 'size', SIZES)
+  size = configuration.choose(arguments, 'size', SIZES)
   config = configuration.defaults('t5_small', arguments)
   config.seed = arguments['seed']
   config.num_steps = 2400 if size == 'small' else 100_000

@@ -120,9 +120,8 @@ def get_config(arguments=''):
 
 
 def _check(arguments):
-  size, method, rank = (arguments[name] for name in ('size', 'method', 'rank'))
-  if size not in SIZES:
-    raise ValueError(f'size={size!r} must be one of {", ".join(SIZES)}')
+  configuration.choose(arguments, 'size', SIZES)
+  method, rank = arguments['method'], arguments['rank']
   if rank and method not in RANKS:
     raise ValueError(
       f'rank={rank} with method={method!r}: give embedding=, the compression '

@@ -40,9 +40,7 @@ RANKS = dict(tensor_train='tt_rank', tensor_ring='tr_rank')
 
 def get_config(arguments=''):
   arguments = configuration.parse(arguments, method='tensor_train', rank=64)
-  method = arguments['method']
-  if method not in RANKS:
-    raise ValueError(f'method={method!r} is none of {", ".join(RANKS)}')
+  method = configuration.choose(arguments, 'method', RANKS)
   config = configuration.defaults('wmt14_tt', arguments)
   config.num_steps = 80_000
   # The logits of 24,576 tokens, a microbatch, fit on one host.

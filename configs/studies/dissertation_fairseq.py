@@ -240,9 +240,7 @@ OWN = {'t5b': 'multi30k-de-en', 't6': 'wordnet-en-ro', 't7': 'tatoeba-en-de'}
 
 def get_config(arguments=''):
   arguments = configuration.parse(arguments, table='t5b', seeds=1)
-  table = arguments['table']
-  if table not in TABLES:
-    raise ValueError(f'table={table!r} is none of {", ".join(TABLES)}')
+  table = configuration.choose(arguments, 'table', TABLES)
   config = configuration.load(f'{FILE}:data={OWN[table]}')
   config.name = f'dissertation_{table}'
   return study.attach(

@@ -125,9 +125,7 @@ METRICS = (
 
 def get_config(arguments=''):
   arguments = configuration.parse(arguments, data='imdb', seeds=2)
-  name = arguments['data']
-  if name not in PROBLEMS:
-    raise ValueError(f'data={name!r} is none of {", ".join(PROBLEMS)}')
+  name = configuration.choose(arguments, 'data', PROBLEMS)
   problem = PROBLEMS[name]
   config = configuration.load(f'configs/{name}_tt.py')
   config.name = f'{name}_table1'

@@ -100,9 +100,7 @@ RATIO = rows.Metric(
 
 def get_config(arguments=''):
   arguments = configuration.parse(arguments, data='sst', seeds=3)
-  name = arguments['data']
-  if name not in PROBLEMS:
-    raise ValueError(f'data={name!r} is none of {", ".join(PROBLEMS)}')
+  name = configuration.choose(arguments, 'data', PROBLEMS)
   problem = PROBLEMS[name]
   config = configuration.load(problem.config)
   config.name = f'nonlinear_cores-{name}'

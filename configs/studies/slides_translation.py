@@ -135,9 +135,7 @@ def measured(name, method, arguments, data):
 
 def get_config(arguments=''):
   arguments = configuration.parse(arguments, data='multi30k', seeds=1)
-  data = arguments['data']
-  if data not in PUBLISHED:
-    raise ValueError(f'data={data!r} is none of {", ".join(PUBLISHED)}')
+  data = configuration.choose(arguments, 'data', PUBLISHED)
   config = configuration.load(f'{FILE}:data={data}')
   config.name = f'slides_{data}'
   small = [

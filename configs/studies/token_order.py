@@ -46,9 +46,8 @@ def get_config(arguments=''):
   arguments = configuration.parse(
     arguments, data='sst', variant='tt1', embedding='', seeds=5
   )
-  name, variant = arguments['data'], arguments['variant']
-  if name not in ('imdb', 'sst'):
-    raise ValueError(f'data={name!r} is none of imdb, sst')
+  name = configuration.choose(arguments, 'data', ('imdb', 'sst'))
+  variant = arguments['variant']
   config = configuration.load(f'configs/{name}_tt.py:variant={variant}')
   config.name = f'token_order-{name}'
   orders = dict(ORDERS)

@@ -275,9 +275,7 @@ TABLES = {
 
 def get_config(arguments=''):
   arguments = configuration.parse(arguments, problem='wikitext2', seeds=2)
-  name = arguments['problem']
-  if name not in PROBLEMS:
-    raise ValueError(f'problem={name!r} is none of {", ".join(PROBLEMS)}')
+  name = configuration.choose(arguments, 'problem', PROBLEMS)
   problem = PROBLEMS[name]
   config = configuration.load(problem.config)
   config.name = f'training_well-{name}'

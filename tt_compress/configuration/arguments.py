@@ -3,7 +3,7 @@
 import difflib
 import os
 import runpy
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import ml_collections
 
@@ -57,6 +57,25 @@ def parse(arguments: str, **options) -> dict:
     if value != known[name] and name != 'dense'
   )
   return parsed
+
+
+def choose(
+  arguments: Mapping[str, str], name: str, known: Collection[str]
+) -> str:
+  """The value of an argument that must be one of the known ones.
+
+  Args:
+    arguments: of a config file, see `parse`.
+    name: of the argument.
+    known: the possible values.
+
+  Raises:
+    ValueError: naming the argument, its value and the possible ones.
+  """
+  value = arguments[name]
+  if value not in known:
+    raise ValueError(f'{name}={value!r} is none of {", ".join(known)}')
+  return value
 
 
 def load(path: str) -> ml_collections.ConfigDict:
