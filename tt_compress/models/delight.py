@@ -1,7 +1,6 @@
 """DeLighT for translation."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models import delight_config, delight_layers
-from tt_compress.models.transformer import output
+from tt_compress.models.transformer import encoder_decoder
 from tt_compress.nn import (
   attention,
   dextra,
@@ -23,19 +22,7 @@ from tt_compress.nn import (
 from tt_compress.nn.dropout import Noise, dropout
 
 
-class Context(NamedTuple):
-  """The source sentences, as the steps of the decoder need them.
-
-  Attributes:
-    keys_values: per decoder layer, those of its cross-attention.
-    mask: False at padding.
-  """
-
-  keys_values: tuple[attention.KeysValues, ...]
-  mask: Bool[ArrayLike, 'batch 1 1 source']
-
-
-class Delight(output.TokenModel):
+class Delight(encoder_decoder.EncoderDecoder):
   """Encoder-decoder with DExTra before self-attention; token 0 is padding.
 
   An embedding has rows of map_dim features, which a DExTra of the encoder and
@@ -88,12 +75,6 @@ class Delight(output.TokenModel):
     if not config.tie_logits:
       self.logits = table(role='logits')
 
-  def _table(self, side: str) -> embed.Embed:
-    """The embedding of 'source' or 'target'."""
-    if self.config.share_embeddings:
-      return self.embed
-    return getattr(self, f'{side}_embed')
-
   def _embed(
     self,
     side: str,
@@ -123,18 +104,6 @@ class Delight(output.TokenModel):
     x = self._embed('source', inputs, positions, noise)
     return self.encoder(x, mask, noise=noise), mask
 
-  def __call__(
-    self,
-    inputs: Int[ArrayLike, 'batch source'],
-    decoder_inputs: Int[ArrayLike, 'batch length'],
-    noise: Noise | None = None,
-  ) -> Float[Array, 'batch length vocab']:
-    """Logits of the next target token at every position, float32.
-
-    See `features`.
-    """
-    return self.project(self.features(inputs, decoder_inputs, noise), noise)
-
   def features(
     self,
     inputs: Int[ArrayLike, 'batch source'],
@@ -162,30 +131,9 @@ class Delight(output.TokenModel):
     """The features [..., map_dim] of the logits."""
     return x if self.out is None else self.out(x, noise)
 
-  def start(
-    self,
-    inputs: Int[ArrayLike, 'batch source'],
-    max_length: int,
-    beam_size: int,
-  ) -> tuple[Context, past.Past]:
-    """See `tasks.decoding.protocol.Decodable`."""
-    x, mask = self.encode(inputs)
-    batch_size, layers = inputs.shape[0], self.decoder.unrolled()
-    keys_values = tuple(
-      layer.cross_attention.keys_values(x) for layer in layers
-    )
-    shape = batch_size, max_length * beam_size
-    entries = tuple(
-      layer.self_attention.attention.empty(shape, self.dtype)
-      for layer in layers
-    )
-    return Context(keys_values, mask), past.start(
-      entries, batch_size, beam_size, max_length
-    )
-
   def step(
     self,
-    context: Context,
+    context: encoder_decoder.Context,
     cache: past.Past,
     tokens: Int[Array, 'batch beam'],
     index: Int[Array, ''],

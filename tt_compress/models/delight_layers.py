@@ -1,7 +1,7 @@
 """Layers of DeLighT."""
 
 from flax import nnx
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models import delight_config
@@ -55,6 +55,12 @@ class SelfAttention(nnx.Module):
   ) -> Float[Array, 'batch length dim']:
     light = self.dextra(x, noise)
     return self.attention(light, light, mask, noise)
+
+  def empty(
+    self, shape: tuple[int, int], dtype: DTypeLike
+  ) -> attention.KeysValues:
+    """See `Attention.empty`."""
+    return self.attention.empty(shape, dtype)
 
   def step(
     self,

@@ -1,7 +1,6 @@
 """The encoder-decoder Transformer."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,27 +9,15 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import (
+  encoder_decoder,
   layers,
-  output,
   transformer_config,
 )
-from tt_compress.nn import attention, distance_bias, embed, past, sinusoids
+from tt_compress.nn import distance_bias, embed, past, sinusoids
 from tt_compress.nn.dropout import Noise, dropout
 
 
-class Context(NamedTuple):
-  """The source sentences, as the steps of the decoder need them.
-
-  Attributes:
-    keys_values: per decoder layer, those of its cross-attention.
-    mask: False at padding.
-  """
-
-  keys_values: tuple[attention.KeysValues, ...]
-  mask: Bool[ArrayLike, 'batch 1 1 source']
-
-
-class Transformer(output.TokenModel):
+class Transformer(encoder_decoder.EncoderDecoder):
   """Encoder-decoder Transformer; token 0 is padding.
 
   Paths of its matrices: `encoder/layers/K/{attention,ffn}/...`,
@@ -102,12 +89,6 @@ class Transformer(output.TokenModel):
       rngs=rngs,
     )
 
-  def _table(self, side: str) -> embed.Embed:
-    """The embedding of 'source' or 'target'."""
-    if self.config.share_embeddings:
-      return self.embed
-    return getattr(self, f'{side}_embed')
-
   def _embed(
     self,
     side: str,
@@ -151,18 +132,6 @@ class Transformer(output.TokenModel):
     positions = np.arange(length)
     return module(positions if index is None else index[None], positions)
 
-  def __call__(
-    self,
-    inputs: Int[ArrayLike, 'batch source'],
-    decoder_inputs: Int[ArrayLike, 'batch length'],
-    noise: Noise | None = None,
-  ) -> Float[Array, 'batch length vocab']:
-    """Logits of the next target token at every position, float32.
-
-    See `features`.
-    """
-    return self.project(self.features(inputs, decoder_inputs, noise), noise)
-
   def features(
     self,
     inputs: Int[ArrayLike, 'batch source'],
@@ -190,31 +159,9 @@ class Transformer(output.TokenModel):
     """The input of the logits."""
     return x if self.logits_scale is None else x * self.logits_scale
 
-  def start(
-    self,
-    inputs: Int[ArrayLike, 'batch source'],
-    max_length: int,
-    beam_size: int,
-  ) -> tuple[Context, past.Past]:
-    """See `tasks.decoding.protocol.Decodable`."""
-    x, mask = self.encode(inputs)
-    batch_size, layers = inputs.shape[0], self.decoder.unrolled()
-    keys_values = tuple(
-      layer.cross_attention.keys_values(x) for layer in layers
-    )
-    entries = tuple(
-      layer.self_attention.empty(
-        (batch_size, max_length * beam_size), self.dtype
-      )
-      for layer in layers
-    )
-    return Context(keys_values, mask), past.start(
-      entries, batch_size, beam_size, max_length
-    )
-
   def step(
     self,
-    context: Context,
+    context: encoder_decoder.Context,
     cache: past.Past,
     tokens: Int[Array, 'batch beam'],
     index: Int[Array, ''],
