@@ -22,13 +22,16 @@ def test_a_random_order_is_always_the_same():
   assert sorted(found) == [*WORDS] != found
 
 
-def test_similar_vectors_are_close_to_each_other():
+@pytest.mark.parametrize('num_dims', (3, 64))
+def test_similar_vectors_are_close_to_each_other(num_dims):
   random = np.random.default_rng(0)
   clusters = np.repeat(np.arange(8), 4)
   random.shuffle(clusters)
   # Corners of a cube, with noise.
   corners = np.array([[k >> 2, k >> 1 & 1, k & 1] for k in range(8)])
   vectors = corners[clusters] * (4, 2, 1) + 0.1 * random.normal(size=(32, 3))
+  axes, _ = np.linalg.qr(random.normal(size=(num_dims, 3)))
+  vectors = vectors @ axes.T
   order = word_order.by_vectors(vectors)
   assert sorted(order) == [*range(32)]
   by_digit = clusters[order].reshape(8, 4)

@@ -66,11 +66,20 @@ def by_vectors(vectors: Float[np.ndarray, 'n dim']) -> Int[np.ndarray, ' n']:
   """
   if len(vectors) < 3:
     return np.arange(len(vectors))
-  centered = vectors - vectors.mean(axis=0)
-  _, axes = np.linalg.eigh(centered.T @ centered)
-  along = np.argsort(centered @ axes[:, -1], kind='stable')
+  along = np.argsort(_first_component(vectors), kind='stable')
   halves = np.array_split(along, 2)
   return np.concatenate([half[by_vectors(vectors[half])] for half in halves])
+
+
+def _first_component(vectors):
+  """Coordinates of the vectors along their first principal component."""
+  centered = vectors - vectors.mean(axis=0)
+  if len(vectors) < vectors.shape[1]:
+    # Most clusters are small, and their products have the same eigenvalues.
+    _, coordinates = np.linalg.eigh(centered @ centered.T)
+    return coordinates[:, -1]
+  _, axes = np.linalg.eigh(centered.T @ centered)
+  return centered @ axes[:, -1]
 
 
 def context_vectors(
