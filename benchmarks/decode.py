@@ -84,4 +84,4 @@ def translation(config, batch: int) -> tuple[Callable[[], Any], Any]:
   bias = bias.at[corpus.EOS_ID].set(_NEVER)
   variables['params']['logits_bias'] = bias
   lines = task.load('test').source[:batch]
-  return lambda: task.translate(variables, lines), variables
+  return lambda: task.generate(variables, lines), variables

@@ -156,6 +156,28 @@ def test_the_stream_of_bits_stays_the_same():
   assert found == [[6, 4], [5, 8], [9, 7]]
 
 
+def test_short_targets_have_a_padded_length_of_their_own():
+  source, target = pairs()
+  target = [ids[:5] for ids in target]
+  expected = batching.of_pairs(source, target, **OPTIONS)
+  found = batching.of_pairs(source, target, target_length=6, **OPTIONS)
+  lengths, slots, used = set(), 0, 0
+  for step in range(expected.steps_per_epoch):
+    one, other = expected.batch(step), found.batch(step)
+    np.testing.assert_array_equal(one['inputs'], other['inputs'])
+    length = other['targets'].shape[1]
+    np.testing.assert_array_equal(one['targets'][:, :length], other['targets'])
+    assert not one['targets'][:, length:].any()
+    lengths.add((other['inputs'].shape[1], length))
+    slots += other['inputs'].size + other['targets'].size
+    used += sum(np.count_nonzero(other[name]) for name in ('inputs', 'targets'))
+  assert lengths == {(5, 5), (8, 6), (12, 6)}
+  assert found.summary().endswith(f'{1 - used / slots:.1%} padding')
+  told = r'\d+ of 101 sequences .* max_length=5; the longest has 6 ids'
+  with pytest.raises(ValueError, match=told):
+    batching.of_pairs(source, target, target_length=5, **OPTIONS)
+
+
 def test_too_long_pairs_are_counted_not_cut():
   source, target = pairs()
   source[7] = np.full(30, 5, np.int32)

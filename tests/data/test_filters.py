@@ -3,12 +3,24 @@ import pytest
 
 from tt_compress.data import filters
 
+NAMES = (
+  'min_length',
+  'max_length',
+  'max_difference',
+  'max_ratio',
+  'max_target_length',
+)
 
-def slow_reason(s, t, min_length, max_length, max_difference, max_ratio):
+
+def slow_reason(
+  s, t, min_length, max_length, max_difference, max_ratio, max_target_length
+):
   if min_length is not None and (s < min_length or t < min_length):
     return 'too short'
   if max_length is not None and (s > max_length or t > max_length):
     return 'too long'
+  if max_target_length is not None and t > max_target_length:
+    return 'long target'
   if max_difference is not None and abs(s - t) > max_difference:
     return 'difference'
   if max_ratio is not None and max(s, t) > max_ratio * min(s, t):
@@ -17,15 +29,19 @@ def slow_reason(s, t, min_length, max_length, max_difference, max_ratio):
 
 
 @pytest.mark.parametrize(
-  'bounds', [(3, 128, 25, 2.5), (None, 60, 10, None), (1, None, None, 1.5)]
+  'bounds',
+  [
+    (3, 128, 25, 2.5, None),
+    (None, 60, 10, None, 40),
+    (1, None, None, 1.5, 100),
+  ],
 )
 def test_keep_equals_a_plain_loop(bounds):
   rng = np.random.default_rng(0)
   lengths = rng.integers(0, 140, (600, 2))
   lengths[:300] //= 12
   sides = [[np.ones(n, np.int32) for n in column] for column in lengths.T]
-  names = ('min_length', 'max_length', 'max_difference', 'max_ratio')
-  options = dict(zip(names, bounds, strict=True))
+  options = dict(zip(NAMES, bounds, strict=True))
   indices, counts = filters.keep(*sides, **options)
   reasons = [slow_reason(s, t, *bounds) for s, t in lengths]
   kept = [i for i, reason in enumerate(reasons) if reason is None]

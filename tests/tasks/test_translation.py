@@ -55,13 +55,17 @@ def task_and_variables(tmp_path_factory):
   return task, {'params': params, 'buffers': buffers}
 
 
-def test_shapes_of_a_batch_are_those_of_the_longest():
+@pytest.mark.parametrize('target_length', [None, 6])
+def test_shapes_of_a_batch_are_those_of_the_longest(target_length):
   config = configuration.defaults('test', configuration.parse(''))
-  sizes = dict(bucket_lengths=(8, 12), batch_tokens=50)
+  sizes = dict(
+    bucket_lengths=(8, 12), batch_tokens=50, target_length=target_length
+  )
   config.data.update(sizes)
   shapes = translation.Translation.batch_shapes(config, 3)
-  pairs = [[5] * 4, [5] * 11]
-  batches = batching.of_pairs(pairs, pairs, batch_multiple=3, **sizes)
+  source = [[5] * 4, [5] * 11]
+  target = [ids[: (target_length or 12) - 1] for ids in source]
+  batches = batching.of_pairs(source, target, batch_multiple=3, **sizes)
   longest = max(
     (batches.batch(step) for step in range(2)),
     key=lambda batch: batch['inputs'].shape[1],
@@ -69,6 +73,7 @@ def test_shapes_of_a_batch_are_those_of_the_longest():
   abstract = lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype)
   assert shapes == jax.tree.map(abstract, longest)
   assert shapes['inputs'].shape == (6, 12)
+  assert shapes['targets'].shape == (6, target_length or 12)
 
 
 class Ones:
@@ -118,14 +123,14 @@ def test_examples_are_what_the_loss_of_an_epoch_weighs(task_and_variables):
 def test_every_line_gets_its_translations(task_and_variables):
   task, variables = task_and_variables
   lines = ['ein Hund', '', ' '.join(['eine Katze'] * 30), '  ', 'Hund']
-  found = task.translate(variables, lines)
+  found = task.generate(variables, lines)
   assert len(found) == len(lines)
   assert found[1] == found[3] == [base.Answer('', 0.0)]
   for line, best in zip(lines, found, strict=True):
     scores = [hypothesis.score for hypothesis in best]
     assert scores == sorted(scores, reverse=True)
     assert len(best) == (2 if line.strip() else 1)
-  alone = task.translate(variables, ['ein Hund'])
+  alone = task.generate(variables, ['ein Hund'])
   assert alone[0][0].text == found[0][0].text
 
 
@@ -224,7 +229,7 @@ def test_each_language_has_its_own_words(task_and_variables, tmp_path):
     )
 
   made._decoder = types.SimpleNamespace(searcher=searcher)
-  found = made.translate({}, ['Hund', 'Hunde'], beam_size=1)
+  found = made.generate({}, ['Hund', 'Hunde'], beam_size=1)
   assert [best[0].text for best in found] == ['dog', 'cat']
   made.save()
   again = translation.Translation(config, None, folder)
@@ -341,7 +346,7 @@ def test_scores_are_of_their_split_and_their_side(
   }
   monkeypatch.setattr(
     made,
-    'translate',
+    'generate',
     lambda _, lines, **options: [
       [base.Answer(hypotheses[line], 0.0)] for line in lines
     ],
@@ -373,7 +378,7 @@ def test_the_training_pairs_have_a_loss_in_the_end(
   made = translation.Translation(config, task._graphdef, None)
   monkeypatch.setattr(made, 'mean_loss', lambda _, split: split)
   monkeypatch.setattr(
-    made, 'translate', lambda _, lines, **options: [[base.Answer('', 0.0)]] * 4
+    made, 'generate', lambda _, lines, **options: [[base.Answer('', 0.0)]] * 4
   )
   assert made.evaluate(variables, 'validation')['train_loss'] == 'train'
   assert 'train_loss' not in made.evaluate(variables, 'test')
@@ -397,7 +402,7 @@ def test_tokenized_text_is_scored_as_plain_text(
   monkeypatch.setattr(made, 'mean_loss', lambda *_: 0.0)
   monkeypatch.setattr(
     made,
-    'translate',
+    'generate',
     lambda *_, **options: [[base.Answer(line, 0.0)] for line in answers],
   )
   found = made.evaluate(variables, 'test')
@@ -420,7 +425,7 @@ def test_a_second_translation_of_a_split_is_timed(
   monkeypatch.setattr(made, 'mean_loss', lambda *_: 0.0)
   monkeypatch.setattr(
     made,
-    'translate',
+    'generate',
     lambda _, lines, **options: (
       calls.append(options) or [[base.Answer(line, 0.0)] for line in lines]
     ),

@@ -113,16 +113,20 @@ class Batches:
       f'{self.steps_per_epoch} steps per epoch',
       f'batches of {" ".join(shapes)}',
     ]
-    names = [
-      name
-      for name, column in self._columns.items()
+    padded = [
+      column
+      for column in self._columns.values()
       if isinstance(column, sequences.Sequences)
     ]
-    if names:
-      slots = len(names) * sum(
-        group.num_batches * group.batch_size * group.length for group in groups
+    if padded:
+      slots = sum(
+        group.num_batches
+        * group.batch_size
+        * sum(column.padded_length(group.length) for column in padded)
+        for group in groups
       )
-      parts.append(f'{1 - sum(map(self.num_ids, names)) / slots:.1%} padding')
+      used = sum(int(np.sum(column.lengths)) for column in padded)
+      parts.append(f'{1 - used / slots:.1%} padding')
     return ', '.join(parts)
 
 
@@ -132,6 +136,7 @@ def of_pairs(
   *,
   bucket_lengths: Sequence[int],
   batch_tokens: int,
+  target_length: int | None = None,
   **options: Any,
 ) -> Batches:
   """Batches of pairs, with an end id on both sides.
@@ -143,18 +148,21 @@ def of_pairs(
     target: their translations, as many.
     bucket_lengths: the lengths L, end ids included.
     batch_tokens: padded target ids in a global batch.
+    target_length: that targets are padded to in longer buckets, end ids
+      included; None pads both sides to L.
     **options: see `Batches`.
 
   Returns:
-    Batches with 'inputs', 'targets': int32 [B, L], and 'positions'.
+    Batches with 'inputs', int32 [B, L], 'targets', int32 [B, min(L,
+    target_length)], and 'positions'.
 
   Raises:
     ValueError: the sides differ in number, there are no pairs, or a pair is
-      longer than the longest bucket.
+      longer than the longest bucket, or a target than `target_length`.
   """
   columns = {
     'inputs': sequences.Sequences(source, corpus.EOS_ID),
-    'targets': sequences.Sequences(target, corpus.EOS_ID),
+    'targets': sequences.Sequences(target, corpus.EOS_ID, target_length),
   }
   _check_columns(columns)
   longer = np.maximum(*(column.lengths for column in columns.values()))

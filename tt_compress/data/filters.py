@@ -14,12 +14,13 @@ def keep(
   *,
   min_length: int | None = 3,
   max_length: int | None = 128,
+  max_target_length: int | None = None,
   max_difference: int | None = 25,
   max_ratio: float | None = 2.5,
 ) -> tuple[Int[np.ndarray, ' kept'], dict[str, int]]:
   """The pairs that stay, by their numbers of pieces.
 
-    min <= |s|, |t| <= max,  ||s| - |t|| <= difference,
+    min <= |s|, |t| <= max,  |t| <= max_target,  ||s| - |t|| <= difference,
     max(|s|, |t|) <= ratio * min(|s|, |t|)
 
   A pair that fails several tests is counted under the first of them.
@@ -29,6 +30,7 @@ def keep(
     target: their translations, as many.
     min_length: least length of either side; None for no bound.
     max_length: greatest length of either side; None for no bound.
+    max_target_length: greatest length of targets; None for no further bound.
     max_difference: greatest difference of the lengths; None for no bound.
     max_ratio: greatest ratio of longer to shorter; None for no bound.
 
@@ -53,6 +55,7 @@ def keep(
   tests = {
     'too short': min_length is not None and low < min_length,
     'too long': max_length is not None and high > max_length,
+    'long target': max_target_length is not None and target > max_target_length,
     'difference': max_difference is not None and high - low > max_difference,
     'ratio': max_ratio is not None and high > max_ratio * low,
   }

@@ -16,16 +16,32 @@ class Sequences:
   Args:
     sequences: lists of ids.
     end_id: appended to every sequence; None appends nothing.
+    max_length: that `padded` pads to; None for no bound.
 
   Attributes:
     lengths: ids of each sequence, its end id included.
     ids: of all sequences, one after the other.
+
+  Raises:
+    ValueError: a sequence is longer than `max_length`.
   """
 
-  def __init__(self, sequences: Sequence[Ids], end_id: int | None = None):
+  def __init__(
+    self,
+    sequences: Sequence[Ids],
+    end_id: int | None = None,
+    max_length: int | None = None,
+  ):
     end = [] if end_id is None else [end_id]
     self.lengths = np.array([len(ids) for ids in sequences], np.int64)
     self.lengths += len(end)
+    self._max_length = max_length
+    if max_length is not None and np.any(self.lengths > max_length):
+      raise ValueError(
+        f'{np.sum(self.lengths > max_length)} of {len(self)} sequences are '
+        f'longer than max_length={max_length}; the longest has '
+        f'{self.lengths.max()} ids, its end included'
+      )
     self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
     self.ids = np.empty(self._starts[-1], np.int32)
     for i, ids in enumerate(sequences):
@@ -36,11 +52,16 @@ class Sequences:
   def __len__(self) -> int:
     return len(self.lengths)
 
+  def padded_length(self, length: int) -> int:
+    """The length that `padded` pads to, where batches have `length`."""
+    return length if self._max_length is None else min(length, self._max_length)
+
   def padded(
     self, members: Sequence[int], size: int, length: int
-  ) -> Int32[np.ndarray, 'size length']:
+  ) -> Int32[np.ndarray, 'size padded']:
     """Some of the sequences, each followed by padding, then empty ones."""
-    block = np.full((size, length), corpus.PAD_ID, np.int32)
+    shape = (size, self.padded_length(length))
+    block = np.full(shape, corpus.PAD_ID, np.int32)
     for row, i in zip(block, members, strict=False):
       row[: self.lengths[i]] = self.ids[self._starts[i] : self._starts[i + 1]]
     return block

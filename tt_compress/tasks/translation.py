@@ -1,372 +1,60 @@
-"""Translation: batches, loss, decoding and evaluation."""
+"""Translation: texts of another language, scored by BLEU."""
 
-import functools
-import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from absl import logging
-from flax import nnx
-
-from tt_compress.data import (
-  batching,
-  corpus,
-  filters,
-  sequences,
-)
-from tt_compress.nn import dropout, modules
-from tt_compress.parallel import evaluation
-from tt_compress.tasks import base, losses, run_vocabulary, translation_settings
-from tt_compress.tasks.decoding import decoder
+from tt_compress.tasks import text_pair_settings, text_pairs
 from tt_compress.tasks.scores import bleu, detokenization, nearest_sentence
 
 
-class Translation(base.Task):
-  """Translation of sentences from one language into another.
+class Translation(text_pairs.TextPairs):
+  """Translation of sentences from one language into another."""
 
-  Attributes:
-    source: vocabulary of the source language.
-    target: vocabulary of the target language; the same object if both
-      languages share it.
-
-  Raises:
-    ValueError: label smoothing is out of range, or the model does not take
-      sentences.
-  """
-
-  kind = 'pairs'
   metrics = {'bleu': 'max', 'loss': 'min'}
-  unit = 'tokens'
+  output = 'translation'
   reporting = (
-    'data.options.test',
-    'data.options.files.test',
+    *text_pairs.TextPairs.reporting,
     'evaluation.baseline',
-    'evaluation.batch_size',
-    'evaluation.beam_size',
-    'evaluation.expand_bytes',
-    'evaluation.length_penalty',
     'evaluation.nltk_bleu',
-    'evaluation.num_samples',
-    'evaluation.timed',
-    'evaluation.train_loss',
   )
-  # Ids mean what they meant in the run that this one starts from.
-  inputs = ('data.vocabulary', 'data.joint_vocabulary')
-  reads_lines = True
-  distills = True
-  defaults = staticmethod(translation_settings.defaults)
-  shrink = staticmethod(translation_settings.shrink)
-  batch_shapes = staticmethod(translation_settings.batch_shapes)
-
-  def __init__(self, config, graphdef: nnx.GraphDef, workdir: str | None):
-    super().__init__(config, graphdef, workdir)
-    losses.check_smoothing(config.label_smoothing)
-    if config.model.get('vocab_size') is None:
-      raise ValueError(
-        'task=translation needs a model of sentences, such as transformer; '
-        f'model.name={config.model.name!r}'
-      )
-    make = lambda lines, prefix='': run_vocabulary.RunVocabulary(
-      workdir,
-      lines,
-      name=config.data.vocabulary,
-      options=translation_settings.vocabulary_options(config),
-      model=config.model,
-      prefix=prefix,
-    )
-    pairs = functools.partial(self.load, 'train')
-    if config.data.joint_vocabulary:
-      self.target = make(lambda: pairs().source + pairs().target)
-      self.source = self.target
-    else:
-      self.target = make(lambda: pairs().target)
-      self.source = make(lambda: pairs().source, 'source_')
-    self._loss = evaluation.over_devices(self._batch_loss)
-    self._decoder = decoder.Decoder(graphdef, config.evaluation)
 
   @classmethod
-  def batch_rows(cls, config) -> int:
-    return config.data.batch_tokens
-
-  @classmethod
-  def check(cls, config) -> None:
-    super().check(config)
-    translation_settings.check(config)
-
-  def prepare(self) -> dict:
-    for side in self.vocabularies:
-      if side.value.eos_id != corpus.EOS_ID:
-        raise ValueError(
-          f'translation needs an end-of-sentence token of id {corpus.EOS_ID}, '
-          f'but that of data.vocabulary={self._config.data.vocabulary!r} has '
-          f"id {side.value.eos_id}; take 'sentencepiece', or 'words' with "
-          'specials left out of data.vocabulary_options, or all of them listed'
-        )
-    for split in ('validation', 'test'):
-      self._split_batches(split)
-    facts = {
-      'num_pairs': len(self.load('train')),
-      'train_sha256': self.load('train').digest,
-    }
-    for side in self.vocabularies:
-      facts |= side.facts()
-    return facts
-
-  @property
-  def vocabularies(self) -> list[run_vocabulary.RunVocabulary]:
-    is_joint = self.source is self.target
-    return [self.target] if is_joint else [self.source, self.target]
-
-  def _encoded(
-    self, split: str, **limits: float | None
-  ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Token ids of the pairs within the limits; the others are logged."""
-    pairs = self.load(split)
-    source = self.source.value.encode(pairs.source)
-    target = self.target.value.encode(pairs.target)
-    kept, counts = filters.keep(source, target, **limits)
-    logging.info('%s: %s', pairs.name, filters.report(counts, len(source)))
-    return [source[i] for i in kept], [target[i] for i in kept]
-
-  def train_batches(self, **share: int) -> batching.Batches:
-    """Shuffled batches of the training pairs within the limits.
-
-    Args:
-      **share: `batch_multiple`, `process_index`, `process_count` of `Batches`.
-    """
-    data = self._config.data
-    source, target = self._encoded(
-      'train',
-      min_length=data.min_length,
-      max_length=min(self._longest(), data.max_length or self._longest()),
-      max_difference=data.max_difference,
-      max_ratio=data.max_ratio,
+  def defaults(cls) -> dict:
+    found = text_pair_settings.defaults()
+    found['evaluation'] |= dict(
+      # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
+      metric='bleu',
+      # Also score the translation of the nearest training sentence.
+      baseline=False,
+      # Also score as the "Compressed Transformer" slides did, see scores.bleu.
+      nltk_bleu=False,
+      # BLEU ignores case; for text of data.vocabulary_options.normalization
+      # 'nmt_nfkc_cf', which folds it.
+      lowercase=False,
+      # The text is tokenized as by Moses: BLEU is that of plain text, and
+      # `token_bleu` that of the tokens as they are, as fairseq reports it.
+      detokenize=False,
     )
-    batches = batching.of_pairs(
-      source,
-      target,
-      bucket_lengths=data.bucket_lengths,
-      batch_tokens=data.batch_tokens,
-      seed=self._config.seed,
-      **share,
-    )
-    # Otherwise counting would encode all pairs a second time.
-    self.num_examples = batches.num_ids('targets')
-    return batches
-
-  @functools.cached_property
-  def num_examples(self) -> int:
-    """Target tokens per epoch, ends of sentences included."""
-    return self.train_batches().num_ids('targets')
-
-  def _longest(self) -> int:
-    """Tokens of the longest sentence in a batch, without its end."""
-    return max(self._config.data.bucket_lengths) - 1
-
-  @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
-  def _split_batches(self, split: str) -> batching.Batches:
-    """Batches of a split in order, as large as those of decoding."""
-    lengths = self._config.data.bucket_lengths
-    source, target = self._encoded(
-      split,
-      min_length=None,
-      max_length=self._longest(),
-      max_difference=None,
-      max_ratio=None,
-    )
-    return batching.of_pairs(
-      source,
-      target,
-      bucket_lengths=lengths,
-      batch_tokens=self._config.evaluation.batch_size * max(lengths),
-      shuffle=False,
-    )
-
-  def loss(
-    self,
-    model: nnx.Module,
-    batch: Mapping[str, jax.Array],
-    noise: dropout.Noise | None = None,
-    carry: Any = None,
-    smoothing: float | None = None,
-  ) -> tuple[jax.Array, jax.Array, Any]:
-    """Sum of the loss over target tokens, their number, and the carry.
-
-    Args:
-      model: has `features` and their `cross_entropy`, as a Transformer.
-      batch: 'inputs' and 'targets', int32 [batch, length].
-      noise: keys of the dropout; None means deterministic.
-      carry: returned unchanged; sentences are independent.
-      smoothing: label smoothing; the configured one if None.
-    """
-    if smoothing is None:
-      smoothing = self._config.label_smoothing
-    targets = batch['targets']
-    begin = jnp.full_like(targets[:, :1], corpus.BOS_ID)
-    decoder_inputs = jnp.concatenate([begin, targets[:, :-1]], axis=1)
-    x = model.features(batch['inputs'], decoder_inputs, noise=noise)
-    weights = (targets != corpus.PAD_ID).astype(jnp.float32)
-    total = model.cross_entropy(
-      x,
-      targets,
-      weights,
-      noise=noise,
-      smoothing=smoothing,
-      blocks=self._config.logits_blocks,
-    )
-    return total, jnp.sum(weights), carry
-
-  def _batch_loss(
-    self, variables: Mapping, batch: Mapping[str, jax.Array]
-  ) -> tuple[jax.Array, jax.Array]:
-    model = modules.merge(self._graphdef, **variables)
-    total, weight, _ = self.loss(model, batch, smoothing=0.0)
-    return jnp.reshape(total, 1), jnp.reshape(weight, 1)
-
-  def translate(
-    self,
-    variables: Mapping,
-    lines: Sequence[str],
-    *,
-    beam_size: int | None = None,
-  ) -> list[list[base.Answer]]:
-    """The n best translations of every line, best first; n = beam_size.
-
-    Args:
-      variables: {'params': ..., 'buffers': ...}.
-      lines: source sentences; a blank line has an empty translation.
-      beam_size: of the search; None uses the configured one.
-    """
-    config = self._config
-    beam_size = beam_size or config.evaluation.beam_size
-    results = [[base.Answer('', 0.0)] for _ in lines]
-    filled = [i for i, line in enumerate(lines) if line.strip()]
-    encoded = self.source.value.encode([lines[i] for i in filled])
-    search = self._decoder.searcher(
-      variables, beam_size=beam_size, num_ids=len(self.target.value)
-    )
-    for indices, inputs in sequences.sentence_batches(
-      encoded,
-      bucket_lengths=config.data.bucket_lengths,
-      batch_size=config.evaluation.batch_size,
-    ):
-      found = search(inputs)
-      tokens, scores = np.asarray(found.tokens), np.asarray(found.scores)
-      for row, index in enumerate(indices):
-        results[filled[index]] = [
-          base.Answer(self.target.value.decode(ids), float(score))
-          for ids, score in zip(tokens[row], scores[row], strict=True)
-          if np.isfinite(score)
-        ]
-    return results
-
-  def mean_loss(self, variables: Mapping, split: str) -> float:
-    """Cross-entropy per target token in nats, without label smoothing."""
-    batches = self._split_batches(split)
-    sums = [
-      self._loss(variables, batches.batch(step))
-      for step in range(batches.steps_per_epoch)
-    ]
-    total, weight = np.sum(
-      np.asarray(jax.device_get(sums), np.float64), axis=(0, 2)
-    )
-    return float(total / weight)
-
-  def evaluate(
-    self,
-    variables: Mapping,
-    split: str,
-    *,
-    max_sentences: int | None = None,
-    beam_size: int | None = None,
-  ) -> dict:
-    """Loss and BLEU of a split.
-
-    Args:
-      variables: {'params': ..., 'buffers': ...}.
-      split: 'validation' or 'test'.
-      max_sentences: largest number of sentences to translate, evenly spaced;
-        None translates all.
-      beam_size: of the search; None uses the configured one.
-
-    Returns:
-      'loss' (nats per token), 'bleu' with its 'signature', 'num_sentences', the
-      name of the 'data', and 'samples', triples of source, translation and
-      reference; 'token_bleu' if the text is tokenized; 'seconds' of the test
-      split if it is timed; 'train_loss' if it is asked for and all of the
-      validation split is translated.
-    """
-    pairs = self.load(split)
-    picked = range(len(pairs.source))
-    if max_sentences is not None and max_sentences < len(picked):
-      picked = np.linspace(0, len(picked) - 1, max_sentences).astype(int)
-    source = [pairs.source[i] for i in picked]
-    target = [pairs.target[i] for i in picked]
-    translate = functools.partial(
-      self.translate, variables, source, beam_size=beam_size
-    )
-    translations = [best[0].text for best in translate()]
-    result = {
-      'loss': self.mean_loss(variables, split),
-      **self._scores(translations, target),
-      'num_sentences': len(source),
-      'data': pairs.name,
-      'beam_size': beam_size or self._config.evaluation.beam_size,
-    }
-    if self._config.evaluation.timed and split == 'test':
-      # The first translation has compiled programs and prepared matrices.
-      began = time.monotonic()
-      translate()
-      result['seconds'] = time.monotonic() - began
-    is_final = split == 'validation' and max_sentences is None
-    if is_final and self._config.evaluation.train_loss:
-      result['train_loss'] = self.mean_loss(variables, 'train')
-    num_samples = self._config.evaluation.num_samples
-    spread = np.linspace(0, len(source) - 1, num_samples).astype(int)
-    result['samples'] = [
-      [source[i], translations[i], target[i]] for i in spread
-    ]
-    return result
+    return found
 
   def _scores(
-    self, translations: Sequence[str], references: Sequence[str]
+    self, outputs: Sequence[str], references: Sequence[str]
   ) -> dict[str, float | str]:
     """Every BLEU that the settings of the evaluation ask for."""
     evaluation, result = self._config.evaluation, {}
     case = dict(lowercase=evaluation.lowercase)
     if evaluation.detokenize:
-      found = bleu.corpus_bleu(translations, references, tokens=True, **case)
+      found = bleu.corpus_bleu(outputs, references, tokens=True, **case)
       result['token_bleu'] = found.score
-      translations, references = map(
-        detokenization.detokenize, (translations, references)
+      outputs, references = map(
+        detokenization.detokenize, (outputs, references)
       )
-    found = bleu.corpus_bleu(translations, references, **case)
+    found = bleu.corpus_bleu(outputs, references, **case)
     result |= {'bleu': found.score, 'signature': found.signature}
     if evaluation.nltk_bleu:
       result['nltk_bleu'] = bleu.nltk_bleu(
-        bleu.tokenize(translations), bleu.tokenize(references)
+        bleu.tokenize(outputs), bleu.tokenize(references)
       )
     return result
-
-  def validate(self, variables: Mapping) -> dict[str, float]:
-    """Loss, and BLEU of greedy translations of some sentences."""
-    found = self.evaluate(
-      variables,
-      'validation',
-      max_sentences=self._config.evaluation.max_sentences,
-      beam_size=1,
-    )
-    return {name: found[name] for name in ('loss', 'bleu')}
-
-  def predict(
-    self, variables: Mapping, lines: Sequence[str], num_best: int
-  ) -> list[list[base.Answer]]:
-    beam_size = max(num_best, self._config.evaluation.beam_size)
-    found = self.translate(variables, lines, beam_size=beam_size)
-    return [best[:num_best] for best in found]
 
   def baselines(self) -> dict:
     """BLEU of the translation of the nearest training sentence."""
@@ -387,25 +75,16 @@ class Translation(base.Task):
   def headline(self, scores: dict) -> str:
     return f'BLEU = {scores["bleu"]:.2f}'
 
-  def report(self, split: str, scores: dict) -> str:
+  def _report_scores(self, scores: dict) -> list[str]:
     lines = []
-    for source, translation, reference in scores['samples']:
-      lines += [
-        f'\n  source       {source}',
-        f'  translation  {translation}',
-        f'  reference    {reference}',
-      ]
-    lines.append(f'\n{split} loss {scores["loss"]:.4f}  {scores["signature"]}')
     if 'token_bleu' in scores:
       lines.append(
         f'BLEU of the tokens of the text: {scores["token_bleu"]:.2f}'
       )
-    if 'seconds' in scores:
-      lines.append(f'translated again in {scores["seconds"]:.2f} seconds')
     if 'nltk_bleu' in scores:
       score = scores['nltk_bleu']
       lines.append(f'lower-cased, 13a tokens, 0 to 1: {score:.4f}')
-    return '\n'.join([*lines, self.headline(scores)])
+    return lines
 
   def report_baselines(self, results: dict) -> str:
     if 'nearest_sentence_bleu' not in results:

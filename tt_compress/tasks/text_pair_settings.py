@@ -1,4 +1,4 @@
-"""The settings of translation: defaults, limits, and the tiny variant."""
+"""Settings of tasks of texts from texts: defaults, limits, tiny variant."""
 
 import dataclasses
 
@@ -12,14 +12,18 @@ from tt_compress.nn import cross_entropy
 
 
 def defaults() -> dict:
-  """See `base.Task.defaults`."""
+  """Those that all such tasks share, see `base.Task.defaults`."""
   return dict(
     data=dict(
       source='embedded',  # a name in data.sources.SOURCES['pairs']
       options={},  # of that source
       # Padded lengths of batches, both sides, with the end token.
       bucket_lengths=(16, 32, 64, 129),
-      # Padded target tokens in a batch, which has batch_tokens // length pairs.
+      # Padded length of targets that are much shorter than their sources, end
+      # token included; None pads both sides to the length of the bucket.
+      target_length=config_dict.placeholder(int),
+      # A batch has batch_tokens // length pairs, which is the number of padded
+      # target tokens.
       batch_tokens=4096,
       # Limits of training pairs, in tokens; other pairs are left out, counted
       # and logged.
@@ -44,34 +48,22 @@ def defaults() -> dict:
     logits_blocks=config_dict.placeholder(str),
     evaluation=dict(
       every=1000,  # steps
-      batch_size=64,  # sentences decoded together
+      batch_size=64,  # texts decoded together
       beam_size=4,
       # Largest size in bytes of the matrices that decoding materializes to be
       # faster; None sets no limit.
       expand_bytes=config_dict.placeholder(int),
       length_penalty=0.6,
-      # A translation of a source of n pieces ends after ratio * n + extra.
+      # An output for a source of n pieces ends after ratio * n + extra.
       max_ratio=1.5,
       max_extra=10,
-      # Largest number of sentences that a validation translates.
+      # Largest number of texts that a validation decodes.
       max_sentences=500,
-      # The best checkpoint has the highest 'bleu' or the lowest 'loss'.
-      metric='bleu',
-      # Also score the translation of the nearest training sentence.
-      baseline=False,
       # Also report the loss of the training pairs in the end, as that of
       # validation: without dropout and label smoothing.
       train_loss=False,
-      # Also score as the "Compressed Transformer" slides did, see scores.bleu.
-      nltk_bleu=False,
-      # Translate the test split a second time, and measure the seconds.
+      # Decode the test split a second time, and measure the seconds.
       timed=False,
-      # BLEU ignores case; for text of data.vocabulary_options.normalization
-      # 'nmt_nfkc_cf', which folds it.
-      lowercase=False,
-      # The text is tokenized as by Moses: BLEU is that of plain text, and
-      # `token_bleu` that of the tokens as they are, as fairseq reports it.
-      detokenize=False,
       num_samples=3,
     ),
   )
@@ -86,9 +78,13 @@ def batch_shapes(
     batching.pairs_per_batch(length, config.data.batch_tokens),
     batch_multiple,
   )
-  tokens = jax.ShapeDtypeStruct((number, length), jnp.int32)
-  positions = jax.ShapeDtypeStruct((number,), jnp.int32)
-  return {'inputs': tokens, 'targets': tokens, 'positions': positions}
+  target_length = min(length, config.data.target_length or length)
+  shapes = dict(inputs=(number, length), targets=(number, target_length))
+  shapes['positions'] = (number,)
+  return {
+    name: jax.ShapeDtypeStruct(shape, jnp.int32)
+    for name, shape in shapes.items()
+  }
 
 
 def vocabulary_options(config) -> dict:
@@ -119,6 +115,12 @@ def _check_vocabulary(config) -> None:
 def check(config) -> None:
   """Refuses settings that would fail or mislead only after training."""
   _check_vocabulary(config)
+  target_length = config.data.target_length
+  if target_length is not None and target_length < 2:
+    raise ValueError(
+      f'data.target_length={target_length} must be at least 2: a token and the '
+      'end of a text; leave it out for the lengths of data.bucket_lengths'
+    )
   cross_entropy.check_blocks(config.logits_blocks)
   least = dict(
     beam_size=1,
