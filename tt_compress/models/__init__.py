@@ -13,6 +13,7 @@ from tt_compress.models import (
   delight,
   delight_config,
   mlp,
+  seq2seq,
   text_classifier,
   transformer_xl,
 )
@@ -23,6 +24,7 @@ MODELS = {
   'decoder': (decoder.DecoderConfig, decoder.Decoder),
   'delight': (delight_config.DelightConfig, delight.Delight),
   'mlp': (mlp.MLPConfig, mlp.MLP),
+  'seq2seq': (seq2seq.Seq2SeqConfig, seq2seq.Seq2Seq),
   'text_classifier': (
     text_classifier.TextClassifierConfig,
     text_classifier.TextClassifier,

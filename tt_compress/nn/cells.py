@@ -15,8 +15,8 @@ from tt_compress.nn import linear
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
-# By name, each [batch, hidden_dim]; `h` is the output.
-State = dict[str, Float32[Array, 'batch hidden']]
+# By name, each [*batch, hidden_dim]; `h` is the output.
+State = dict[str, Float32[Array, '*batch hidden']]
 
 
 class Cell(nnx.Module):
@@ -84,14 +84,14 @@ class Cell(nnx.Module):
     return _float32(x) + _float32(h)
 
   def advance(
-    self, joined: Float32[Array, 'batch joined'], state: State
+    self, joined: Float32[Array, '*batch joined'], state: State
   ) -> State:
     """The next state, from the joined products and the state before."""
     raise NotImplementedError
 
   def __call__(
     self,
-    x: Float[ArrayLike, 'batch input'],
+    x: Float[ArrayLike, '*batch input'],
     state: State,
     noise: Noise | None = None,
   ) -> State:
@@ -130,7 +130,7 @@ class LSTM(Cell):
     self.input.bias.set_value(bias.at[forget].set(forget_bias))
 
   def advance(
-    self, joined: Float32[Array, 'batch joined'], state: State
+    self, joined: Float32[Array, '*batch joined'], state: State
   ) -> State:
     # sigmoid(z) = (1 + tanh(z / 2)) / 2: one tanh of the whole array takes half
     # the time of four functions of its parts on a CPU.
@@ -162,7 +162,7 @@ class GRU(Cell):
     return jnp.concatenate([x + h, x_n, h_n], axis=-1)
 
   def advance(
-    self, joined: Float32[Array, 'batch joined'], state: State
+    self, joined: Float32[Array, '*batch joined'], state: State
   ) -> State:
     r, z, x_n, h_n = jnp.split(joined, 4, axis=-1)
     z = nnx.sigmoid(z)
