@@ -44,6 +44,7 @@ GROUND = {
     'train_backed',
     'train_shaped',
     'block_backed',
+    'weighted',
     'wrapped',
   }
 }

@@ -16,7 +16,9 @@ rows * cols. `make` chooses it by name, and `REGISTRY` has all names:
 
 `compress` replaces matrices of any Flax NNX model by rules, pairs of a pattern
 for their paths and the options of `make`. With `fit=True`, the new matrices
-approximate the present ones; otherwise they are random.
+approximate the present ones; otherwise they are random. With
+`fit=Calibration(batches)`, products with what these batches multiply them with
+are approximated instead.
 
   >>> from flax import nnx
   >>> rngs = nnx.Rngs(0)
@@ -52,6 +54,7 @@ __version__ = '0.1.0'
 
 __all__ = [
   'REGISTRY',
+  'Calibration',
   'Embed',
   'Linear',
   'Run',
@@ -64,6 +67,7 @@ __all__ = [
 
 _PLACES = {
   'REGISTRY': ('parameterizations', 'REGISTRY'),
+  'Calibration': ('nn.calibration', 'Calibration'),
   'Embed': ('nn.embed', 'Embed'),
   'Linear': ('nn.linear', 'Linear'),
   'Run': ('training.run', 'Run'),

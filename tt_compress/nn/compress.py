@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import numbers
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,23 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from tt_compress import parameterizations, rules
-from tt_compress.algebra import networks
+from tt_compress.algebra import networks, weighting
 from tt_compress.nn import bottleneck, embed, linear, matrix, stack
 from tt_compress.parameterizations import base
 
 Rules = Sequence[tuple[str, Mapping[str, Any]]]
+
+
+class Calibrated(Protocol):
+  """What matrices are multiplied with, such as `calibration.Calibration`."""
+
+  def weightings(
+    self, model: nnx.Module, rule_list: Rules
+  ) -> Mapping[str, weighting.Weighting]:
+    """The weights of the errors of all matrices that rules match, by path."""
+
+
+Fit = bool | Literal['weights'] | Calibrated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,16 +40,21 @@ class Swap:
     path: of its module; a shared module has several, joined by ' = '.
     spec: its new parameterization.
     error: ||W - full(fit(W))|| / ||W|| if the factors were fitted, else None.
+    product_error: the same of the products with W in a calibration; None
+      without one, or if it does not use the matrix.
   """
 
   path: str
   spec: base.Parameterization
   error: float | Float[Array, ''] | None = None
+  product_error: float | Float[Array, ''] | None = None
 
   def __str__(self):
     spec = self.spec
     frozen = f' and {spec.num_frozen:,} frozen' if spec.num_frozen else ''
     error = '' if self.error is None else f', error {float(self.error):.4f}'
+    if self.product_error is not None:
+      error += f', of products {float(self.product_error):.4f}'
     return (
       f'{self.path}: {spec.rows} x {spec.cols} in {spec.num_params:,} numbers'
       f'{frozen}, ratio {spec.compression_ratio:.2f}{error}'
@@ -195,7 +212,11 @@ def _relative_error(
 
 
 def _make(
-  site: _Site, choice: Mapping, rngs: nnx.Rngs, fit: bool
+  site: _Site,
+  choice: Mapping,
+  rngs: nnx.Rngs,
+  fit: bool,
+  weights: weighting.Weighting | None,
 ) -> tuple[matrix.Matrix | bottleneck.Bottleneck, Swap]:
   """The module that replaces that of a site, and its entry in the report."""
   (rows, cols), std, weight = _current(site.module)
@@ -226,14 +247,17 @@ def _make(
     raise ValueError(f'cannot compress {site.path}: {error}') from error
   std = _new_std(site, std, deviation)
   new = _replacement(site.module, spec, std, keep_bias, activation, rngs)
-  error = None
-  if fit:
-    fitted = spec.fit(weight())  # in float32
-    new.update(
-      jax.tree.map(lambda a, old: a.astype(old.dtype), fitted, new.values())
-    )
-    error = _relative_error(weight(), new.full())
-  return new, Swap(site.path, spec, error)
+  if not fit:
+    return new, Swap(site.path, spec)
+  fitted = (  # in float32
+    spec.fit_products(weight(), weights) if weights else spec.fit(weight())
+  )
+  new.update(
+    jax.tree.map(lambda a, old: a.astype(old.dtype), fitted, new.values())
+  )
+  error = _relative_error(weight(), new.full())
+  product_error = weights and weights.relative_error(weight(), new.full())
+  return new, Swap(site.path, spec, error, product_error)
 
 
 def _new_std(site: _Site, std: float, given: Mapping[str, float]) -> float:
@@ -297,7 +321,7 @@ def _choices(sites: Sequence[_Site], rule_list: Rules) -> list[Any]:
 
 
 def compress(
-  model: nnx.Module, rule_list: Rules, rngs: nnx.Rngs, *, fit: bool = False
+  model: nnx.Module, rule_list: Rules, rngs: nnx.Rngs, *, fit: Fit = False
 ) -> Report:
   """Replaces the matrices of a model whose path matches a rule, in place.
 
@@ -319,27 +343,35 @@ def compress(
     rule_list: pairs of pattern and options.
     rngs: source of the keys for new factors.
     fit: whether new factors approximate the present matrices; otherwise they
-      are random.
+      are random. True or 'weights' minimizes the error of the matrices, a
+      `calibration.Calibration` that of their products in its batches.
 
   Returns:
     A report of the matrices that were replaced, kept and out of reach.
 
   Raises:
-    ValueError: a rule matches nothing, or its options do not suit the matrix.
+    ValueError: a rule matches nothing, or its options do not suit the matrix;
+      or batches of a calibration do not run.
   """
+  if isinstance(fit, str) and fit != 'weights':
+    raise ValueError(
+      f"fit={fit!r} must be True, False, 'weights' or a Calibration"
+    )
   with stack.unrolled(model):
     return _compress(model, rule_list, rngs, fit)
 
 
 def _compress(
-  model: nnx.Module, rule_list: Rules, rngs: nnx.Rngs, fit: bool
+  model: nnx.Module, rule_list: Rules, rngs: nnx.Rngs, fit: Fit
 ) -> Report:
   sites, unreached = _walk(model)
   sites = list(sites.values())
   choices = _choices(sites, rule_list)
   _check_untied(sites, choices)
+  is_plain = isinstance(fit, bool | str)
+  weights = {} if is_plain else fit.weightings(model, rule_list)
   made = [
-    (site, *_make(site, choice, rngs, fit))
+    (site, *_make(site, choice, rngs, bool(fit), weights.get(site.path)))
     for site, choice in zip(sites, choices, strict=True)
     if choice is not None
   ]

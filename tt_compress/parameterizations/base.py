@@ -12,9 +12,14 @@ from jax.experimental import checkify
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Integer, Key, Num
 
-from tt_compress.algebra import blocks
+from tt_compress.algebra import blocks, weighting
 from tt_compress.parallel import partition
-from tt_compress.parameterizations import checks, random_factors, ranks
+from tt_compress.parameterizations import (
+  checks,
+  random_factors,
+  ranks,
+  weighted,
+)
 
 Factors = Mapping[str, Any]
 Matrix = Num[Array | np.ndarray, 'rows cols']
@@ -76,6 +81,12 @@ class Parameterization(random_factors.Initialized):
       ValueError: the matrix has another shape, or entries that are not finite.
     """
     raise NotImplementedError(f'{type(self).__name__} has no fit')
+
+  def fit_products(
+    self, matrix: Matrix, weights: weighting.Weighting
+  ) -> Factors:
+    """As `fit`, by the weighted error of products, see `weighted.fit`."""
+    return weighted.fit(self, self._check_matrix(matrix), weights)
 
   # ---------------------------------------------------------------------------
   # Products, for layers.

@@ -5,7 +5,7 @@ import functools
 import itertools
 import operator
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -155,12 +155,24 @@ class Sum(composed.Composed):
     A part that starts at zero, if not all parts do, or for which nothing is
     left, gets factors of the zero matrix that gradients can move.
     """
+    return self._fit_parts(matrix, lambda spec, rest: spec.fit(rest))
+
+  def fit_products(self, matrix, weights):
+    return self._fit_parts(
+      matrix, lambda spec, rest: spec.fit_products(rest, weights)
+    )
+
+  def _fit_parts(
+    self,
+    matrix: base.Matrix,
+    fit: Callable[[base.Parameterization, np.ndarray], base.Factors],
+  ) -> base.Factors:
     matrix = self._check_matrix(matrix)
     factors, fulls = {}, dict.fromkeys(self.inner, 0.0)
     for _ in range(self.sweeps):
       for name, spec in self.inner.items():
         others = sum(full for other, full in fulls.items() if other != name)
-        factors[name] = self._fit_part(spec, matrix - others, matrix)
+        factors[name] = self._fit_part(spec, matrix - others, matrix, fit)
         fulls[name] = np.asarray(spec.full(factors[name]), np.float64)
     return factors
 
@@ -169,13 +181,14 @@ class Sum(composed.Composed):
     spec: base.Parameterization,
     rest: Float[np.ndarray, 'rows cols'],
     matrix: Float[np.ndarray, 'rows cols'],
+    fit: Callable[[base.Parameterization, np.ndarray], base.Factors],
   ) -> base.Factors:
     """Factors of a part for what the other parts leave of the matrix."""
     # What rounding leaves is not worth the rank of a part.
     tiny = np.finfo(np.float32).eps * np.linalg.norm(matrix)
     skips = _is_zero(spec) and not _is_zero(self)
     if not skips and np.linalg.norm(rest) > tiny:
-      return spec.fit(rest)
+      return fit(spec, rest)
     # Other matrices have other random numbers.
     key = jax.random.key(zlib.crc32(matrix.tobytes()))
     size = float(np.sqrt(np.mean(np.square(matrix))))

@@ -57,6 +57,9 @@ class Wrapped(composed.Composed):
     """The fit of the base, with the arrays of the subclass as at the start."""
     return self._start(self.base.fit(matrix))
 
+  def fit_products(self, matrix, weights):
+    return self._start(self.base.fit_products(matrix, weights))
+
   def full(self, factors):
     return self.base.full(self._effective(factors))
 

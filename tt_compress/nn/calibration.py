@@ -1,0 +1,127 @@
+"""What the matrices of a model are multiplied with, from a few batches."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tt_compress.algebra import weighting
+from tt_compress.nn import compress, modules, recorded, stack
+
+Call = Callable[[nnx.Module, Any], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+  """Batches on which a compressed model is to give the same outputs.
+
+  `compress(model, rules, rngs, fit=Calibration(batches))` fits matrices by the
+  error of their products in these batches. A pass costs about as much as one
+  of training: moments are computed by a backward pass, so the products must
+  lead to the result of `call` by differentiable operations.
+
+  Attributes:
+    batches: arguments of the model; batches of one shape compile one program.
+    call: (model, batch) -> arrays of any structure, of which some are floats;
+      by default model(batch).
+  """
+
+  batches: Sequence[Any]
+  call: Call = lambda model, batch: model(batch)
+
+  def weightings(
+    self, model: nnx.Module, rule_list: compress.Rules
+  ) -> dict[str, weighting.Weighting]:
+    """The weights of the errors of all matrices that rules match.
+
+    Args:
+      model: any Flax NNX model; it is left as it is.
+      rule_list: as of `compress`.
+
+    Returns:
+      {path of a matrix, as in the report of `compress`: its weights}, without
+      matrices that no batch uses.
+
+    Raises:
+      ValueError: there are no batches, a batch does not run, or something that
+        a matrix is multiplied with is not finite.
+    """
+    if not self.batches:
+      raise ValueError('the calibration has no batches; give at least one')
+    twin, paths = _recording(model, rule_list)
+    graphdef, moments, rest = nnx.split(twin, _is_moment, ..., graph=True)
+    moments = nnx.to_pure_dict(moments)
+    run = jax.jit(functools.partial(_moments, graphdef, self.call))
+    total = jax.tree.map(np.zeros_like, moments)
+    for number, batch in enumerate(self.batches):
+      try:
+        found = jax.device_get(run(moments, rest, batch))
+      except Exception as error:
+        raise ValueError(
+          f'batch {number} of the calibration does not run: {error}'
+        ) from error
+      total = jax.tree.map(np.add, total, found)
+      _check_finite(total, paths, number)
+    found = {
+      report_path: recorded.weights(_at(total, path))
+      for path, report_path in paths.items()
+    }
+    return {path: weights for path, weights in found.items() if weights.terms}
+
+
+def _recording(model, rule_list):
+  """A copy of a model that records, and {path: its path in a report}."""
+  twin = nnx.clone(model, graph=True)
+  dense = [(pattern, dict(name='dense')) for pattern, _ in rule_list]
+  report = compress.compress(twin, dense, nnx.Rngs(0), fit='weights')
+  names = {
+    path: swap.path
+    for swap in report.swapped
+    for path in swap.path.split(' = ')
+  }
+  stack.unroll(twin)
+  found = modules.matrices(twin)
+  for path in found.keys() & names.keys():
+    recorded.record(found[path])
+  return twin, {path: names[path] for path in found.keys() & names.keys()}
+
+
+def _is_moment(path: tuple, variable: Any) -> bool:
+  *_, parent, name = ('', '', *path)
+  return parent == 'factors' and name in recorded.MOMENTS
+
+
+def _moments(graphdef, call, moments, rest, batch):
+  """The gradients of the moments."""
+
+  def total(moments):
+    model = nnx.merge(graphdef, moments, rest)
+    leaves = jax.tree.leaves(call(model, batch))
+    floats = (jnp.asarray(a) for a in leaves)
+    return sum(
+      jnp.sum(a.astype(jnp.float32))
+      for a in floats
+      if jnp.issubdtype(a.dtype, jnp.floating)
+    )
+
+  return jax.grad(total)(moments)
+
+
+def _at(tree: Any, path: str) -> dict[str, np.ndarray]:
+  for key in path.split('/'):
+    tree = tree[int(key) if key.isdigit() and int(key) in tree else key]
+  return tree['factors']
+
+
+def _check_finite(total, paths, number):
+  for path, report_path in paths.items():
+    if not all(np.isfinite(a).all() for a in _at(total, path).values()):
+      raise ValueError(
+        f'in batch {number} of the calibration, what {report_path} is '
+        'multiplied with is not finite; check the batch and the model'
+      )
