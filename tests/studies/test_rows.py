@@ -93,6 +93,7 @@ def test_wrong_overrides(overrides, told):
     (dict(corrected={'m': 1}), "a: corrected={'m': 1} and correction=''"),
     (dict(correction='no'), "a: corrected={} and correction='no'"),
     (dict(published_only='no data'), 'a: published_only needs figures'),
+    (dict(published={'m': 1}, lost=('m',)), "a: 'm' is in published and in"),
   ],
 )
 def test_wrong_entries_of_rows(entries, told):
@@ -125,6 +126,7 @@ def test_wrong_entries_of_metrics(entries, told):
     ([make(), make()], "there are two rows 'a'"),
     ([make(goal={'n': 1})], "row a: goal has 'n', which is no metric"),
     ([make(published={'n': 1})], "row a: published has 'n'"),
+    ([make(lost=('n',))], "row a: lost has 'n'"),
     (
       [make(init_from='c'), make(id='c')],
       "row a: init_from='c' is none of the rows that run before it",

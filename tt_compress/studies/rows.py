@@ -119,6 +119,7 @@ class Row:
       the difference in test loss.
     num_seeds: at most so many of the study's seeds; all of them if None.
     published: figures as printed, by the name of their metric.
+    lost: metrics whose published figures are lost; the note says what is known.
     corrected: figures that replace printed ones that do not hold.
     correction: why they do not hold.
     goal: figures to reach.
@@ -141,6 +142,7 @@ class Row:
   compared_with: str | None = None
   num_seeds: int | None = None
   published: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  lost: tuple[str, ...] | None = None
   corrected: Mapping[str, float] = dataclasses.field(default_factory=dict)
   correction: str = ''
   goal: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -169,10 +171,15 @@ class Row:
         f'row {self.id}: num_seeds={self.num_seeds} must be at least 1, or '
         'None for all seeds of the study'
       )
-    if self.published_only and not self.published:
+    if self.published_only and not (self.published or self.lost):
       raise ValueError(
-        f'row {self.id}: published_only needs figures in published'
+        f'row {self.id}: published_only needs figures in published, or lost'
       )
+    for name in self.lost or ():
+      if name in self.published:
+        raise ValueError(
+          f'row {self.id}: {name!r} is in published and in lost; give one'
+        )
 
   @property
   def counted_text(self) -> str | None:
@@ -194,7 +201,7 @@ class Row:
   def without_figures(self) -> 'Row':
     """The row where neither published figures nor goals apply."""
     return dataclasses.replace(
-      self, published={}, corrected={}, correction='', goal={}
+      self, published={}, lost=None, corrected={}, correction='', goal={}
     )
 
 
@@ -214,8 +221,8 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
   for row in table:
     if row.id in ids:
       raise ValueError(f'there are two rows {row.id!r}')
-    for entry in ('published', 'corrected', 'goal'):
-      for name in getattr(row, entry):
+    for entry in ('published', 'lost', 'corrected', 'goal'):
+      for name in getattr(row, entry) or ():
         if name not in known:
           raise ValueError(
             f'row {row.id}: {entry} has {name!r}, which is no metric; there '

@@ -54,6 +54,21 @@ def test_figures_that_do_not_hold_are_struck_with_the_reason():
   assert published.note == 3
 
 
+def test_lost_figures_are_shown_as_lost():
+  lost = rows.Row(
+    id='paper-A4',
+    method='d',
+    lost=('accuracy',),
+    published_only='its figures are lost',
+  )
+  result = made_up.make()
+  table = (*result.rows, results.RowResult(row=lost))
+  row = cells(dataclasses.replace(result, rows=table))['paper-A4']
+  assert row['published accuracy'] == tables.Cell('lost')
+  assert row['published ratio'] == tables.Cell()
+  assert row['seeds'].text == 'published only'
+
+
 def test_every_row_says_why_it_has_no_numbers():
   found = cells(made_up.make())
   row = found['our-next']

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from tt_compress.studies import results, rows
 
 NOT_RUN = 'not run yet'
+LOST = 'lost'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +138,8 @@ def _figures(result, notes):
 
 
 def _published(row, metric, notes):
+  if metric.name in (row.lost or ()):
+    return Cell(LOST)
   figure = row.published.get(metric.name)
   text = '' if figure is None else metric.text(figure)
   corrected = row.corrected.get(metric.name)
