@@ -13,6 +13,7 @@ LAYERS = (
   ('parameterizations',),
   ('nn',),
   ('models',),
+  ('pretrained',),
   ('data',),
   ('tasks',),
   ('configuration',),

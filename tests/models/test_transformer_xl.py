@@ -304,6 +304,7 @@ def test_paths_of_the_matrices():
     (dict(model_dim=9, num_heads=3), 'model.model_dim=9 must be even'),
     (dict(norm='pre'), "model.norm='pre' must be 'post'"),
     (dict(scale_attention=False), 'scale_attention=False must be True for'),
+    (dict(head_dim=4), 'head_dim=4 must be None for'),
     (dict(cutoffs=(7, 3)), 'model.cutoffs=.7, 3. must increase .*=11'),
     (dict(cutoffs=(3, 11)), 'model.cutoffs=.3, 11. must increase .*=11'),
     (dict(num_heads=3), 'num_heads=3 does not divide model_dim=8'),

@@ -197,6 +197,9 @@ def test_sizes_of_vocabularies_have_to_fit(task_and_variables):
   config.model.source_vocab_size = None
   with pytest.raises(ValueError, match='=False needs model.source_vocab_size'):
     translation.Translation.check(config)
+  config.model.padding_id = 5
+  with pytest.raises(ValueError, match='model.padding_id=5 must be 0'):
+    translation.Translation.check(config)
   config.data.vocabulary = 'bits'
   with pytest.raises(ValueError, match="data.vocabulary='bits' is unknown"):
     translation.Translation.check(config)

@@ -105,6 +105,11 @@ def _check_vocabulary(config) -> None:
       f'model.vocab_size={size}, but both languages share a vocabulary; set '
       'data.joint_vocabulary=False, or leave out model.source_vocab_size'
     )
+  if config.model.get('padding_id'):
+    raise ValueError(
+      f'model.padding_id={config.model.padding_id} must be 0: the vocabularies '
+      'of translation pad with token 0'
+    )
   if not config.data.joint_vocabulary and source_size is None:
     raise ValueError(
       'data.joint_vocabulary=False needs model.source_vocab_size, the size of '

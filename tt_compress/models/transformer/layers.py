@@ -35,6 +35,7 @@ def _attention(config, rngs, turns=False):
   return attention.Attention(
     config.model_dim,
     config.num_heads,
+    inner_dim=config.head_dim and config.num_heads * config.head_dim,
     use_bias=config.use_bias,
     scaled=config.scale_attention,
     turns=turns,

@@ -18,7 +18,7 @@ from tt_compress.nn.dropout import Noise, dropout
 
 
 class Transformer(encoder_decoder.EncoderDecoder):
-  """Encoder-decoder Transformer; token 0 is padding.
+  """Encoder-decoder Transformer; `config.padding_id` is padding.
 
   Paths of its matrices: `encoder/layers/K/{attention,ffn}/...`,
   `decoder/layers/K/{self_attention,cross_attention,ffn}/...`, `embed` (shared)
@@ -119,7 +119,7 @@ class Transformer(encoder_decoder.EncoderDecoder):
     Float[Array, 'batch source dim'], Bool[ArrayLike, 'batch 1 1 source']
   ]:
     """The context of the source sentences; a mask that is False at padding."""
-    mask = (inputs != 0)[:, None, None, :]
+    mask = (inputs != self.config.padding_id)[:, None, None, :]
     length = inputs.shape[1]
     x = self._embed('source', inputs, noise, length)
     bias = self._bias(self.encoder_bias, length)

@@ -1,6 +1,7 @@
 """Sizes and choices of Transformers."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from tt_compress.nn import distance_bias, norms
 
 ACTIVATIONS = {
   'gelu': jax.nn.gelu,
+  'gelu_exact': functools.partial(jax.nn.gelu, approximate=False),
   'relu': jax.nn.relu,
   'silu': jax.nn.silu,
 }
@@ -60,13 +62,16 @@ class LayersConfig:
     model_dim: size of the residual stream.
     ffn_dim: size of the hidden layer of the feed-forward blocks.
     num_heads: attention heads.
+    head_dim: size of the queries and keys of a head; model_dim / num_heads if
+      None.
     norm: 'post' (norm after each residual sum, no final norms) or 'pre' (norm
       before each sublayer, one final norm per stack).
     norm_kind: 'layer' (LayerNorm), 'rms' (RMSNorm, without mean and bias) or
       'unbiased' (LayerNorm by the unbiased standard deviation, see `nn.norms`).
     norm_epsilon: added to the variance or mean square; to the unbiased
       standard deviation.
-    activation: 'relu', 'gelu' or 'silu', which is also called swish.
+    activation: 'relu', 'silu', which is also called swish, 'gelu', by its
+      approximation with tanh, or 'gelu_exact'.
     gated: whether the hidden layer of feed-forward blocks is multiplied by
       another one without activation.
     ffn_initialization: how feed-forward matrices start: 'glorot', or 'fan_in'
@@ -84,6 +89,7 @@ class LayersConfig:
   model_dim: int = 512
   ffn_dim: int = 2048
   num_heads: int = 8
+  head_dim: int | None = None
   norm: str = 'post'
   norm_kind: str = 'layer'
   norm_epsilon: float = 1e-6
@@ -98,7 +104,9 @@ class LayersConfig:
   scan_layers: int = 4
 
   def __post_init__(self):
-    check_sizes(self, scan_layers=0)
+    check_sizes(self, scan_layers=0, padding_id=0)
+    if self.head_dim is not None and self.head_dim < 1:
+      raise ValueError(f'model.head_dim={self.head_dim} must be at least 1')
     if self.norm not in ('post', 'pre'):
       raise ValueError(f"model.norm={self.norm!r} must be 'post' or 'pre'")
     for name, known in (
@@ -159,6 +167,8 @@ class TransformerConfig(LayersConfig):
       bias of self-attention, which the layers of a stack share).
     distance_buckets: of relative positions, see `nn.distance_bias`.
     max_distance: from which on all distances share a bucket.
+    padding_id: of the source token that fills a batch; no query attends to it.
+      Tasks need 0.
 
   A T5 has norm='pre', norm_kind='rms', ffn_initialization='fan_in',
   positions='relative', and neither use_bias, scale_attention nor
@@ -178,6 +188,7 @@ class TransformerConfig(LayersConfig):
   positions: str = 'sinusoidal'
   distance_buckets: int = 32
   max_distance: int = 128
+  padding_id: int = 0
 
   def __post_init__(self):
     distance_bias.check(self.distance_buckets, self.max_distance)
