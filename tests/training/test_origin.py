@@ -78,6 +78,41 @@ def test_fitted_evaluated_and_nothing_trained(trained, tmp_path):
   assert results['fit']['params_sha256'] == digest
 
 
+def test_products_with_training_data_are_fitted(trained, tmp_path):
+  settings = {'fit.error': 'products', 'fit.batches': 3, 'num_steps': 0}
+  fitted = begin(trained, tmp_path / 'run', **settings)
+  [row] = fitted.train()['fit']['matrices']
+  source = fitted.task.train_batches()
+  x = np.concatenate([source.batch(k)['images'] for k in range(3)])
+  x = x.reshape(len(x), -1).astype(np.float64) / 255
+  before, after = layers(trained.variables()), layers(fitted.variables())
+  exact = x @ before['0']['factors']['matrix'].astype(np.float64)
+  factors = after['0']['factors']
+  found = x @ factors['left'].astype(np.float64) @ factors['right'].T
+  error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
+  assert row['product_error'] == pytest.approx(error, rel=1e-3)
+  [plain] = begin(trained, tmp_path / 'plain', num_steps=0).train()['fit'][
+    'matrices'
+  ]
+  assert plain['product_error'] is None
+  assert row['error'] > plain['error'] > 0
+  assert 'of products' in origin.table([row])
+  assert configuration.twin(fitted.config).fit.error == 'weights'
+
+
+@pytest.mark.parametrize(
+  ('settings', 'message'),
+  [
+    ({'fit.error': 'outputs'}, "fit.error='outputs' must be"),
+    ({'fit.error': 'products', 'init_from': None}, 'needs a trained run'),
+    ({'fit.batches': 0}, 'fit.batches=0 must be at least 1'),
+  ],
+)
+def test_settings_of_a_fit_that_are_refused(settings, message):
+  with pytest.raises(ValueError, match=message):
+    configuration.check(make_config(**settings))
+
+
 def test_the_same_matrices_give_the_same_scores(trained, tmp_path):
   rules = (('layers/0', dict(name='low_rank', rank=6)),)
   results = begin(trained, tmp_path, compress=rules, num_steps=0).train()

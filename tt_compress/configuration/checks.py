@@ -29,6 +29,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     'evaluation.batch_size': (evaluation.batch_size, 1),
     'checkpoint.keep_latest': (config.checkpoint.keep_latest, 1),
     'checkpoint.average': (config.checkpoint.average, 1),
+    'fit.batches': (config.fit.batches, 1),
     **{
       f'machine.{name}': (value, 0 if name == 'start' else 1)
       for name, value in config.machine.items()
@@ -42,6 +43,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   task = tasks.TASKS[config.task]
   task.check(config)
   _check_distillation(config, task)
+  _check_fit(config)
   choose = config.checkpoint.choose
   if choose not in ('best', 'latest'):
     raise ValueError(f"checkpoint.choose={choose!r} must be 'best' or 'latest'")
@@ -58,6 +60,17 @@ def check(config: ml_collections.ConfigDict) -> None:
   if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
     raise ValueError(
       f'logging.profile={window} must be () or (first step, last step)'
+    )
+
+
+def _check_fit(config):
+  error = config.fit.error
+  if error not in ('weights', 'products'):
+    raise ValueError(f"fit.error={error!r} must be 'weights' or 'products'")
+  if error == 'products' and config.init_from is None:
+    raise ValueError(
+      f'fit.error={error!r} needs a trained run: set init_from, or use '
+      '--mode=compress --init_from=FOLDER'
     )
 
 

@@ -67,6 +67,7 @@ def defaults(
   # Workdir of a trained run. The rules fit its matrices, and training starts
   # from the result instead of random factors.
   config.init_from = config_dict.placeholder(str)
+  config.fit = fit()
 
   # Learning from a trained run with the same vocabulary: (1 - weight) times the
   # cross-entropy, plus weight times the divergence from the teacher, see
@@ -120,6 +121,16 @@ def defaults(
   )
   # Locked, it refuses a misspelled setting in a config file.
   return config.lock()
+
+
+def fit() -> dict:
+  """The group `fit`: how matrices of a trained run are fitted."""
+  return dict(
+    # Which error is least: of the 'weights', or of their 'products' in batches
+    # of training data.
+    error='weights',
+    batches=16,
+  )
 
 
 def distillation() -> dict:

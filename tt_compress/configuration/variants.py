@@ -32,6 +32,7 @@ def twin(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
   # Both name arrays of factors, which dense matrices do not have.
   config.sharding.rules = ()
   config.init_from = None
+  config.fit = settings.fit()
   # The twin is what a compressed run learns from.
   config.distill = settings.distillation()
   return config

@@ -12,7 +12,13 @@ from flax import nnx
 from tt_compress.nn import compress, modules, serving, stacked
 from tt_compress.parallel import processes
 from tt_compress.tasks import base
-from tt_compress.training import build, restore, sizes, workdir
+from tt_compress.training import (
+  build,
+  calibrated,
+  restore,
+  sizes,
+  workdir,
+)
 from tt_compress.training.checkpoints import matching
 
 FILE = 'fit.json'
@@ -45,7 +51,9 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     trained = restore.from_folder(source, blueprint, path)
   except (FileNotFoundError, ValueError) as error:
     raise _refusal(path, error) from None
-  variables, rows = fit(config, blueprint.graphdef, trained)
+  is_calibrated = config.fit.error == 'products'
+  by = calibrated.of_task(config, task) if is_calibrated else 'weights'
+  variables, rows = fit(config, blueprint.graphdef, trained, by)
   results = workdir.read_results(path)
   if results is None:
     logging.warning('the run in %s has not finished', path)
@@ -74,7 +82,10 @@ def _refusal(path, error):
 
 
 def fit(
-  config, graphdef: nnx.GraphDef, variables: dict
+  config,
+  graphdef: nnx.GraphDef,
+  variables: dict,
+  by: compress.Fit = 'weights',
 ) -> tuple[dict, list[sizes.Row]]:
   """Fits the matrices of a trained model by the rules of a configuration.
 
@@ -84,11 +95,13 @@ def fit(
     config: of the new run.
     graphdef: graph of the trained model.
     variables: its arrays {'params', 'buffers'}.
+    by: 'weights', or the calibration of products; see `compress.compress`.
 
   Returns:
     The new arrays {'params', 'buffers'}, and a row for each fitted matrix:
-    path, parameterization, rows, cols, options, params, ratio and 'error',
-    ||W - fitted|| / ||W||.
+    path, parameterization, rows, cols, options, params, ratio, 'error', which
+    is ||W - fitted|| / ||W||, and 'product_error', that of the products in a
+    calibration, None without one.
 
   Raises:
     matching.Misfit: the models differ in more than their compression; names the
@@ -109,11 +122,16 @@ def fit(
   )
   model = modules.merge(blueprint.graphdef, **expanded)
   report = compress.compress(
-    model, config.compress, nnx.Rngs(config.seed), fit=True
+    model, config.compress, nnx.Rngs(config.seed), fit=by
   )
   _, params, buffers = modules.split(model)
+  number = lambda error: None if error is None else float(error)
   rows = [
-    {**sizes.row(swap.path, swap.spec), 'error': float(swap.error)}
+    {
+      **sizes.row(swap.path, swap.spec),
+      'error': number(swap.error),
+      'product_error': number(swap.product_error),
+    }
     for swap in report.swapped
   ]
   return {'params': params, 'buffers': buffers}, rows
@@ -141,7 +159,10 @@ def _with_biases(found, wanted):
 
 def table(rows: list[dict]) -> str:
   """The fitted matrices as a table, one per line."""
-  header = ('matrix', 'shape', 'parameterization', 'params', 'ratio', 'error')
+  header = (
+    *('matrix', 'shape', 'parameterization', 'params', 'ratio', 'error'),
+    'of products',
+  )
   lines = [header] + [
     (
       row['path'],
@@ -150,10 +171,14 @@ def table(rows: list[dict]) -> str:
       f'{row["params"]:,}',
       f'{row["ratio"]:.2f}',
       f'{row["error"]:.4f}',
+      # Reports of older runs do not have it.
+      '' if row.get('product_error') is None else f'{row["product_error"]:.4f}',
     )
     for row in rows
   ]
-  return '\n'.join(sizes.aligned(lines, right=(3, 4, 5)))
+  if not any(line[-1] for line in lines[1:]):
+    lines = [line[:-1] for line in lines]
+  return '\n'.join(sizes.aligned(lines, right=(3, 4, 5, 6)))
 
 
 def keep(folder: str, report: dict, task: base.Task, variables: dict) -> None:
