@@ -36,10 +36,10 @@ mkdir -p "$folder"
 copy="$(mktemp -d)"
 trap 'rm -rf "$copy"' EXIT
 cp -R "$here"/{tt_compress,setup.cfg,pyproject.toml,README.md,LICENSE} "$copy"
-# promise has no wheel. Both packages are pure Python, so wheels built here run
-# everywhere.
+# promise and rouge-score have no wheels. All three packages are pure Python, so
+# wheels built here run everywhere.
 "$PYTHON" -m pip wheel --quiet --no-deps --wheel-dir "$folder" \
-  --constraint "$here/$pins" "$copy" promise
+  --constraint "$here/$pins" "$copy" promise rouge-score
 wanted=("tt-compress${EXTRAS:+[$EXTRAS]}" "$@")
 # A host with glibc 2.28 runs wheels for older versions, too, but pip takes only
 # the listed platforms.

@@ -123,7 +123,7 @@ def test_every_config_has_a_tiny_variant(name):
   assert {type(swap.spec) for swap in blueprint.report.swapped} == kinds
   assert sizes(blueprint) < sizes(build.blueprint(load(name, 'tiny,dense')))
   assert sizes(blueprint) < 250_000
-  assert config.data.source in ('embedded', 'generated')
+  assert config.data.source in ('embedded', 'embedded_headlines', 'generated')
   assert config.num_steps <= 200
   # Small, but the same run: these are what a file chooses.
   full = load(name)

@@ -11,6 +11,7 @@ def test_sources_have_one_interface(tmp_path):
   assert set(sources.SOURCES) == set(typing.get_args(sources.Kind))
   assert set(sources.SOURCES['pairs']) == {
     'embedded',
+    'embedded_headlines',
     'parallel_text',
     'text',
     'tfds',

@@ -7,6 +7,7 @@ from tt_compress.data import (
   click_log_files,
   corpus,
   embedded,
+  embedded_headlines,
   generated_clicks,
   images,
   keyword_options,
@@ -44,6 +45,7 @@ Data = (
 SOURCES: dict[Kind, dict[str, Callable[..., Data]]] = {
   'pairs': {
     'embedded': embedded.load,
+    'embedded_headlines': embedded_headlines.load,
     'parallel_text': parallel_texts.load,
     'text': text.load,
     'tfds': tfds.load,

@@ -5,6 +5,7 @@ from tt_compress.tasks import (
   click_through,
   image_classification,
   language_modeling,
+  summarization,
   text_classification,
   translation,
 )
@@ -13,6 +14,7 @@ TASKS: dict[str, type[base.Task]] = {
   'classification': image_classification.ImageClassification,
   'click_through': click_through.ClickThrough,
   'language_modeling': language_modeling.LanguageModeling,
+  'summarization': summarization.Summarization,
   'text_classification': text_classification.TextClassification,
   'translation': translation.Translation,
 }
