@@ -3,7 +3,8 @@
 #
 #   launch/test.sh [--full] [arguments of pytest]
 #
-# The default is the fast tier of the tests; --full runs all tests. Two
+# The default is the fast tier of the tests; --full runs all tests, and builds the
+# documentation site. Two
 # processes share the files, since compilation, which takes most of the time, uses
 # one core. Compiled programs are cached in ~/.cache/tt_compress. Tests on real
 # data read the folder TT_COMPRESS_DATA and are skipped without it. See setup.sh
@@ -12,12 +13,14 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source launch/setup.sh
 
+extras=test
 tier=()
 if [[ "${1:-}" == --full ]]; then
+  extras=test,docs
   tier=(-m '')
   shift
 fi
-set_up test
+set_up "$extras"
 "$VENV/bin/python" -m ruff check
 "$VENV/bin/python" -m ruff format --check
 exec "$VENV/bin/python" -m pytest --numprocesses=2 --dist=loadfile \
