@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 
 import ml_collections
-from absl import flags
 
 from docs import markdown
-from tt_compress import configuration, main, models, tasks
+from tt_compress import configuration, models, tasks
 from tt_compress.configuration import options
 
+_MAIN = 'tt_compress/main.py'
 _SETTINGS = 'tt_compress/configuration/settings.py'
 
 
@@ -32,7 +32,7 @@ def write(root: pathlib.Path, folder: pathlib.Path) -> None:
     folder / 'flags.md',
     '# Flags',
     '`python -m tt_compress.main --config=FILE:argument,key=value` with:',
-    markdown.table(('flag', 'default', 'meaning'), _flags()),
+    markdown.table(('flag', 'default', 'meaning'), sorted(_flags(root))),
   )
   markdown.write(
     folder / 'settings.md',
@@ -63,12 +63,19 @@ def _paragraphs(text):
   return '\n\n'.join(found)
 
 
-def _flags():
-  known = flags.FLAGS.flags_by_module_dict()[main.__name__]
-  for flag in sorted(known, key=lambda flag: flag.name):
-    default = '' if flag.default in (None, '') else f'`{flag.default}`'
-    help_text = markdown.escaped(' '.join(flag.help.split()))
-    yield f'`--{flag.name}`', default, help_text
+def _flags(root):
+  """Name, default and help of each flag, from the source of `main`.
+
+  Importing `main` would define its flags in the importing program, too.
+  """
+  source = (root / _MAIN).read_text(encoding='utf-8')
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Call) and 'flags.DEFINE' in ast.unparse(node.func):
+      name, default, *_, text = node.args
+      default = ast.literal_eval(default)
+      shown = '' if default is None else f'`{default}`'
+      help_text = markdown.escaped(ast.literal_eval(text))
+      yield f'`--{name.value}`', shown, help_text
 
 
 def _settings():
