@@ -56,28 +56,30 @@ def normalized(norm, x, epsilon=1e-6):
   return x * scale + np.asarray(norm.bias.get_value())
 
 
-def turned(x, num_heads):
+def turned(x, dim, base):
   """Each pair of features of a head as a complex number, by its position."""
-  heads = x.reshape(len(x), num_heads, 2, -1)
-  half = heads.shape[-1]
-  angles = np.arange(len(x))[:, None] * 10_000.0 ** (-np.arange(half) / half)
+  half = dim // 2
+  heads = x.reshape(len(x), -1, 2, half)
+  angles = np.arange(len(x))[:, None] * base ** (-np.arange(half) / half)
   pairs = (heads[:, :, 0] + 1j * heads[:, :, 1]) * np.exp(1j * angles)[:, None]
   return np.stack([pairs.real, pairs.imag], axis=2).reshape(x.shape)
 
 
 def attended(layer, x, num_heads):
   """Causal attention, a head and a position at a time."""
-  dim = x.shape[-1] // num_heads
   q, k, v = (linear(p, x) for p in (layer.query, layer.key, layer.value))
-  if layer.turns:
-    q, k = turned(q, num_heads), turned(k, num_heads)
-  found = np.zeros_like(x)
+  dim = q.shape[-1] // num_heads
+  if layer.rotary_base:
+    q, k = (turned(y, dim, layer.rotary_base) for y in (q, k))
+  found = np.zeros_like(q)
   for head in range(num_heads):
     part = slice(head * dim, (head + 1) * dim)
+    first = head * k.shape[-1] // q.shape[-1] * dim
+    shared = slice(first, first + dim)
     for t in range(len(x)):
-      scores = k[: t + 1, part] @ q[t, part] / np.sqrt(dim)
+      scores = k[: t + 1, shared] @ q[t, part] / np.sqrt(dim)
       weights = np.exp(scores - scores.max())
-      found[t, part] = weights @ v[: t + 1, part] / weights.sum()
+      found[t, part] = weights @ v[: t + 1, shared] / weights.sum()
   return linear(layer.out, found)
 
 
@@ -108,6 +110,13 @@ def definition(model, tokens):
     {},
     dict(tie_logits=False),
     dict(positions='rotary', norm_kind='rms', use_bias=False),
+    dict(
+      positions='rotary',
+      rotary_base=50.0,
+      num_heads=6,
+      num_kv_heads=2,
+      head_dim=2,
+    ),
   ],
 )
 def test_logits_are_those_of_the_definition(options):
@@ -192,6 +201,9 @@ def test_what_does_not_fit_is_named():
   with pytest.raises(ValueError, match='norm_epsilon=0 must be above 0'):
     decoder.DecoderConfig(vocab_size=3, norm_epsilon=0)
   for options, message in (
+    (dict(num_kv_heads=0), 'num_kv_heads=0 must divide num_heads=2'),
+    (dict(head_dim=0), 'model.head_dim=0 must be at least 1'),
+    (dict(rotary_base=1), 'model.rotary_base=1 must be above 1'),
     (dict(cutoffs=(3, 12)), 'model.cutoffs=.3, 12. must increase .*=11'),
     (dict(cluster_tables=True), 'cluster_tables=True needs clusters'),
     (dict(cutoffs=(3,), div_val=2), 'div_val=2 needs a matrix for each'),
@@ -212,6 +224,7 @@ def test_what_does_not_fit_is_named():
   [
     dict(num_layers=2),
     dict(positions='rotary', norm_kind='rms', num_layers=4),  # scanned
+    dict(positions='rotary', num_layers=2, num_kv_heads=1),
   ],
 )
 def test_steps_are_those_of_the_whole_text(options):

@@ -52,4 +52,4 @@ def test_dtypes_stay():
 
 def test_heads_of_odd_size():
   with pytest.raises(ValueError, match='6 / num_heads=2 must be even'):
-    attention.Attention(6, 2, turns=True, rngs=nnx.Rngs(0))
+    attention.Attention(6, 2, rotary_base=1e4, rngs=nnx.Rngs(0))

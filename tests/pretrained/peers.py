@@ -44,6 +44,32 @@ CASES = {
     'GPT2Config',
     dict(n_positions=16, n_embd=8, n_layer=2, n_head=2),
   ),
+  'llama': (
+    'LlamaForCausalLM',
+    'LlamaConfig',
+    dict(
+      hidden_size=12,
+      intermediate_size=20,
+      num_hidden_layers=2,
+      num_attention_heads=6,
+      num_key_value_heads=2,
+      head_dim=4,
+      max_position_embeddings=16,
+      rope_parameters={'rope_type': 'default', 'rope_theta': 50.0},
+      tie_word_embeddings=True,
+    ),
+  ),
+  'llama_untied': (
+    'LlamaForCausalLM',
+    'LlamaConfig',
+    dict(
+      hidden_size=8,
+      intermediate_size=12,
+      num_hidden_layers=1,
+      num_attention_heads=2,
+      max_position_embeddings=16,
+    ),
+  ),
   't5': ('T5ForConditionalGeneration', 'T5Config', dict(_T5, d_kv=6)),
   't5_gated': (
     'T5ForConditionalGeneration',
@@ -101,7 +127,8 @@ def make(name, seed=0):
   with torch.no_grad():
     for path, array in (*model.named_parameters(), *model.named_buffers()):
       # Large enough that a wrong matrix, bias or scale changes the logits.
-      if 'embed_positions' not in path and array.is_floating_point():
+      is_computed = 'embed_positions' in path or 'inv_freq' in path
+      if array.is_floating_point() and not is_computed:
         array += 0.3 * torch.randn(array.shape)
   return model
 

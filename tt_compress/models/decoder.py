@@ -13,6 +13,9 @@ Each tensor of GPT-2 has a place, whose matrices are rows x cols as there:
 
 A norm has `scale` for its weight. The factors are those of embeddings that are
 scaled where they are read and tied to the logits, where they are not.
+
+With `norm_kind='rms'`, `positions='rotary'`, `gated`, `activation='silu'` and
+no `use_bias`, it is LLaMA: `up` is its `gate_proj`, and `gate` its `up_proj`.
 """
 
 import dataclasses
@@ -26,7 +29,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from tt_compress.models.transformer import layers, output, transformer_config
-from tt_compress.nn import attention, cluster_tables, embed, past
+from tt_compress.nn import attention, cluster_tables, embed, past, rotary
 from tt_compress.nn.dropout import Noise, dropout
 
 
@@ -37,11 +40,13 @@ class DecoderConfig(output.WordsConfig, transformer_config.LayersConfig):
   Attributes:
     max_length: tokens of the longest text.
     positions: 'learned' (a vector for each position) or 'rotary'.
+    rotary_base: of the angles of rotary positions, see `nn.rotary`.
     num_layers: layers.
   """
 
   max_length: int = 1024
   positions: str = 'learned'
+  rotary_base: float = rotary.BASE
   num_layers: int = 6
   norm: str = 'pre'
   activation: str = 'gelu'
@@ -52,6 +57,8 @@ class DecoderConfig(output.WordsConfig, transformer_config.LayersConfig):
       raise ValueError(
         f"model.positions={self.positions!r} must be 'learned' or 'rotary'"
       )
+    if not self.rotary_base > 1:  # NaN fails, too
+      raise ValueError(f'model.rotary_base={self.rotary_base} must be above 1')
 
   @property
   def has_position_vectors(self) -> bool:
@@ -98,9 +105,8 @@ class Decoder(output.TokenModel):
     self.embed = output.make_table(config, 'rows', rngs=rngs)
     if config.has_position_vectors:
       self.positions = embed.Embed(config.max_length, dim, rngs=rngs)
-    layer = functools.partial(
-      layers.EncoderLayer, turns=not config.has_position_vectors
-    )
+    base = None if config.has_position_vectors else config.rotary_base
+    layer = functools.partial(layers.EncoderLayer, rotary_base=base)
     self.decoder = layers.Stack(layer, config.num_layers, config, rngs)
     if not config.tie_logits:
       self.logits = output.make_table(config, 'logits', rngs=rngs)

@@ -32,7 +32,7 @@ class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
   The projections of its attention have no biases; `use_bias` is that of the
   feed-forward layers. All of its matrices start with one deviation, so
   `ffn_initialization` and `scale_attention` must keep their defaults, as must
-  `head_dim`.
+  `num_kv_heads` and `head_dim`.
 
   Attributes:
     num_layers: layers.
@@ -56,6 +56,7 @@ class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
       ('norm', 'post'),
       ('ffn_initialization', 'glorot'),
       ('scale_attention', True),
+      ('num_kv_heads', None),
       ('head_dim', None),
     ):
       value = getattr(self, name)

@@ -65,6 +65,16 @@ def check_heads(model_dim: int, num_heads: int) -> None:
   )
 
 
+def _by_group(
+  x: Float[Array, 'batch heads length dim'], num_heads: int
+) -> Float[Array, 'batch {num_heads} _ dim']:
+  """The vectors of all queries, with another number of heads.
+
+  Heads that share keys and values are as one head with more queries.
+  """
+  return x.reshape(len(x), num_heads, -1, x.shape[-1])
+
+
 class Attention(nnx.Module):
   """softmax(Q K^T / sqrt(head_dim)) V, projected to out_dim.
 
@@ -74,20 +84,24 @@ class Attention(nnx.Module):
   Args:
     model_dim: size of the feature axis of inputs.
     num_heads: number of heads; must divide inner_dim.
+    num_kv_heads: number of heads of keys and values, each of which serves
+      num_heads / num_kv_heads heads of queries; num_heads if None.
     inner_dim: features of all heads; model_dim if None.
     out_dim: size of the feature axis of outputs; model_dim if None.
     use_bias: whether the four projections have biases.
     scaled: whether products of queries and keys are divided by sqrt(head_dim).
       If not, queries start smaller by as much.
-    turns: whether positions turn queries and keys, see `rotary`.
+    rotary_base: by which positions turn queries and keys, see `rotary`; None
+      does not.
     dropout: rate of the weights.
     rngs: source of the keys.
 
   Raises:
-    ValueError: num_heads does not divide model_dim, or heads that turn have an
-      odd size.
+    ValueError: num_heads does not divide model_dim, num_kv_heads does not
+      divide num_heads, or heads that turn have an odd size.
 
-  Reference: "Attention Is All You Need", section 3.2.
+  Reference: "Attention Is All You Need", section 3.2; "GQA: Training
+  Generalized Multi-Query Transformer Models from Multi-Head Checkpoints".
   """
 
   def __init__(
@@ -95,23 +109,30 @@ class Attention(nnx.Module):
     model_dim: int,
     num_heads: int,
     *,
+    num_kv_heads: int | None = None,
     inner_dim: int | None = None,
     out_dim: int | None = None,
     use_bias: bool = True,
     scaled: bool = True,
-    turns: bool = False,
+    rotary_base: float | None = None,
     dropout: float = 0.0,
     rngs: nnx.Rngs,
   ):
     inner_dim, out_dim = inner_dim or model_dim, out_dim or model_dim
     check_heads(inner_dim, num_heads)
-    if turns and inner_dim // num_heads % 2:
+    num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    if num_kv_heads < 1 or num_heads % num_kv_heads:
+      raise ValueError(
+        f'num_kv_heads={num_kv_heads} must divide num_heads={num_heads}'
+      )
+    if rotary_base is not None and inner_dim // num_heads % 2:
       raise ValueError(
         f'model_dim={inner_dim} / num_heads={num_heads} must be even: rotary '
         'positions turn pairs of features'
       )
     self.num_heads = num_heads
-    self.turns = turns
+    self.num_kv_heads = num_kv_heads
+    self.rotary_base = rotary_base
     self.dropout = dropout
     root = (inner_dim // num_heads) ** -0.5
     self.multiplier = root if scaled else 1.0
@@ -128,26 +149,30 @@ class Attention(nnx.Module):
 
     query_scale = 1.0 if scaled else root
     self.query = projection(model_dim, inner_dim, 'cols', query_scale)
-    self.key = projection(model_dim, inner_dim, 'cols')
-    self.value = projection(model_dim, inner_dim, 'cols')
+    kv_dim = inner_dim // num_heads * num_kv_heads
+    self.key = projection(model_dim, kv_dim, 'cols')
+    self.value = projection(model_dim, kv_dim, 'cols')
     self.out = projection(inner_dim, out_dim, 'rows')
+
+  @property
+  def _head_dim(self) -> int:
+    return self.query.spec.cols // self.num_heads
 
   def _split_heads(
     self, x: Float[Array, '*batch dim']
   ) -> Float[Array, '*batch heads head_dim']:
-    heads = x.reshape(
-      *x.shape[:-1], self.num_heads, x.shape[-1] // self.num_heads
-    )
+    dim = self._head_dim
+    heads = x.reshape(*x.shape[:-1], x.shape[-1] // dim, dim)
     return partition.shard(heads, -2)
 
   def _placed_heads(self, x, positions):
     """The heads of queries or keys [batch, length, dim] at their positions."""
     heads = self._split_heads(x)
-    if not self.turns:
+    if self.rotary_base is None:
       return heads
     if positions is None:
       positions = np.arange(x.shape[1])[None]
-    return rotary.rotate(heads, positions)
+    return rotary.rotate(heads, positions, self.rotary_base)
 
   def __call__(
     self,
@@ -194,7 +219,7 @@ class Attention(nnx.Module):
   def empty(self, shape: tuple[int, int], dtype: DTypeLike) -> KeysValues:
     """Keys and values of zeros, for [batch, source] vectors."""
     batch_size, source = shape
-    num_heads, dim = self.num_heads, self.query.spec.cols // self.num_heads
+    num_heads, dim = self.num_kv_heads, self._head_dim
     return KeysValues(
       jnp.zeros((batch_size, num_heads, dim, source), dtype),
       jnp.zeros((batch_size, num_heads, source, dim), dtype),
@@ -231,16 +256,18 @@ class Attention(nnx.Module):
     return self._merged(jnp.swapaxes(heads, 1, 2), noise)
 
   def _weighted(self, weights, values):
-    weights = weights.astype(values.dtype)
-    return jnp.einsum('bhqs,bhsd->bhqd', weights, values)
+    weights = _by_group(weights.astype(values.dtype), self.num_kv_heads)
+    heads = jnp.einsum('bhqs,bhsd->bhqd', weights, values)
+    return _by_group(heads, self.num_heads)
 
   def _scores(self, query, keys_values, mask, bias):
     scores = jnp.einsum(
       'bhqd,bhds->bhqs',
-      query,
+      _by_group(query, self.num_kv_heads),
       keys_values.keys,
       preferred_element_type=jnp.float32,
     )
+    scores = _by_group(scores, self.num_heads)
     scores *= self.multiplier
     if bias is not None:
       scores += bias

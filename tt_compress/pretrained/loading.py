@@ -15,6 +15,7 @@ from tt_compress.nn import keys, modules
 from tt_compress.pretrained import (
   family,
   gpt2,
+  llama,
   marian,
   places,
   t5,
@@ -24,6 +25,7 @@ from tt_compress.pretrained import (
 # By `model_type` in config.json.
 FAMILIES = {
   'gpt2': gpt2.FAMILY,
+  'llama': llama.FAMILY,
   'marian': marian.FAMILY,
   'mt5': t5.FAMILY,
   't5': t5.FAMILY,

@@ -31,14 +31,15 @@ def _norm(config, rngs):
   )
 
 
-def _attention(config, rngs, turns=False):
+def _attention(config, rngs, rotary_base=None):
   return attention.Attention(
     config.model_dim,
     config.num_heads,
+    num_kv_heads=config.num_kv_heads,
     inner_dim=config.head_dim and config.num_heads * config.head_dim,
     use_bias=config.use_bias,
     scaled=config.scale_attention,
-    turns=turns,
+    rotary_base=rotary_base,
     dropout=config.attention_dropout,
     rngs=rngs,
   )
@@ -111,13 +112,17 @@ class EncoderLayer(nnx.Module):
   Args:
     config: sizes and choices.
     rngs: source of the keys.
-    turns: of the attention.
+    rotary_base: of the attention.
   """
 
   def __init__(
-    self, config: LayersConfig, rngs: nnx.Rngs, *, turns: bool = False
+    self,
+    config: LayersConfig,
+    rngs: nnx.Rngs,
+    *,
+    rotary_base: float | None = None,
   ):
-    self.attention = _attention(config, rngs, turns)
+    self.attention = _attention(config, rngs, rotary_base)
     self.attention_residual = Residual(config, rngs)
     self.ffn = FeedForward(config, rngs)
     self.ffn_residual = Residual(config, rngs)

@@ -62,6 +62,8 @@ class LayersConfig:
     model_dim: size of the residual stream.
     ffn_dim: size of the hidden layer of the feed-forward blocks.
     num_heads: attention heads.
+    num_kv_heads: heads of the keys and values of self-attention and attention
+      to a context, see `nn.attention`; num_heads if None.
     head_dim: size of the queries and keys of a head; model_dim / num_heads if
       None.
     norm: 'post' (norm after each residual sum, no final norms) or 'pre' (norm
@@ -89,6 +91,7 @@ class LayersConfig:
   model_dim: int = 512
   ffn_dim: int = 2048
   num_heads: int = 8
+  num_kv_heads: int | None = None
   head_dim: int | None = None
   norm: str = 'post'
   norm_kind: str = 'layer'
