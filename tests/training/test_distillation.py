@@ -15,7 +15,15 @@ from tt_compress import configuration, tasks
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
 from tt_compress.planning import compiled
-from tt_compress.training import build, distillation, run, states, step, workdir
+from tt_compress.training import (
+  build,
+  distillation,
+  records,
+  run,
+  states,
+  step,
+  workdir,
+)
 
 TEMPERATURE, WEIGHT = 2.0, 0.3
 
@@ -234,7 +242,7 @@ def copied(trained, folder, **changes):
     path = folder / f'{name}.json'
     found = json.loads(path.read_text())
     change(found)
-    path.write_text(json.dumps(found))
+    records.write(str(path), found)
   return {'distill.folder': str(folder)}
 
 

@@ -38,6 +38,35 @@ def test_half_a_line_costs_only_itself(tmp_path):
   ]
 
 
+def test_damaged_lines_cost_only_themselves(tmp_path):
+  """None of them stops a resume, which needs the seconds alone."""
+  path = tmp_path / 'metrics.jsonl'
+  good = [{'step': 1, 'loss': 'nan'}, {'step': 2, 'loss': 0.5}]
+  bad = (
+    *(b'5', b'null', b'[]', b'{}', b'\xff', b'\0\0', b'{"step": "2"}'),
+    *(b'{"step": 3, "loss": [1]}', b'{"step": 3, "loss": "much"}'),
+    b'{"step": 4, "loss": 1' + b'0' * 400 + b'}',
+  )
+  lines = [json.dumps(good[0]).encode(), *bad, json.dumps(good[1]).encode()]
+  path.write_bytes(b'\n'.join(lines) + b'\n')
+  assert metrics.read(tmp_path) == good
+  assert metrics.num_damaged(tmp_path) == len(bad)
+  metrics.Writer(tmp_path).close()
+  assert path.read_text().splitlines() == [json.dumps(line) for line in good]
+
+
+def test_steps_that_are_repeated_are_written_once(tmp_path):
+  with metrics.Writer(tmp_path) as writer:
+    for step in (1, 2, 3):
+      writer.write(step, {'loss': step})
+  with metrics.Writer(tmp_path, keep_until=2) as writer:
+    assert [line['step'] for line in metrics.read(tmp_path)] == [1, 2]
+    writer.write(3, {'loss': 3})
+  assert [line['step'] for line in metrics.read(tmp_path)] == [1, 2, 3]
+  metrics.Writer(tmp_path, keep_until=-1).close()
+  assert metrics.read(tmp_path) == []
+
+
 @pytest.mark.filterwarnings('ignore')
 def test_writer_keeps_json_valid_for_nan(tmp_path):
   with metrics.Writer(tmp_path) as writer:

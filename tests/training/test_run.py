@@ -13,7 +13,7 @@ import pytest
 from tt_compress import configuration
 from tt_compress.algebra import context, cost
 from tt_compress.tasks import base
-from tt_compress.training import build, run, step, workdir
+from tt_compress.training import build, records, run, step, workdir
 
 NUM_STEPS = 6
 
@@ -228,11 +228,11 @@ def test_results_that_do_not_fit_are_refused(start, tmp_path):
   start().train()
   path = tmp_path / 'run' / 'results.json'
   results = json.loads(path.read_text())
-  path.write_text(json.dumps(results | {'params_sha256': '0' * 64}))
+  records.write(str(path), results | {'params_sha256': '0' * 64})
   with pytest.raises(ValueError, match='belongs to other parameters'):
     start().train()
   del results['stored']
-  path.write_text(json.dumps(results))
+  records.write(str(path), results)
   with pytest.raises(ValueError, match="lacks 'stored'.* remove it"):
     start().train()
   path.unlink()

@@ -9,10 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from absl import logging
+
 from tt_compress import lazy
+from tt_compress.training import records
 
 tensorboardX = lazy.Module('tensorboardX')
 FILE = 'metrics.jsonl'
+# Errors of a line that is not JSON in UTF-8, or not an object of numbers.
+_DAMAGE = (AttributeError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 class Writer:
@@ -25,11 +30,9 @@ class Writer:
     use_wandb: bool = False,
     config: Mapping | None = None,
     enabled: bool = True,
+    keep_until: float = math.inf,
   ):
     """Opens TensorBoard events and `metrics.jsonl` in the workdir.
-
-    A resumed run repeats the steps since its last checkpoint. If the file has
-    two lines of a step, the later one is valid.
 
     Args:
       workdir: folder; created if missing. New lines follow those of its file.
@@ -37,6 +40,8 @@ class Writer:
         the id, so that a resumed run stays one run there.
       config: settings that Weights & Biases records.
       enabled: False makes every call do nothing; pass `processes.is_first()`.
+      keep_until: a resumed run repeats the steps since its last checkpoint.
+        Lines of steps after this one are removed, and damaged lines.
 
     Raises:
       ImportError: use_wandb without the wandb package.
@@ -51,11 +56,13 @@ class Writer:
       self._wandb = _start_wandb(workdir, config)
     # The default name has whole seconds: a quick restart would overwrite it.
     self._board = tensorboardX.SummaryWriter(
-      str(workdir), filename_suffix=f'.{time.time_ns()}'
+      str(workdir),
+      filename_suffix=f'.{time.time_ns()}',
+      # TensorBoard hides what earlier files have of these steps.
+      purge_step=None if math.isinf(keep_until) else int(keep_until) + 1,
     )
+    _keep(workdir / FILE, keep_until)
     self._file = open(workdir / FILE, 'a', encoding='utf-8')
-    if not _ends_with_newline(workdir / FILE):
-      self._file.write('\n')  # A killed run left half a line.
 
   def write(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Writes scalars of a step, floats or arrays of one number."""
@@ -97,18 +104,56 @@ def read(workdir: str | os.PathLike) -> list[dict[str, Any]]:
     workdir: folder of the run.
 
   Returns:
-    Dicts of `step` and the scalars, without lines that a killed run left
-    incomplete. Empty if there is no file.
+    Dicts of `step` and the scalars, without damaged lines, such as one that a
+    killed run left incomplete. Empty if there is no file.
   """
-  path = pathlib.Path(workdir) / FILE
+  lines = _lines(pathlib.Path(workdir) / FILE)
+  return [record for record in map(_record, lines) if record is not None]
+
+
+def num_damaged(workdir: str | os.PathLike) -> int:
+  """How many lines of `metrics.jsonl` are damaged."""
+  return sum(
+    _record(line) is None for line in _lines(pathlib.Path(workdir) / FILE)
+  )
+
+
+def _lines(path: pathlib.Path) -> list[bytes]:
   if not path.exists():
     return []
-  lines = path.read_text(encoding='utf-8').splitlines()
-  records = []
-  for line in lines:
-    with contextlib.suppress(json.JSONDecodeError):
-      records.append(json.loads(line))
-  return records
+  return [line for line in path.read_bytes().split(b'\n') if line.strip()]
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+  """The scalars of a line, or None if it is damaged."""
+  try:
+    found = json.loads(line.decode())
+    for value in found.values():
+      float(value)  # NaN is a string.
+  except (
+    ArithmeticError,
+    AttributeError,
+    RecursionError,
+    TypeError,
+    ValueError,
+  ):
+    return None
+  return found if isinstance(found.get('step'), int) else None
+
+
+def _keep(path: pathlib.Path, last: float) -> None:
+  """Removes damaged lines, and lines of steps after the last one to keep."""
+  lines = _lines(path)
+  found = [_record(line) for line in lines]
+  if None in found:
+    logging.warning('%d damaged lines of %s removed', found.count(None), path)
+  kept = [
+    line.decode() + '\n'
+    for line, record in zip(lines, found, strict=True)
+    if record is not None and record['step'] <= last
+  ]
+  if path.exists():
+    records.write_text(path, ''.join(kept))
 
 
 def check_finite(step: int, scalars: Mapping[str, float]) -> None:
@@ -124,12 +169,6 @@ def check_finite(step: int, scalars: Mapping[str, float]) -> None:
         'optimizer.learning_rate, set optimizer.clip_norm or raise '
         'optimizer.warmup_steps, and start again with another --workdir'
       )
-
-
-def _ends_with_newline(path: pathlib.Path) -> bool:
-  """Whether a line can be appended; true of an empty file."""
-  text = path.read_bytes()
-  return not text or text.endswith(b'\n')
 
 
 def _start_wandb(workdir, config):

@@ -1,7 +1,6 @@
 """Starts a run from another one: the rules fit its trained matrices."""
 
 import copy
-import json
 import os
 from typing import Any
 
@@ -15,6 +14,7 @@ from tt_compress.tasks import base
 from tt_compress.training import (
   build,
   calibrated,
+  records,
   restore,
   sizes,
   workdir,
@@ -195,13 +195,12 @@ def keep(folder: str, report: dict, task: base.Task, variables: dict) -> None:
   for line in table(report['matrices']).splitlines():
     logging.info('%s', line)
   logging.info('before fine-tuning: %s', task.headline(scores))
-  workdir.write_json(os.path.join(folder, FILE), {**report, 'test': scores})
+  records.write(os.path.join(folder, FILE), {**report, 'test': scores})
 
 
 def read(folder: str) -> dict | None:
   """The report that `keep` wrote, or None."""
-  path = os.path.join(folder, FILE)
-  if not os.path.exists(path):
-    return None
-  with open(path, encoding='utf-8') as file:
-    return json.load(file)
+  return records.read(
+    os.path.join(folder, FILE),
+    'restore it, or train again in another --workdir',
+  )

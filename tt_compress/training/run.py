@@ -131,8 +131,8 @@ class Run:
     """What `train` returned, if it has finished with these settings.
 
     Raises:
-      ValueError: if the last checkpoint holds other parameters, or an older
-        version wrote the results.
+      ValueError: if the last checkpoint holds other parameters, or the results
+        are damaged or from an older version.
     """
     found = processes.first(lambda: folder.read_results(self.workdir))
     if found is None:
@@ -140,12 +140,6 @@ class Run:
     recorded = configuration.from_json(json.dumps(found['config']))
     if folder.changes_of_results(recorded, self.config):
       return None
-    if 'stored' not in found:
-      raise ValueError(
-        f"{folder.RESULTS_FILE} in {self.workdir} lacks 'stored', because an "
-        'older version wrote it; remove it to evaluate the last checkpoints '
-        'again, without training'
-      )
     params = self.variables('latest')['params']
     if folder.digest(params) != found['params_sha256']:
       raise ValueError(

@@ -123,6 +123,7 @@ def train(
     use_wandb=config.logging.wandb,
     config=config.to_dict(),
     enabled=processes.is_first(),
+    keep_until=-1 if latest is None else first,
   )
   progress = metrics.Progress(config.num_steps, unit=task.unit, step=first)
   settled_at = blueprint.settled_at(config.num_steps)

@@ -17,7 +17,7 @@ import ml_collections
 from tt_compress import configuration, tasks
 from tt_compress.nn import stacked
 from tt_compress.parallel import processes
-from tt_compress.training import metrics
+from tt_compress.training import metrics, records
 
 CONFIG_FILE = 'config.json'
 RESULTS_FILE = 'results.json'
@@ -25,6 +25,8 @@ DATA_FILE = 'data.json'
 LOCK_FILE = 'lock'
 # Seconds in which a file of one host must become visible on another.
 _SHARED_WITHIN = 10
+# What reports of a finished run read.
+_NEEDED = ('config', 'num_params', 'params_sha256', 'seconds', 'stored', 'test')
 # Settings that change neither a model nor its results: a run can resume on
 # other devices.
 _WITHOUT_EFFECT = (
@@ -44,15 +46,25 @@ def load_config(workdir: str) -> ml_collections.ConfigDict:
 
   Raises:
     FileNotFoundError: there is no run.
+    ValueError: the file is damaged.
   """
   path = os.path.join(workdir, CONFIG_FILE)
-  if not os.path.exists(path):
+  way_out = (
+    'restore it, or remove it and train again with the same --config and '
+    'settings, which writes it'
+  )
+  found = records.read(path, way_out)
+  if found is None:
     raise FileNotFoundError(
       f'no run in {workdir}: {CONFIG_FILE} is missing; train first, or check '
       '--workdir'
     )
-  with open(path, encoding='utf-8') as file:
-    return configuration.from_json(file.read())
+  try:
+    return configuration.from_json(json.dumps(found))
+  except (AttributeError, LookupError, TypeError, ValueError) as error:
+    raise ValueError(
+      f'{path} is not the configuration of a run ({error!r}); {way_out}'
+    ) from error
 
 
 def compare(config: ml_collections.ConfigDict, workdir: str) -> None:
@@ -99,7 +111,7 @@ def claim(config: ml_collections.ConfigDict, workdir: str) -> None:
   if processes.is_first():
     os.makedirs(workdir, exist_ok=True)
     path = os.path.join(workdir, CONFIG_FILE)
-    write_text(path, configuration.to_json(config) + '\n')
+    records.write(path, json.loads(configuration.to_json(config)))
 
 
 def compare_data(facts: Mapping[str, Any], workdir: str) -> None:
@@ -113,18 +125,17 @@ def compare_data(facts: Mapping[str, Any], workdir: str) -> None:
 
 def read_data(workdir: str) -> dict[str, Any] | None:
   """The facts that `compare_data` recorded, or None."""
-  path = os.path.join(workdir, DATA_FILE)
-  if not os.path.exists(path):
-    return None
-  with open(path, encoding='utf-8') as file:
-    return json.load(file)
+  return records.read(
+    os.path.join(workdir, DATA_FILE),
+    'restore it, or remove it and train again, which records the data as they '
+    'are now',
+  )
 
 
 def _compare_data(facts, workdir):
   known = read_data(workdir)
   if known is None:
-    path = os.path.join(workdir, DATA_FILE)
-    write_text(path, json.dumps(facts, indent=2) + '\n')
+    records.write(os.path.join(workdir, DATA_FILE), facts)
     return
   changed = [name for name in facts if facts[name] != known.get(name)]
   if changed:
@@ -170,7 +181,7 @@ def _check_shared(workdir):
   """Refuses a folder that is not the same one on all hosts."""
   name = processes.first(lambda: f'.shared-{uuid.uuid4().hex}')
   path = os.path.join(workdir, name)
-  processes.first(lambda: write_text(path, ''))
+  processes.first(lambda: records.write_text(path, ''))
 
   def find():
     deadline = time.monotonic() + _SHARED_WITHIN
@@ -190,30 +201,34 @@ def _check_shared(workdir):
 
 
 def read_results(workdir: str) -> dict[str, Any] | None:
-  """The results of a finished run; None if the run has not finished."""
-  path = os.path.join(workdir, RESULTS_FILE)
-  if not os.path.exists(path):
-    return None
-  with open(path, encoding='utf-8') as file:
-    return json.load(file)
+  """The results of a finished run; None if the run has not finished.
+
+  Raises:
+    ValueError: the file is damaged, or an older version wrote it.
+  """
+  way_out = (
+    'remove it and train again, which evaluates the last checkpoints without '
+    'training'
+  )
+  found = records.read(os.path.join(workdir, RESULTS_FILE), way_out)
+  missing = [name for name in _NEEDED if name not in (found or _NEEDED)]
+  if missing:
+    raise ValueError(
+      f'{RESULTS_FILE} in {workdir} lacks {missing[0]!r}, because an older '
+      f'version wrote it, or it is damaged; {way_out}'
+    )
+  return found
 
 
 def write_results(workdir: str, results: Mapping[str, Any]) -> None:
   """Writes the results of a finished run."""
-  write_json(os.path.join(workdir, RESULTS_FILE), results)
-
-
-def write_json(path: str, value: Any) -> None:
-  """Writes a file of JSON atomically, from the first process."""
-  if processes.is_first():
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    write_text(path, text + '\n')
+  records.write(os.path.join(workdir, RESULTS_FILE), results)
 
 
 def seconds_at(workdir: str, done: int) -> float:
   """Seconds of training until the checkpoint after `done` steps."""
   found = [
-    line['validation/seconds']
+    float(line['validation/seconds'])
     for line in metrics.read(workdir)
     if 'validation/seconds' in line and line['step'] == done
   ]
@@ -232,11 +247,3 @@ def digest(tree: Any) -> str:
     total.update(name.encode())
     total.update(array.tobytes())
   return total.hexdigest()
-
-
-def write_text(path: str, text: str) -> None:
-  """Writes a file atomically: a killed process leaves the old one."""
-  partial = f'{path}.{os.getpid()}.partial'
-  with open(partial, 'w', encoding='utf-8') as file:
-    file.write(text)
-  os.replace(partial, path)

@@ -4,7 +4,7 @@ import os
 
 from tt_compress.studies import results, typed_json
 from tt_compress.studies.report import markdown, plots
-from tt_compress.training import workdir
+from tt_compress.training import records
 
 
 def write(result: results.Result, folder: str) -> list[str]:
@@ -22,5 +22,5 @@ def write(result: results.Result, folder: str) -> list[str]:
   paths = []
   for ending, content in texts.items():
     paths.append(os.path.join(folder, f'{result.name}.{ending}'))
-    workdir.write_text(paths[-1], content)
+    records.write_text(paths[-1], content)
   return [*paths, *plots.write(result, folder)]
