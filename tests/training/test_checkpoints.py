@@ -290,6 +290,7 @@ def test_leftovers_do_not_break_resume(tmp_path):
   store = open_again(tmp_path)
   assert store.latest_step() == 1
   assert int(store.restore(abstract(make_state()))['step']) == 1
+  store.repair()
   assert store.save(2, make_state(2))
   store.close()
   assert open_again(tmp_path).latest_step() == 2
@@ -326,19 +327,26 @@ def test_control_undamaged_copy_restores(tmp_path):
   store.close()
 
 
+def files_of(folder):
+  return [p.relative_to(folder) for p in folder.rglob('*') if p.is_file()]
+
+
 @pytest.mark.parametrize('damage', [d for _, d in damages()])
 def test_damage_to_any_file_is_noticed(tmp_path, damage):
-  fill(tmp_path, [1])
+  """The manifest included; a copy without damage is sound."""
+  fill(tmp_path, {1: {'score': 1.0}}, best=('score', 'max'))
   original = tmp_path / '1'
-  names = [p.relative_to(original) for p in original.rglob('*') if p.is_file()]
-  names = [n for n in names if (original / n).stat().st_size > 0]
-  assert manifests.problem(original) is None
-  for name in names:
-    copy = tmp_path / 'copy'
+  copy = tmp_path / 'copies' / '1'
+  for name in [None, *files_of(original)]:
     shutil.copytree(original, copy)
-    damage(copy / name)
-    if (copy / manifests.NAME).exists():
-      assert manifests.problem(copy) is not None
+    if name is not None and (copy / name).stat().st_size:
+      damage(copy / name)
+      [(step, problem)] = open_again(copy.parent).problems()
+      # What a changed manifest says of other files is no matter.
+      assert step == 1
+      assert name.name in problem or name.name == manifests.NAME
+    else:
+      assert open_again(copy.parent).problems() == []
     shutil.rmtree(copy)
 
 
@@ -348,7 +356,8 @@ def test_falls_back_loudly_and_continues(tmp_path, damage, caplog):
   damage(data_file(tmp_path / '2'))
   store = open_again(tmp_path)
   with caplog.at_level(logging.ERROR, logger='absl'):
-    restored = store.restore(abstract(make_state()))
+    store.repair()
+  restored = store.restore(abstract(make_state()))
   assert_identical(restored, make_state(1))
   assert 'damaged' in caplog.text and 'state/' in caplog.text
   assert store.latest_step() == 1
@@ -356,6 +365,20 @@ def test_falls_back_loudly_and_continues(tmp_path, damage, caplog):
   assert store.save(2, make_state(2))
   assert_identical(store.restore(abstract(make_state())), make_state(2))
   store.close()
+
+
+@pytest.mark.parametrize('which', ['latest', 'best', 1, 2])
+def test_who_does_not_train_is_refused_and_changes_nothing(tmp_path, which):
+  """An older checkpoint in place of a damaged one would be another result."""
+  best = ('score', 'max')
+  fill(tmp_path, {1: {'score': 1.0}, 2: {'score': 2.0}}, best=best)
+  flip_bit(tmp_path / '2' / 'metrics' / 'metrics')
+  store = open_again(tmp_path, best=best)
+  with pytest.raises(ValueError, match='checkpoint 2 .* metrics/metrics has'):
+    store.restore(abstract(make_state()), which)
+  with pytest.raises(ValueError, match='checkpoint 2 .*damaged'):
+    store.best_step()
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['1', '2']
 
 
 def test_a_damaged_step_asked_for_by_number_is_an_error(tmp_path):
@@ -367,34 +390,37 @@ def test_a_damaged_step_asked_for_by_number_is_an_error(tmp_path):
   store.close()
 
 
-def test_all_damaged_is_an_error(tmp_path):
-  fill(tmp_path, [1])
-  flip_bit(data_file(tmp_path / '1'))
+def test_all_damaged_is_an_error_every_time(tmp_path):
+  """Else the second attempt would start from the beginning."""
+  fill(tmp_path, [1, 2])
+  for step in (1, 2):
+    flip_bit(data_file(tmp_path / str(step)))
+  for _ in range(3):
+    with pytest.raises(ValueError, match=r'all .* damaged: 1.dam.*, 2.dam.*;'):
+      open_again(tmp_path).repair()
+  shutil.rmtree(tmp_path)
+  open_again(tmp_path).repair()
+
+
+def test_a_manifest_is_there_as_soon_as_the_checkpoint(tmp_path):
+  """A process that is killed then leaves nothing unverified."""
   store = open_again(tmp_path)
-  with pytest.raises(FileNotFoundError, match='no sound checkpoint'):
-    store.restore(abstract(make_state()))
+  store.save(1, make_state(1))
+  store._opened.wait_until_finished()  # without the rest of `wait`
+  copy = tmp_path / 'copies' / '1'
+  shutil.copytree(tmp_path / '1', copy)
+  assert open_again(copy.parent).problems() == []
+  flip_bit(data_file(copy))
+  assert open_again(copy.parent).problems() != []
   store.close()
 
 
-def test_without_a_manifest_it_is_used_with_a_warning(tmp_path, caplog):
-  fill(tmp_path, [1])
-  (tmp_path / '1' / manifests.NAME).unlink()
-  store = open_again(tmp_path)
-  with caplog.at_level(logging.WARNING, logger='absl'):
-    restored = store.restore(abstract(make_state()))
-  assert_identical(restored, make_state(1))
-  assert 'unverified' in caplog.text
-  store.close()
-  assert manifests.exists(tmp_path / '1')
-
-
-def test_unverified_and_cut_falls_back(tmp_path):
+def test_a_missing_manifest_is_damage(tmp_path):
   fill(tmp_path, [1, 2])
   (tmp_path / '2' / manifests.NAME).unlink()
-  path = data_file(tmp_path / '2')
-  path.write_bytes(path.read_bytes()[:50])
   store = open_again(tmp_path)
-  assert int(store.restore(abstract(make_state()))['step']) == 1
+  store.repair()
+  assert store.latest_step() == 1
   store.close()
 
 
@@ -403,13 +429,86 @@ def test_unreadable_metrics_do_not_stop_opening(tmp_path):
   fill(tmp_path, {1: {'score': 1.0}, 2: {'score': 2.0}}, best=best)
   (tmp_path / '2' / 'metrics' / 'metrics').write_text('{"sc')
   store = open_again(tmp_path, best=best)
+  store.repair()
   assert store.latest_step() == store.best_step() == 1
   store.close()
 
 
+def test_names_that_are_no_steps_are_ignored(tmp_path):
+  fill(tmp_path, [10])
+  for name in ('²', '٣', '007', '-1', '1e3'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'file').write_text('mine')
+  store = open_again(tmp_path)
+  store.repair()
+  assert store.latest_step() == 10
+  assert_identical(store.restore(abstract(make_state())), make_state(10))
+  assert store.save(11, make_state(11))
+  store.close()
+  assert (tmp_path / '²' / 'file').exists()
+
+
+def test_a_copy_under_another_name_is_no_later_checkpoint(tmp_path):
+  fill(tmp_path, [10])
+  shutil.copytree(tmp_path / '10', tmp_path / '40')
+  store = open_again(tmp_path)
+  assert store.problems() == [(40, 'it is a copy of checkpoint 10')]
+  store.repair()
+  assert store.latest_step() == 10
+  assert store.save(30, make_state(30))
+  store.close()
+
+
+def test_a_reader_beside_a_run_that_removes_checkpoints(tmp_path):
+  """What a run has removed since a reader looked is not damaged."""
+  fill(tmp_path, [1])
+  reader = open_again(tmp_path)
+  assert int(reader.restore(abstract(make_state()))['step']) == 1
+  trainer = open_again(tmp_path, keep_latest=1)
+  reading = reader._read
+
+  def read(step, state):
+    if step == 1:  # It is chosen, and then removed.
+      trainer.save(2, make_state(2))
+      trainer.wait()
+    return reading(step, state)
+
+  reader._read = read
+  assert int(reader.restore(abstract(make_state()))['step']) == 2
+  assert not (tmp_path / '1').exists()
+  reader.close()
+  trainer.close()
+
+
+def test_where_a_run_stopped_is_kept_until_the_next_save(tmp_path):
+  """It takes the place of no other checkpoint, nor in a mean."""
+  lasting = dict(keep_latest=2, is_lasting=lambda step: step % 10 == 0)
+  kept = lambda: sorted(int(p.name) for p in tmp_path.iterdir() if p.is_dir())
+  fill(tmp_path, [10, 20, 25], **lasting)
+  assert kept() == [10, 20, 25]
+  store = open_again(tmp_path, **lasting)
+  assert int(store.restore(abstract(make_state()))['step']) == 25
+  params = abstract(make_state())['params']
+  expected = (make_state(10)['params'], make_state(20)['params'])
+  expected = jax.tree.map(lambda a, b: (a + b) / 2, *expected)
+  assert_identical(store.average(params, 2), expected)
+  store.save(30, make_state(30))
+  store.close()
+  assert kept() == [20, 30]
+
+
+def test_older_manifests_are_compared_too(tmp_path):
+  fill(tmp_path, [1])
+  path = tmp_path / '1' / manifests.NAME
+  path.write_text(json.dumps(json.loads(path.read_text())['files']))
+  assert open_again(tmp_path).problems() == []
+  flip_bit(data_file(tmp_path / '1'))
+  assert open_again(tmp_path).problems() != []
+
+
 def test_manifest_lists_every_file(tmp_path):
   fill(tmp_path, [1])
-  listed = json.loads((tmp_path / '1' / manifests.NAME).read_text())
+  listed = json.loads((tmp_path / '1' / manifests.NAME).read_text())['files']
   files = [p for p in (tmp_path / '1').rglob('*') if p.is_file()]
   assert len(listed) == len(files) - 1
   assert any('state/' in name for name in listed)

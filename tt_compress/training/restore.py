@@ -14,11 +14,12 @@ from tt_compress.training.checkpoints import checkpoints
 
 def open_checkpoints(config, folder: str) -> checkpoints.Checkpoints:
   """The checkpoints in the folder of a run."""
-  metric = config.evaluation.metric
+  metric, every = config.evaluation.metric, config.evaluation.every
   return checkpoints.Checkpoints(
     os.path.join(folder, 'checkpoints'),
     keep_latest=config.checkpoint.keep_latest,
     best=(metric, tasks.TASKS[config.task].metrics[metric]),
+    is_lasting=lambda step: step % every == 0 or step == config.num_steps,
   )
 
 

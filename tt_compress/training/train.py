@@ -61,6 +61,7 @@ def train(
   # --- Data -------------------------------------------------------------------
   # A run claims its folder only once everything it needs could be read.
   fitted = None
+  saved.repair()
   latest = processes.first(saved.latest_step)
   if config.init_from and latest is None:
     fitted = origin.start(config, folder, task)

@@ -1,18 +1,15 @@
 """Checkpoints: asynchronous, atomic, verified; keeps the latest and the best.
 
-The only file that knows orbax. A checkpoint is a folder named by its step; it
-appears under that name only when it is complete, and gets a manifest of
-SHA-256 digests (see manifests.py) as soon as it is known to be finished: at
-the next `save`, at `wait`, `close` or `restore`. A process killed between the
-two leaves a complete checkpoint without a manifest. It is used, with a warning:
-only flipped bits in it would go unnoticed.
+The only file that knows orbax. A checkpoint is a folder named by its step. It
+gets this name only when it is complete and has a manifest of SHA-256 digests
+(see manifests.py), with which it is compared before it is used.
 """
 
-import math
+import json
 import pathlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -22,14 +19,14 @@ from absl import logging
 from tt_compress import lazy
 from tt_compress.nn import stacked
 from tt_compress.parallel import processes
-from tt_compress.training.checkpoints import manifests, matching
+from tt_compress.training.checkpoints import keeping, manifests, matching
 
 # A run without checkpoints does not need it.
 ocp = lazy.Module('orbax.checkpoint')
 ITEM = 'state'
 COMMITTED = '_CHECKPOINT_METADATA'
 
-Best = tuple[str, Literal['max', 'min']]
+Best = keeping.Best
 
 
 class Checkpoints:
@@ -42,6 +39,8 @@ class Checkpoints:
       kept as well, however old. Of equally good checkpoints the latest is the
       best: it has been trained longest. A NaN is never the best. None keeps the
       latest alone.
+    is_lasting: whether the checkpoint of a step counts as one of the latest;
+      another one stays until the next is saved.
 
   Raises:
     ValueError: keep_latest is below 1, or `best` is not such a pair.
@@ -53,6 +52,7 @@ class Checkpoints:
     *,
     keep_latest: int = 2,
     best: Best | None = None,
+    is_lasting: Callable[[int], bool] = lambda step: True,
   ):
     if not isinstance(keep_latest, int) or keep_latest < 1:
       raise ValueError(f'keep_latest = {keep_latest!r} must be at least 1')
@@ -62,30 +62,74 @@ class Checkpoints:
       )
     self.folder = pathlib.Path(folder).absolute()
     self._best = best
-    self._keep_latest = keep_latest
-    self._is_tidy = False
-    self._unverified = set()
+    self._is_lasting = is_lasting
+    self._policy = keeping.Policy(keep_latest, best, is_lasting)
+    self._saving = None
+    self._sound = set()
     self._opened = None
-    if processes.first(self.folder.is_dir):
-      self._opened = self._open()
 
   @property
   def _manager(self) -> 'ocp.CheckpointManager':
-    """The manager of orbax, which needs the folder."""
+    """The manager of orbax, which needs the folder and sound checkpoints."""
     if self._opened is None:
+      self._verify()
       self.folder.mkdir(parents=True, exist_ok=True)
-      self._opened = self._open()
+      self._opened = _open(self.folder, self._policy, self._best, self._seal)
     return self._opened
 
-  def _open(self) -> 'ocp.CheckpointManager':
-    try:
-      return _open(self.folder, self._keep_latest, self._best)
-    except ValueError:  # Unreadable metrics of some checkpoint stop orbax.
-      for step in self._steps():
-        problem = self._problem(step)
-        if problem is not None:
-          self._set_aside(step, problem)
-      return _open(self.folder, self._keep_latest, self._best)
+  def _verify(self) -> None:
+    """Refuses damaged checkpoints; looks at each of them once."""
+    for step, problem in processes.first(self.problems):
+      raise ValueError(
+        f'checkpoint {step} in {self.folder} is damaged: {problem}; restore it '
+        'from a copy, or remove results.json and train again, which resumes '
+        'from the newest sound checkpoint'
+      )
+
+  def problems(self) -> list[tuple[int, str]]:
+    """The damaged checkpoints, each with the damage of its first bad file."""
+    found = {
+      step: self._problem(step)
+      for step in self._names()
+      if step not in self._sound and not self._is_empty(step)
+    }
+    self._sound |= {step for step in found if found[step] is None}
+    # A checkpoint that another process removes meanwhile is not damaged.
+    return [
+      (step, problem)
+      for step, problem in found.items()
+      if problem and (self.folder / str(step)).is_dir()
+    ]
+
+  def repair(self) -> None:
+    """Sets damaged checkpoints aside, so that training resumes without them.
+
+    Only the process that has locked the run may call it: others could take the
+    place of a checkpoint that is just being removed for a damaged one.
+
+    Raises:
+      ValueError: all are damaged, even if an earlier call has set them aside.
+    """
+    processes.first(self._repair)
+    if self._opened is not None:
+      self._opened.reload()
+
+  def _repair(self):
+    for step, problem in self.problems():
+      self._set_aside(step, problem)
+    leftovers = [self.folder / str(step) for step in self._names()]
+    leftovers = [path for path in leftovers if self._is_empty(path.name)]
+    for path in [*leftovers, *self.folder.glob('*.orbax-checkpoint-tmp*')]:
+      shutil.rmtree(path)
+    damaged = sorted(path.name for path in self.folder.glob('*.damaged-*'))
+    if damaged and not self._steps():
+      raise ValueError(
+        f'all checkpoints in {self.folder} are damaged: {", ".join(damaged)}; '
+        'restore one from a copy, or remove the folder to train from the '
+        'beginning'
+      )
+    for step in self._steps():
+      manifests.complete(self.folder / str(step))
 
   def save(
     self,
@@ -113,7 +157,6 @@ class Checkpoints:
         'the best checkpoint'
       )
     self.wait()
-    self._tidy()
     if step in self._steps():
       return False
     newest = self.latest_step()
@@ -125,8 +168,9 @@ class Checkpoints:
     if metrics is not None:
       metrics = {name: float(value) for name, value in metrics.items()}
     args = ocp.args.Composite(**{ITEM: ocp.args.PyTreeSave(state)})
-    self._unverified.add(step)
-    return self._manager.save(step, args=args, metrics=metrics)
+    manager = self._manager
+    self._saving = step
+    return manager.save(step, args=args, metrics=metrics)
 
   def restore(
     self,
@@ -135,9 +179,6 @@ class Checkpoints:
   ) -> dict[str, Any]:
     """Returns a saved state, bit for bit, sharded as `abstract_state`.
 
-    A damaged checkpoint is renamed, logged as an error, and replaced by the
-    next candidate. A step that is given by number has no substitute.
-
     Args:
       abstract_state: tree of arrays or `jax.ShapeDtypeStruct`; leaves without a
         sharding are restored on the first device. It may have only some of the
@@ -145,33 +186,25 @@ class Checkpoints:
       step: a number, 'best', 'latest' or None, which means 'latest'.
 
     Raises:
-      FileNotFoundError: no sound checkpoint is saved, or not of this step.
-      ValueError: the checkpoint that is given by number is damaged.
+      FileNotFoundError: no checkpoint is saved, or not of this step.
+      ValueError: a checkpoint is damaged.
       matching.Misfit: the checkpoint does not fit `abstract_state`; this
         ValueError names the parameter and both shapes.
     """
     self.wait()
-    is_number = step is not None and not isinstance(step, str)
-    for candidate in self._candidates(step):
-      problem = self._problem(candidate)
-      if problem is None:
-        try:
-          return self._read(candidate, abstract_state)
-        except matching.Misfit:
+    while True:
+      self._verify()
+      chosen = processes.first(lambda: self._choose(step))
+      try:
+        return self._read(chosen, abstract_state)
+      except matching.Misfit:
+        raise
+      except Exception:
+        steps = processes.first(self._steps)
+        if chosen in steps:
           raise
-        except Exception as error:
-          if manifests.exists(self.folder / str(candidate)):
-            raise  # Every byte is as it was written: not a damaged file.
-          problem = f'reading it failed with {error}'
-      if is_number:
-        raise ValueError(
-          f'checkpoint {candidate} in {self.folder} is damaged: {problem}; '
-          "restore 'latest' to use the newest sound one"
-        )
-      self._set_aside(candidate, problem)
-    raise FileNotFoundError(
-      f'no sound checkpoint in {self.folder}; train first, or check the path'
-    )
+        # The process that trains has removed it meanwhile.
+        self._manager.reload()
 
   def average(self, abstract_params: Any, steps: int | Sequence[int]) -> Any:
     """Returns the mean of the parameters of several checkpoints.
@@ -184,7 +217,7 @@ class Checkpoints:
       FileNotFoundError, ValueError: as `restore`; or too few checkpoints.
     """
     self.wait()
-    found = self._steps()
+    found = list(filter(self._is_lasting, self._steps()))
     if isinstance(steps, int):
       if not 1 <= steps <= len(found):
         raise ValueError(
@@ -207,19 +240,18 @@ class Checkpoints:
 
     Of several with an equal metric, the latest one.
     """
-    ranked = self._ranked()
-    return ranked[0] if ranked else None
+    self._verify()
+    return self._find_best()
 
   def wait(self) -> None:
-    """Waits for the current save, raises its error, writes manifests."""
+    """Waits for the current save, raises its error, completes its manifest."""
     if self._opened is None:
       return
     self._opened.wait_until_finished()
     self._opened.check_for_errors()
-    if processes.is_first():
-      for step in self._unverified & set(self._steps()):
-        manifests.write(self.folder / str(step))
-    self._unverified = set()
+    if self._saving is not None and processes.is_first():
+      manifests.complete(self.folder / str(self._saving))
+    self._saving = None
 
   def close(self) -> None:
     """Finishes the current save and closes the folder."""
@@ -227,68 +259,75 @@ class Checkpoints:
     if self._opened is not None:
       self._opened.close()
 
+  def _seal(self) -> None:
+    """Writes the manifest of the current save, before it gets its name."""
+    pattern = f'{self._saving}.orbax-checkpoint-tmp*'
+    [folder] = self.folder.glob(pattern)
+    manifests.write(folder, self._saving, later=(COMMITTED,))
+
+  def _names(self) -> list[int]:
+    """Steps that folders are named by, ascending."""
+    names = [path.name for path in self.folder.glob('*') if path.is_dir()]
+    # Digits of other scripts are no numbers to orbax.
+    names = [name for name in names if name.isascii() and name.isdigit()]
+    return sorted(int(name) for name in names if name == str(int(name)))
+
+  def _is_empty(self, step: int | str) -> bool:
+    """Whether the folder of a step has no files, only other folders."""
+    files = (self.folder / str(step)).rglob('*')
+    return not any(path.is_file() for path in files)
+
   def _steps(self) -> list[int]:
-    """Complete steps, ascending. An empty step folder is not one."""
-    return sorted(
-      int(path.parent.name)
-      for path in self.folder.glob(f'*/{COMMITTED}')
-      if path.parent.name.isdigit()
-    )
+    """Complete steps, ascending."""
+    return [
+      step
+      for step in self._names()
+      if (self.folder / str(step) / COMMITTED).exists()
+    ]
 
-  def _ranked(self) -> list[int]:
-    """Complete steps that have the deciding metric, best and newest first."""
-    if self._best is None:
-      return []
-    quality = {
-      step: _quality(self._manager.metrics(step), self._best)
-      for step in self._steps()
-    }
-    usable = [step for step in quality if quality[step] > -math.inf]
-    return sorted(usable, key=lambda s: (quality[s], s), reverse=True)
+  def _find_best(self) -> int | None:
+    metrics = {step: self._metrics(step) for step in self._steps()}
+    return next(iter(keeping.ranked(metrics, self._best)), None)
 
-  def _candidates(self, step) -> list[int]:
-    """Steps to try in order, the same on every process."""
-    return processes.first(lambda: self._find_candidates(step))
+  def _metrics(self, step: int) -> dict[str, float] | None:
+    """The metrics that were saved with a checkpoint, where orbax puts them."""
+    path = self.folder / str(step) / 'metrics' / 'metrics'
+    try:
+      return json.loads(path.read_text())
+    except FileNotFoundError:
+      return None
 
-  def _find_candidates(self, step) -> list[int]:
+  def _choose(self, step) -> int:
+    """The step to restore."""
     found = self._steps()
-    newest_first = found[::-1]
     if not found:
       raise FileNotFoundError(
         f'no checkpoint is saved yet in {self.folder}; train first, or check '
         'the path'
       )
     if step in ('latest', None):
-      return newest_first
+      return found[-1]
     if step == 'best':
-      ranked = self._ranked()
-      if not ranked:
+      best = self._find_best()
+      if best is None:
         raise FileNotFoundError(
           f'no checkpoint in {self.folder} has the metric that decides the '
           f"best one (best = {self._best!r}); restore 'latest' instead"
         )
-      return ranked + [s for s in newest_first if s not in ranked]
+      return best
     if isinstance(step, str) or step not in found:
       raise FileNotFoundError(
         f'no checkpoint {step!r} in {self.folder}; there are {found}, '
         "'latest' and 'best'"
       )
-    return [int(step)]
+    return int(step)
 
   def _problem(self, step: int) -> str | None:
-    """The damage of a complete checkpoint, if any; process 0 looks for all."""
-    return processes.first(lambda: self._find_problem(step))
-
-  def _find_problem(self, step: int) -> str | None:
+    """The damage of a folder named by a step, if any."""
     folder = self.folder / str(step)
-    if manifests.exists(folder):
-      return manifests.problem(folder)
-    logging.warning(
-      'Checkpoint %s has no manifest (the process was killed right after it '
-      'was saved): using it unverified.',
-      folder,
-    )
-    return None
+    if not (folder / COMMITTED).exists():
+      return f'{COMMITTED} is missing'
+    return manifests.problem(folder)
 
   def _read(self, step: int, abstract_state: Mapping[str, Any]) -> Any:
     """Reads one checkpoint; raises `matching.Misfit` if it does not fit."""
@@ -304,24 +343,7 @@ class Checkpoints:
     restored = self._manager.restore(
       step, args=ocp.args.Composite(**{ITEM: args})
     )
-    if not manifests.exists(self.folder / str(step)):
-      self._unverified.add(step)  # It was readable, so it gets a manifest.
     return _converted(restored[ITEM], wanted)
-
-  def _tidy(self) -> None:
-    """Removes leftovers of killed runs, once, before the first save."""
-    if self._is_tidy:
-      return
-    self._is_tidy = True
-    names = [p.name for p in self.folder.glob('*') if p.name.isdigit()]
-    incomplete = sorted({int(name) for name in names} - set(self._steps()))
-    # Every process has looked before the first one renames.
-    processes.wait('tidy')
-    for step in incomplete:
-      self._set_aside(step, 'it is incomplete')
-    if processes.is_first():
-      for path in self.folder.glob('*.orbax-checkpoint-tmp*'):
-        shutil.rmtree(path, ignore_errors=True)
 
   def _set_aside(self, step: int, problem: str) -> None:
     """Renames a bad checkpoint so that its step can be saved again."""
@@ -334,11 +356,7 @@ class Checkpoints:
       problem,
       target.name,
     )
-    if processes.is_first():
-      source.rename(target)
-    processes.wait(f'set aside {step}')
-    if self._opened is not None:
-      self._opened.reload()
+    source.rename(target)
 
 
 # Compiled: an array on several processes is computed with in no other way.
@@ -366,32 +384,20 @@ def _converted(tree: Any, target: Any) -> Any:
 
 
 def _open(
-  folder: pathlib.Path, keep_latest: int, best: Best | None
+  folder: pathlib.Path,
+  policy: keeping.Policy,
+  best: Best | None,
+  seal: Callable[[], None],
 ) -> 'ocp.CheckpointManager':
-  """Opens the manager of orbax, which keeps the latest and the best."""
-  policies = [ocp.checkpoint_managers.LatestN(keep_latest)]
-  options = {}
-  if best is not None:
-    rank = lambda metrics: _quality(metrics, best)
-    policies.append(
-      ocp.checkpoint_managers.BestN(
-        get_metric_fn=rank, n=1, keep_checkpoints_without_metrics=False
-      )
-    )
-    options['best_fn'] = rank  # Without it orbax writes no metrics.
-  any_of = ocp.checkpoint_managers.AnyPreservationPolicy(policies)
-  options = ocp.CheckpointManagerOptions(preservation_policy=any_of, **options)
+  """Opens the manager of orbax; `seal` is called before a save is committed."""
+  options = ocp.CheckpointManagerOptions(
+    preservation_policy=policy,
+    # Without it orbax writes no metrics.
+    best_fn=best and (lambda metrics: keeping.quality(metrics, best)),
+    async_options=ocp.AsyncOptions(post_finalization_callback=seal),
+  )
   handlers = {ITEM: ocp.PyTreeCheckpointHandler()}
   return ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
-
-
-def _quality(metrics: Mapping[str, float] | None, best: Best) -> float:
-  """A number that is larger for a better checkpoint; NaN and none are worst."""
-  name, mode = best
-  value = (metrics or {}).get(name, math.nan)
-  if math.isnan(value):
-    return -math.inf
-  return value if mode == 'max' else -value
 
 
 def _abstract(leaf) -> jax.ShapeDtypeStruct:

@@ -1,14 +1,17 @@
-"""SHA-256 manifests: notice when a byte of a finished folder has changed.
+"""SHA-256 manifests: notice when a byte of a checkpoint has changed.
 
 The checkpoint format notices a truncated file but not a flipped bit, which
-would silently restore wrong numbers. So every finished folder gets a list of
-its files with their digests, and is compared with it before it is read.
+would silently restore wrong numbers. So every checkpoint lists its files with
+their digests, and is compared with the list before it is read. The list comes
+into being with the checkpoint: `write` is called before the folder gets its
+name, and `complete` adds the files that are written while it gets it.
 """
 
 import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 
 NAME = 'manifest.json'
 
@@ -19,22 +22,37 @@ def digest(path: str | pathlib.Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
-def exists(folder: str | pathlib.Path) -> bool:
-  """Whether the folder has a manifest."""
-  return (pathlib.Path(folder) / NAME).is_file()
+def write(
+  folder: str | pathlib.Path, step: int, later: Sequence[str] = ()
+) -> None:
+  """Writes the manifest of a folder, atomically.
+
+  Args:
+    folder: its files are on the disk afterwards.
+    step: of the checkpoint.
+    later: names of files that are not final yet.
+  """
+  files = _files(pathlib.Path(folder))
+  for path in files.values():
+    _flush(path)
+  _write(
+    pathlib.Path(folder),
+    step,
+    {name: digest(files[name]) for name in files if name not in later},
+  )
 
 
-def write(folder: str | pathlib.Path) -> None:
-  """Writes the manifest of a finished folder, atomically."""
+def complete(folder: str | pathlib.Path) -> None:
+  """Adds the files to a manifest that it does not list."""
   folder = pathlib.Path(folder)
-  files = {
-    path.relative_to(folder).as_posix(): digest(path)
-    for path in sorted(folder.rglob('*'))
-    if path.is_file() and path.name != NAME
+  step, known = _read(folder)
+  added = {
+    name: digest(path)
+    for name, path in _files(folder).items()
+    if name not in known
   }
-  draft = folder.parent / f'.{folder.name}.{NAME}'
-  draft.write_text(json.dumps(files, indent=1))
-  os.replace(draft, folder / NAME)
+  if added:
+    _write(folder, step, known | added)
 
 
 def problem(folder: str | pathlib.Path) -> str | None:
@@ -45,10 +63,14 @@ def problem(folder: str | pathlib.Path) -> str | None:
     is none.
   """
   folder = pathlib.Path(folder)
+  if not (folder / NAME).is_file():
+    return f'{NAME} is missing'
   try:
-    files = json.loads((folder / NAME).read_text())
-  except ValueError:
+    step, files = _read(folder)
+  except (AttributeError, ValueError):
     return f'{NAME} is not readable'
+  if step not in (None, int(folder.name)):
+    return f'it is a copy of checkpoint {step}'
   for name, expected in files.items():
     path = folder / name
     if not path.is_file():
@@ -56,3 +78,35 @@ def problem(folder: str | pathlib.Path) -> str | None:
     if digest(path) != expected:
       return f'{name} has changed since it was written (SHA-256 differs)'
   return None
+
+
+def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  """The files of a folder by name, without its manifest."""
+  return {
+    path.relative_to(folder).as_posix(): path
+    for path in sorted(folder.rglob('*'))
+    if path.is_file() and path.name != NAME
+  }
+
+
+def _read(folder: pathlib.Path) -> tuple[int | None, dict[str, str]]:
+  """The step and the digests in a manifest; older ones have no step."""
+  found = json.loads((folder / NAME).read_text())
+  if 'files' not in found:
+    return None, dict(found.items())
+  return found['step'], dict(found['files'].items())
+
+
+def _write(
+  folder: pathlib.Path, step: int | None, files: Mapping[str, str]
+) -> None:
+  draft = folder.parent / f'.{folder.name}.{NAME}'
+  draft.write_text(json.dumps({'step': step, 'files': files}, indent=1))
+  _flush(draft)
+  os.replace(draft, folder / NAME)
+
+
+def _flush(path: pathlib.Path) -> None:
+  """Waits until a file is on the disk."""
+  with open(path, 'rb') as file:
+    os.fsync(file.fileno())
