@@ -26,11 +26,21 @@ heap = lazy.Module('tt_compress.parallel.heap')
 plan = lazy.Module('tt_compress.planning.plan')
 processes = lazy.Module('tt_compress.parallel.processes')
 run = lazy.Module('tt_compress.training.run')
+stopping = lazy.Module('tt_compress.parallel.stopping')
 study = lazy.Module('tt_compress.studies.study')
 text_files = lazy.Module('tt_compress.data.text_files')
+verify = lazy.Module('tt_compress.training.verify')
 workdir = lazy.Module('tt_compress.training.workdir')
 
-MODES = ('train', 'compress', 'evaluate', 'predict', 'plan', 'study')
+MODES = (
+  'train',
+  'compress',
+  'evaluate',
+  'predict',
+  'plan',
+  'study',
+  'verify',
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config',
@@ -217,14 +227,40 @@ def _study(config, path: str) -> None:
   print(command.run(config, path, line))
 
 
+def _verify() -> None:
+  """Lists the damaged files of a run; status 1 if there are any."""
+  path = _WORKDIR.value
+  if path is None:
+    raise app.UsageError('--mode=verify needs --workdir=FOLDER of a run')
+  found = verify.problems(path)
+  if found:
+    print('\n'.join(found))
+    sys.exit(1)
+  print(f'{path} is as it was written')
+
+
 def _run(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments: {argv[1:]}')
+  if _MODE.value == 'verify':
+    _verify()
+    return
   heap.keep()
   if _COMPILE_CACHE.value:
     compile_cache.use()
   _join()
   config, path = _start()
+  try:
+    _do(config, path)
+  except stopping.Stopped as stopped:
+    logging.warning('%s', stopped)
+    processes.wait('end')
+    raise
+  processes.wait('end')  # Early processes would time out.
+
+
+def _do(config, path: str) -> None:
+  """Does what the mode says."""
   if _MODE.value == 'study':
     _study(config, path)
     return
@@ -235,7 +271,6 @@ def _run(argv: list[str]) -> None:
     'predict': _predict,
     'plan': _plan,
   }[_MODE.value](processes.together(lambda: run.Run(config, path)))
-  processes.wait('end')  # Early processes would time out.
 
 
 def _is_explained(error: BaseException) -> bool:

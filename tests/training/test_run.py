@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import os
+import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,9 @@ import pytest
 
 from tt_compress import configuration
 from tt_compress.algebra import context, cost
+from tt_compress.parallel import stopping
 from tt_compress.tasks import base
-from tt_compress.training import build, records, run, step, workdir
+from tt_compress.training import build, metrics, records, run, step, workdir
 
 NUM_STEPS = 6
 
@@ -47,6 +50,9 @@ class Batches:
   def batch(self, number):
     self.steps.append(number)
     return {'positions': np.arange(jax.device_count(), dtype=np.int32)}
+
+  def examples(self, number):
+    return np.arange(12) + 100 * number
 
   def first_steps(self, start, stop):
     return []
@@ -224,6 +230,88 @@ def test_a_run_continues_after_its_last_checkpoint(start):
   assert numbers_of(second.variables('latest')['params']) == {6}
 
 
+@pytest.mark.parametrize('number', stopping.SIGNALS)
+def test_a_signal_stops_a_run_after_the_step_and_saves_it(
+  start, number, tmp_path
+):
+  def send(step, params, measured):
+    if step == 3:
+      os.kill(os.getpid(), number)
+
+  averaging = {'checkpoint.keep_latest': 2, 'checkpoint.average': 2}
+  config = make_config(**averaging, num_steps=8)
+  handlers = [signal.getsignal(each) for each in stopping.SIGNALS]
+  first = start(config, corrupt=send)
+  with pytest.raises(stopping.Stopped, match='after step 3 of 8.*resumes') as e:
+    first.train()
+  assert e.value.code == stopping.EXIT_STATUS == 75
+  assert numbers_of(first.variables('latest')['params']) == {3}
+  assert [signal.getsignal(each) for each in stopping.SIGNALS] == handlers
+  assert metrics.read(tmp_path / 'run')[-1]['train/seconds'] > 0
+  second = start(config)
+  second.train()
+  assert second.task.data.steps == [3, 4, 5, 6, 7]
+  # The checkpoint of step 3 has taken the place of no other one.
+  assert numbers_of(second.variables('average')['params']) == {7}
+  folder = tmp_path / 'run' / 'checkpoints'
+  assert sorted(path.name for path in folder.iterdir()) == ['4', '6', '8']
+
+
+def test_a_signal_in_a_step_that_is_evaluated_costs_no_validation(
+  start, tmp_path
+):
+  def send(step, params, measured):
+    if step == 4:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  with pytest.raises(stopping.Stopped, match='after step 4 of 6'):
+    start(corrupt=send).train()
+  second = start()
+  assert second.train()['best_step'] == 4
+  assert second.task.data.steps == [4, 5]
+  steps = [line['step'] for line in metrics.read(tmp_path / 'run')]
+  assert steps == [2, 2, 3, 4, 4, 6, 6]
+
+
+def test_metrics_of_repeated_steps_are_not_doubled(start, tmp_path):
+  train_until_killed(start(corrupt=kill))
+  path = tmp_path / 'run' / 'metrics.jsonl'
+  with path.open('ab') as file:
+    file.write(b'{"step": 5, "train/loss": 1.0}\n\xff\nnull\n{"step"')
+  start().train()
+  steps = [line['step'] for line in metrics.read(tmp_path / 'run')]
+  assert steps == [2, 2, 3, 4, 4, 6, 6]
+
+
+def test_a_run_whose_checkpoints_are_damaged_never_starts_over(start, tmp_path):
+  train_until_killed(start(corrupt=kill))
+  for path in (tmp_path / 'run').glob('checkpoints/*/state/_METADATA'):
+    path.write_bytes(b'')
+  for _ in range(2):
+    again = start()
+    with pytest.raises(ValueError, match='all checkpoints .* are damaged: 2.d'):
+      again.train()
+    assert again.task.data.steps == []
+  shutil.rmtree(tmp_path / 'run' / 'checkpoints')
+  assert start().train()['best_step'] == 4
+
+
+@pytest.mark.parametrize(
+  'path, told',
+  [
+    ('gs://bucket/run', 'gs://bucket/run is not a folder .* mount the bucket'),
+    ('s3:/bucket/run', 'is not a folder of a file system'),
+    ('runs/a[1]', r'contains \[...\] or a backslash'),
+    ('runs/a\\b', 'or a backslash'),
+  ],
+)
+def test_paths_that_cannot_hold_checkpoints(path, told, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(ValueError, match=told):
+    run.Run(make_config(), path)
+  assert not list(tmp_path.iterdir())
+
+
 def test_results_that_do_not_fit_are_refused(start, tmp_path):
   start().train()
   path = tmp_path / 'run' / 'results.json'
@@ -244,10 +332,10 @@ def spoil(at, name):
   """Makes a number NaN, or those of the parameters that nobody prints."""
 
   def corrupt(number, params, measured):
-    if number == at and name != 'params':
-      measured[name] = math.nan
+    if name not in ('params', 'others'):
+      measured[name] = math.nan if number == at else measured[name]
     elif number >= at:
-      for group in jax.tree.leaves(params):
+      for group in jax.tree.leaves(params)[name == 'others' :]:
         group.fill(np.nan)
 
   return corrupt
@@ -260,6 +348,8 @@ def spoil(at, name):
     ('loss', 2, 'loss of step 2 is nan', None),
     ('grad_norm', 4, 'grad_norm of step 4 is nan', 2),
     ('params', 4, 'validation loss of step 4 is nan', 2),
+    # Nothing that is validated depends on them.
+    ('others', 4, 'params/.* after step 4 is not finite', 2),
   ],
 )
 def test_nan_stops_the_run_and_is_not_saved(start, name, at, told, last_saved):
@@ -274,6 +364,43 @@ def test_nan_stops_the_run_and_is_not_saved(start, name, at, told, last_saved):
   else:
     found = numbers_of(spoiled.variables('latest')['params'])
     assert found == {float(last_saved)}
+
+
+def test_the_examples_of_a_bad_step_are_named(start):
+  with pytest.raises(FloatingPointError, match='400, .*, 407 and 4 more'):
+    start(corrupt=spoil(5, 'loss')).train()
+
+
+@pytest.mark.parametrize('policy, limit', [('skip', 2), ('skip', 1)])
+def test_steps_that_are_skipped(start, caplog, policy, limit, tmp_path):
+  """Two in a row, and one that does not count with them."""
+
+  def corrupt(number, params, measured):
+    measured['loss'] = math.nan if number in (2, 4, 5) else float(number)
+
+  settings = {'non_finite.policy': policy, 'non_finite.limit': limit}
+  made = start(make_config(**settings), corrupt)
+  with caplog.at_level('WARNING', logger='absl'):
+    if limit == 1:
+      with pytest.raises(FloatingPointError, match='5 is nan.*as in 1 skipped'):
+        made.train()
+      assert numbers_of(made.variables('latest')['params']) == {4}
+      return
+    made.train()
+  assert caplog.text.count('the step is skipped') == 3
+  found = [
+    r['train/loss'] for r in metrics.read(tmp_path / 'run') if 'train/loss' in r
+  ]
+  assert found == [1, 3, 6]
+
+
+def test_a_run_that_met_nan_can_resume_without_such_steps(start):
+  with pytest.raises(FloatingPointError, match='non_finite.policy=skip'):
+    start(corrupt=spoil(5, 'loss')).train()
+  skipping = make_config(**{'non_finite.policy': 'skip'})
+  second = start(skipping, spoil(5, 'loss'))
+  second.train()
+  assert second.task.data.steps == [4, 5]
 
 
 def test_the_mean_of_the_last_checkpoints(start):
@@ -401,6 +528,9 @@ def test_one_process_trains_in_a_folder(start, tmp_path):
     ('checkpoint.choose', 'first', "'first' must be 'best' or 'latest'"),
     ('checkpoint.average', 5, 'average=5 needs as many.*2 are kept'),
     ('checkpoint.keep_latest', 0, 'keep_latest=0 must be at least 1'),
+    ('non_finite.policy', 'ignore', "policy='ignore' must be 'abort' or"),
+    ('non_finite.limit', 0, 'non_finite.limit=0 must be at least 1'),
+    ('watchdog_seconds', 0.5, 'watchdog_seconds=0.5 must be at least 1'),
     ('evaluation.beam_size', 0, 'beam_size=0 must be at least 1'),
     ('evaluation.length_penalty', -1.0, 'length_penalty=-1.0'),
     ('evaluation.max_sentences', 0, 'max_sentences=0'),

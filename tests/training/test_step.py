@@ -155,3 +155,35 @@ def test_penalty_project_and_buffers():
   assert left['scale'] == 2.0
   assert left['count'] == 1 + 2
   assert set(state['params']['linear']['factors']) == {'matrix'}
+
+
+def test_a_step_that_is_not_finite_can_leave_the_state_as_it_was():
+  graphdef, params, buffers = modules.split(Regression(nnx.Rngs(0)))
+  mesh = sharding.make_mesh(devices=jax.devices()[:2])
+  optimizer = optax.adam(0.1)
+  update = step.make_step(
+    *(graphdef, squares, optimizer, mesh),
+    seed=0,
+    num_examples=20,
+    skips_non_finite=True,
+  )
+  variables = {'params': params, 'buffers': buffers}
+  state = step.initial_state(variables, optimizer, mesh)
+  batch = {
+    'x': np.ones((4, 3), np.float32),
+    'y': np.ones((4, 2), np.float32),
+    'positions': np.arange(4, dtype=np.int32),
+  }
+  state, _ = update(state, sharding.put(batch, mesh))
+  before = jax.device_get(state)
+  bad = batch | {'y': np.full((4, 2), np.inf, np.float32)}
+  state, measured = update(state, sharding.put(bad, mesh))
+  assert not np.isfinite(measured['loss'])
+  after = jax.device_get(state)
+  assert after.pop('step') == before.pop('step') + 1 == 2
+  jax.tree.map(np.testing.assert_array_equal, after, before)
+  # Without the option, such a step spoils the state; a finite one changes it.
+  state, measured = update(state, sharding.put(batch, mesh))
+  assert np.isfinite(measured['loss'])
+  matrix = lambda state: state['params']['linear']['factors']['matrix']
+  assert np.any(np.asarray(matrix(state)) != matrix(after))

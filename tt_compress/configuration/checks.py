@@ -30,6 +30,8 @@ def check(config: ml_collections.ConfigDict) -> None:
     'checkpoint.keep_latest': (config.checkpoint.keep_latest, 1),
     'checkpoint.average': (config.checkpoint.average, 1),
     'fit.batches': (config.fit.batches, 1),
+    'non_finite.limit': (config.non_finite.limit, 1),
+    'watchdog_seconds': (config.watchdog_seconds or 1, 1),
     **{
       f'machine.{name}': (value, 0 if name == 'start' else 1)
       for name, value in config.machine.items()
@@ -47,6 +49,9 @@ def check(config: ml_collections.ConfigDict) -> None:
   choose = config.checkpoint.choose
   if choose not in ('best', 'latest'):
     raise ValueError(f"checkpoint.choose={choose!r} must be 'best' or 'latest'")
+  policy = config.non_finite.policy
+  if policy not in ('abort', 'skip'):
+    raise ValueError(f"non_finite.policy={policy!r} must be 'abort' or 'skip'")
   # One of the start from another run, then one per evaluation.
   written = is_trained - (-config.num_steps // evaluation.every)
   checkpoints = min(config.checkpoint.keep_latest, written)

@@ -113,6 +113,13 @@ def defaults(
   # 'best' one by evaluation.metric, of the 'latest' one, or of the mean of the
   # last `average`.
   config.checkpoint = dict(keep_latest=2, average=1, choose='best')
+  # After a step whose loss or gradient is not finite, 'abort' ends the run
+  # without saving its state; 'skip' leaves the state as it was before the step,
+  # at most `limit` times in a row.
+  config.non_finite = dict(policy='abort', limit=10)
+  # Seconds without a step, validation and compilation included, after which the
+  # process writes its stacks and ends with status 70; None waits forever.
+  config.watchdog_seconds = config_dict.placeholder(float)
   config.logging = dict(
     every=50,  # steps
     wandb=False,

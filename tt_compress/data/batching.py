@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from tt_compress.data import corpus, epochs, sequences
 
@@ -83,6 +83,10 @@ class Batches:
     }
     positions = np.arange(share, dtype=np.int32) + np.int32(first)
     return batch | {'positions': positions}
+
+  def examples(self, step: int) -> Int[np.ndarray, ' examples']:
+    """The examples of the global batch of a step, as indices of the columns."""
+    return self._epochs.at(step)[1]
 
   def first_steps(self, start: int, stop: int) -> list[int]:
     """The first step of each shape among steps from `start` to before `stop`.

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import jax
 
-from tt_compress.parallel import processes
+from tt_compress.parallel import processes, stopping
 
 # Port of process 0 where the environment names none.
 PORT = 8476
@@ -140,8 +140,8 @@ def join(cluster: Cluster, timeout: float = 300) -> None:
     TimeoutError: the others did not join; it names the address.
     ValueError: a process has several CPU devices.
   """
-  # The preemption service would make a process ignore SIGTERM.
-  jax.config.update('jax_enable_preemption_service', False)
+  # With it processes agree on the step after which they stop.
+  jax.config.update('jax_enable_preemption_service', True)
   error = None
 
   def initialize():
@@ -162,6 +162,7 @@ def join(cluster: Cluster, timeout: float = 300) -> None:
     raise TimeoutError(_explain(cluster, timeout))
   if error is not None:
     raise error
+  stopping.adopt()
   with _quiet_output():
     _check_devices()
     processes.wait('joined')  # The first exchange makes the connections.

@@ -102,10 +102,17 @@ class RunVocabulary:
       facts: recorded when training began; may lack entries of this vocabulary.
 
     Raises:
-      ValueError: the digests differ.
+      ValueError: the digests differ, or the file is missing.
     """
     name = f'{self._prefix}vocabulary_sha256'
-    if facts.get(name, self.value.digest) != self.value.digest:
+    if name not in facts:
+      return
+    path = os.path.join(self._folder, self._file)
+    if not os.path.exists(path):
+      raise ValueError(
+        f'{path} is missing; restore it, or train again in another --workdir'
+      )
+    if facts[name] != self.value.digest:
       raise ValueError(
         f'{self._file} in {self._folder} is not the vocabulary that the model '
         f'was trained with: {name} is {self.value.digest}, not {facts[name]}; '

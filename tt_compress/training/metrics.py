@@ -156,21 +156,6 @@ def _keep(path: pathlib.Path, last: float) -> None:
     records.write_text(path, ''.join(kept))
 
 
-def check_finite(step: int, scalars: Mapping[str, float]) -> None:
-  """Refuses scalars that are not finite.
-
-  Raises:
-    FloatingPointError: naming the first such scalar and the step.
-  """
-  for name, value in scalars.items():
-    if not math.isfinite(value):
-      raise FloatingPointError(
-        f'{name} of step {step} is {value}; this state was not saved. Lower '
-        'optimizer.learning_rate, set optimizer.clip_norm or raise '
-        'optimizer.warmup_steps, and start again with another --workdir'
-      )
-
-
 def _start_wandb(workdir, config):
   """Starts or resumes the Weights & Biases run of a workdir."""
   try:

@@ -45,6 +45,7 @@ class Run:
   """
 
   def __init__(self, config, workdir: str):
+    folder.check_path(workdir)
     self.config = config
     self.workdir = os.path.abspath(workdir)
     configuration.check(config)
@@ -103,6 +104,7 @@ class Run:
 
     Raises:
       FloatingPointError: if the loss is not finite; it is not saved.
+      stopping.Stopped: a signal has asked for the end; the state is saved.
     """
     finished = self.results()
     if finished is not None:

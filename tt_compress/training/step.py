@@ -253,6 +253,7 @@ def make_step(
   tables: Sequence[str] = (),
   tokens: int | None = None,
   constants: Sequence[Any] = (),
+  skips_non_finite: bool = False,
 ):
   """Makes the compiled update of the state.
 
@@ -275,6 +276,8 @@ def make_step(
     tokens: see `make_gradients`.
     constants: shardings of further arguments of the loss, which no step
       changes.
+    skips_non_finite: whether a step leaves everything but its number as it was
+      if its loss or the norm of its gradient is not finite.
 
   Returns:
     (state, batch, *constants) -> (state, {'loss', 'grad_norm', 'weight'}).
@@ -316,13 +319,20 @@ def make_step(
       'grad_norm': norm,
       'weight': weight,
     }
-    return {
-      'step': step,
+    found = {
       'params': params,
       'buffers': buffers,
       'opt_state': opt_state,
       'carry': carry,
-    }, metrics
+    }
+    if skips_non_finite:
+      is_finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(norm)
+      found = jax.tree.map(
+        lambda new, old: jnp.where(is_finite, new, old),
+        found,
+        {name: state[name] for name in found},
+      )
+    return {'step': step, **found}, metrics
 
   return jax.jit(
     update,

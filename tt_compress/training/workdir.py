@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ _SHARED_WITHIN = 10
 # What reports of a finished run read.
 _NEEDED = ('config', 'num_params', 'params_sha256', 'seconds', 'stored', 'test')
 # Settings that change neither a model nor its results: a run can resume on
-# other devices.
+# other devices. Until a number is not finite, its policies do the same.
 _WITHOUT_EFFECT = (
   'name',
   'logging',
@@ -36,9 +37,29 @@ _WITHOUT_EFFECT = (
   'sharding',
   'model.scan_layers',
   'sampling',
+  'non_finite',
+  'watchdog_seconds',
 )
 # Settings that change the final evaluation alone; a task has more of them.
 _OF_EVALUATION = ('checkpoint.average', 'checkpoint.choose')
+
+
+def check_path(workdir: str) -> None:
+  """Refuses a path that checkpoints could not be saved to or read from.
+
+  Raises:
+    ValueError: names the way out.
+  """
+  if re.match(r'[a-z][a-z0-9+.-]*:/', workdir):
+    raise ValueError(
+      f'workdir={workdir} is not a folder of a file system; mount the bucket, '
+      'e.g. by gcsfuse or mount-s3, and give the path of the mount'
+    )
+  if re.search(r'\[.*\]|\\', workdir, re.DOTALL):
+    raise ValueError(
+      f'workdir={workdir} contains [...] or a backslash, which checkpoints '
+      'cannot have in their path; choose another --workdir'
+    )
 
 
 def load_config(workdir: str) -> ml_collections.ConfigDict:
@@ -228,9 +249,10 @@ def write_results(workdir: str, results: Mapping[str, Any]) -> None:
 def seconds_at(workdir: str, done: int) -> float:
   """Seconds of training until the checkpoint after `done` steps."""
   found = [
-    float(line['validation/seconds'])
+    float(line[name])
     for line in metrics.read(workdir)
-    if 'validation/seconds' in line and line['step'] == done
+    for name in ('validation/seconds', 'train/seconds')
+    if name in line and line['step'] == done
   ]
   return found[-1] if found else 0.0
 
