@@ -44,16 +44,21 @@ class Foreign(nnx.Module):
 class Unreachable(nnx.Module):
   def __init__(self, rngs):
     self.head = nnx.Linear(6, 6, rngs=rngs)
-    self.general = nnx.LinearGeneral(6, 6, use_bias=False, rngs=rngs)
-    self.convolution = nnx.Conv(6, 6, (3,), use_bias=False, rngs=rngs)
-    self.attention = nnx.MultiHeadAttention(2, 6, use_bias=False, rngs=rngs)
-    self.lora = nnx.LoRALinear(6, 6, lora_rank=1, use_bias=False, rngs=rngs)
+    self.batched = nnx.LinearGeneral(
+      6, 6, batch_axis={0: 2}, use_bias=False, rngs=rngs
+    )
+    self.einsum = nnx.Einsum('nta,nab->ntb', (3, 6, 6), rngs=rngs)
+    self.lora = nnx.LoRALinear(6, 6, lora_rank=2, use_bias=False, rngs=rngs)
 
 
 def low_rank_matrix(rows, cols, rank):
   random = np.random.default_rng(0)
   product = random.normal(size=(rows, rank)) @ random.normal(size=(rank, cols))
   return jnp.asarray(product, jnp.float32)
+
+
+def low_rank_spec():
+  return low_rank.LowRank(rows=6, cols=6, rank=2)
 
 
 def random_rows(*shape):
@@ -295,24 +300,68 @@ def test_a_bad_rule_names_where_and_what(rules, told):
     assert words in str(error.value)
 
 
-def test_weights_out_of_reach_are_reported():
+def test_weights_out_of_reach_are_reported_with_the_reason():
   model = Unreachable(nnx.Rngs(0))
   report = compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
   assert [swap.path for swap in report.swapped] == ['head']
-  assert set(report.unreached) == {
-    'general/kernel',
-    'convolution/kernel',
-    *(f'attention/{name}/kernel' for name in ('query', 'key', 'value', 'out')),
-    'lora/kernel',
-    'lora/lora/lora_a',
-    'lora/lora/lora_b',
+  expected = {
+    'batched/kernel': 'batch axes {0: 2}',
+    'einsum/kernel': "axis 'n' in the input, the kernel and the result",
+    'lora/kernel': '(6, 6) of LoRALinear; a rule reaches it that says which',
+    'lora/lora/lora_a': 'row_axes=(0,)',
+    'lora/lora/lora_b': 'row_axes=(0,)',
   }
+  assert report.unreached.keys() == expected.keys()
+  for path, reason in expected.items():
+    assert reason in report.unreached[path]
+    assert f'{path}: out of reach, ' in str(report)
+
+
+@pytest.mark.parametrize(
+  'pattern, options, told',
+  [
+    ('einsum', {}, ["'einsum' matches only what it cannot", "axis 'n' in the"]),
+    ('lora.*', {}, ['lora/kernel: (6, 6) of LoRALinear', 'row_axes=(0,)']),
+    ('head', dict(row_axes=(0,)), ['head: its layer says', 'leave row_axes']),
+    ('lora/kernel', dict(row_axes=(0, 1)), ['lora/kernel', 'some, not all']),
+    ('lora/kernel', dict(row_axes=0), ['lora/kernel', 'row_axes=0']),
+    (
+      'lora/kernel',
+      dict(row_axes=(0,), stack_axes=1),
+      ['lora/kernel', 'stack_axes=1', 'at least two axes'],
+    ),
+  ],
+)
+def test_a_rule_for_what_it_cannot_reach_is_refused(pattern, options, told):
+  model = Unreachable(nnx.Rngs(0))
+  rules = [('head', RANK_2), (pattern, RANK_2 | options)]
+  if pattern == 'head':
+    rules = rules[1:]
+  with pytest.raises(ValueError) as error:
+    compress.compress(model, rules)
+  for words in told:
+    assert words in str(error.value)
+  assert type(model.head) is nnx.Linear
+
+
+def test_a_model_without_matrices_is_refused():
+  norm = nnx.Dict(norm=nnx.LayerNorm(6, rngs=nnx.Rngs(0)))
+  with pytest.raises(ValueError, match='no nnx.Param of it has two axes'):
+    compress.compress(norm, [('.*', RANK_2)])
+  assert str(compress.compress(norm, [])) == ''
+  einsum = nnx.Dict(einsum=Unreachable(nnx.Rngs(0)).einsum)
+  with pytest.raises(ValueError, match='no matrix .* einsum/kernel: its equ'):
+    compress.compress(einsum, [('.*', RANK_2)])
 
 
 def test_a_matrix_in_a_tuple_is_refused():
   model = nnx.Dict(pair=nnx.data((nnx.Linear(6, 6, rngs=nnx.Rngs(0)),)))
+  model.other = nnx.Linear(6, 6, rngs=nnx.Rngs(0))
   with pytest.raises(ValueError, match='pair/0: tuple holds it'):
     compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
+  assert type(model.other) is nnx.Linear
+  with pytest.raises(ValueError, match='the model itself, which cannot'):
+    compress.compress(model.other, [('', RANK_2)])
 
 
 def test_nothing_is_allocated_abstractly():
@@ -343,13 +392,44 @@ class SharedVariable(nnx.Module):
     self.second.kernel = self.first.kernel
 
 
-def test_a_shared_variable_is_not_parted():
+def test_a_shared_variable_stays_shared():
   model = SharedVariable(nnx.Rngs(0))
-  rule = dict(name='low_rank', rank=2)
+  kernel = model.first.kernel.get_value()
+  report = compress.compress(
+    model, [('second', dict(name='low_rank', rank=6))], fit=True
+  )
+  assert [swap.path for swap in report.swapped] == ['first = second']
+  assert type(model.third) is nnx.Linear
+  assert model.first.bias is not model.second.bias
+  _, params, _ = modules.split(model)
+  assert modules.num_params(params) == 2 * 6 * 6 + 6 * 6 + 3 * 6
+  for layer in (model.first, model.second):
+    np.testing.assert_allclose(layer.full(), kernel, atol=1e-5)
+  again = [('first', RANK_2)]
+  assert compress.compress(model, again).swapped[0].path == 'first = second'
+  assert model.first.factors['left'] is model.second.factors['left']
+  model.first.factors['left'].set_value(jnp.zeros((6, 2)))
+  assert not np.any(model.second.full())
+
+
+def test_a_variable_of_a_layer_and_of_its_model_stays_shared():
+  table = nnx.Embed(12, 6, rngs=nnx.Rngs(0))
+  model = nnx.Dict(table=table, output=table.embedding)
+  report = compress.compress(model, [('table', RANK_2)], fit=True)
+  assert [swap.path for swap in report.swapped] == ['table = output']
+  _, params, _ = modules.split(model)
+  assert modules.num_params(params) == 2 * (12 + 6)
+  np.testing.assert_array_equal(model.output[...], model.table.full())
+
+
+def test_a_part_of_a_matrix_that_is_shared_is_refused():
+  model = nnx.Dict(
+    first=linear.Linear(6, 6, spec=low_rank_spec(), rngs=nnx.Rngs(0)),
+    second=linear.Linear(6, 6, spec=low_rank_spec(), rngs=nnx.Rngs(0)),
+  )
+  model.second.factors['left'] = model.first.factors['left']
   with pytest.raises(ValueError, match='first and second share a variable'):
-    compress.compress(model, [('second', rule)], nnx.Rngs(0))
-  assert model.first.kernel is model.second.kernel
-  compress.compress(model, [('third', rule)], nnx.Rngs(0))
+    compress.compress(model, [('second', RANK_2)])
 
 
 def test_a_rule_that_does_not_fit_leaves_the_model_as_it_was():

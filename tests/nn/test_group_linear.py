@@ -42,7 +42,7 @@ def definition(layer, x):
 def test_products(pattern, is_stacked):
   layer, report = make([(pattern, LOW_RANK)] if pattern else ())
   assert len(report.swapped) == {None: 0, '.*': 4}.get(pattern, 1)
-  assert report.unreached == ()
+  assert not report.unreached
   expected = definition(layer, X)
   np.testing.assert_allclose(layer(X), expected, atol=1e-5)
   reasons = stack.scan(layer)

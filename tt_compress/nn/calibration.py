@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 
 from tt_compress.algebra import weighting
-from tt_compress.nn import compress, modules, recorded, stack
+from tt_compress.nn import compress, fitting, modules, recorded, stack
 
 Call = Callable[[nnx.Module, Any], Any]
 
@@ -35,7 +35,7 @@ class Calibration:
   call: Call = lambda model, batch: model(batch)
 
   def weightings(
-    self, model: nnx.Module, rule_list: compress.Rules
+    self, model: nnx.Module, rule_list: fitting.Rules
   ) -> dict[str, weighting.Weighting]:
     """The weights of the errors of all matrices that rules match.
 

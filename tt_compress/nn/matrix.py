@@ -59,6 +59,10 @@ class Matrix(nnx.Module):
     dtype: of the results; None leaves it to the inputs.
     param_dtype: of the factors.
     rngs: source of the key for the factors.
+
+  Attributes:
+    promotes: whether a layer without a dtype computes in the wider one of x and
+      the factors, as layers of Flax do, instead of that of x.
   """
 
   def __init__(
@@ -78,6 +82,7 @@ class Matrix(nnx.Module):
     self.shard = shard
     self.dtype = dtype
     self.param_dtype = param_dtype
+    self.promotes = False
     factors = random_factors.initialize(
       spec, rngs.params(), std=std, dtype=param_dtype, role=role
     )
@@ -124,8 +129,19 @@ class Matrix(nnx.Module):
     self.spec = spec
     self.factors = nnx.data(_wrap(factors, spec.buffers))
 
-  def full(self) -> Float[ArrayLike, 'rows cols']:
-    """W itself, [rows, cols]; factors in NumPy may give it in NumPy."""
+  def share(self, other: 'Matrix') -> None:
+    """Takes the spec and the variables of another matrix."""
+    self.spec = other.spec
+    self.factors = nnx.data(
+      jax.tree.map(lambda v: v, other.factors, is_leaf=is_variable)
+    )
+
+  def variables(self) -> tuple[nnx.Variable, ...]:
+    """The variables of the factors."""
+    return tuple(jax.tree.leaves(self.factors, is_leaf=is_variable))
+
+  def full(self) -> Float[ArrayLike, '*stack rows cols']:
+    """W itself, of every layer of a stack; NumPy for factors in NumPy."""
     return self.spec.full(self.values())
 
   def constant(
@@ -159,7 +175,10 @@ class Matrix(nnx.Module):
 
   def cast(self, x: Float[ArrayLike, '*shape']) -> Float[ArrayLike, '*shape']:
     """x in the dtype of the layer; unchanged if the layer has none."""
-    return x if self.dtype is None else x.astype(self.dtype)
+    dtype = self.dtype
+    if dtype is None and self.promotes:
+      dtype = jnp.promote_types(x.dtype, self.param_dtype)
+    return x if dtype is None else x.astype(dtype)
 
   def key(self, noise: Noise | None) -> Key[Array, '*examples'] | None:
     """A fresh key, or one per example if the spec draws per example."""

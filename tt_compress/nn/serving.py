@@ -5,6 +5,7 @@ up, and `Server` keeps the prepared model for as long as its arrays live.
 """
 
 import dataclasses
+import math
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ from jax.typing import DTypeLike
 
 from tt_compress.algebra import context
 from tt_compress.nn import embed, linear, matrix, modules, stack
-from tt_compress.parameterizations import dense
+from tt_compress.parameterizations import dense, stacked
 
 
 def expand(
@@ -37,30 +38,44 @@ def expand(
   """
   stack.unroll(model)
   found = [
-    (
-      _gain(module, tokens or 1),
-      4 * module.spec.rows * module.spec.cols,
-      module,
-    )
-    for module in modules.matrices(model).values()
-    if not isinstance(module.spec, dense.Dense)
+    (_gain(first, tokens or 1), _dense_bytes(first), first, others)
+    for first, *others in _sharing(model)
+    if not isinstance(stacked.first(first.spec), dense.Dense)
   ]
   left = float('inf') if max_bytes is None else max_bytes
-  for gain, num_bytes, module in sorted(
+  for gain, num_bytes, first, others in sorted(
     found, key=lambda entry: entry[0] / entry[1], reverse=True
   ):
     if (tokens is None or gain > 0) and num_bytes <= left:
       left -= num_bytes
-      spec = dense.Dense(rows=module.spec.rows, cols=module.spec.cols)
-      module.become(spec, {'matrix': module.full()})
+      full = first.full()
+      spec = dense.Dense(rows=first.spec.rows, cols=first.spec.cols)
+      first.become(stacked.of_sizes(spec, full.shape[:-2]), {'matrix': full})
+      for other in others:
+        other.share(first)
+
+
+def _sharing(model: nnx.Module) -> list[list[matrix.Matrix]]:
+  """The matrices of a model, those with the same variables together."""
+  found = {}
+  for module in modules.matrices(model).values():
+    found.setdefault(tuple(map(id, module.variables())), []).append(module)
+  return list(found.values())
+
+
+def _dense_bytes(module: matrix.Matrix) -> int:
+  count = math.prod(stacked.counts(module.spec))
+  return 4 * count * module.spec.rows * module.spec.cols
 
 
 def _gain(module: matrix.Matrix, tokens: int) -> float:
   """Predicted seconds per call that the dense matrix saves."""
   is_embed = isinstance(module, embed.Embed)
+  counts = stacked.counts(module.spec)
+  factors = jax.tree.map(lambda a: a[len(counts) * (0,)], module.values())
   with context.use(gradients=False):
-    return matrix.seconds_saved(
-      module.spec, module.values(), tokens, transposed=is_embed
+    return math.prod(counts) * matrix.seconds_saved(
+      stacked.first(module.spec), factors, tokens, transposed=is_embed
     )
 
 

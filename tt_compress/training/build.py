@@ -11,7 +11,15 @@ from flax import nnx
 
 from tt_compress import configuration, models, rules
 from tt_compress.algebra import context, networks
-from tt_compress.nn import compress, keys, modules, stack, stacked, threefry
+from tt_compress.nn import (
+  compress,
+  keys,
+  modules,
+  stack,
+  stacked,
+  swapped,
+  threefry,
+)
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -36,7 +44,7 @@ class Blueprint:
   graphdef: nnx.GraphDef
   params: dict
   buffers: dict
-  report: compress.Report
+  report: swapped.Report
   matrices: dict[str, Any]
   roles: dict[str, networks.Role]
   partitions: dict[str, dict[str, int]]
@@ -107,7 +115,7 @@ def _build(config, rngs: nnx.Rngs) -> nnx.Module:
   )
 
 
-def _compress(model, config, rngs: nnx.Rngs) -> compress.Report:
+def _compress(model, config, rngs: nnx.Rngs) -> swapped.Report:
   # Modes that are chosen for speed depend on the machine.
   with machine(config):
     return compress.compress(model, config.compress, rngs)
@@ -154,7 +162,7 @@ def blueprint(config) -> Blueprint:
 
 
 def of_model(
-  model: nnx.Module, report: compress.Report, dense_num_params: int
+  model: nnx.Module, report: swapped.Report, dense_num_params: int
 ) -> Blueprint:
   """The blueprint of an abstract model; see `Blueprint`."""
   matrices = {

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from absl import logging
 from flax import nnx
 
-from tt_compress.nn import compress, modules, serving, stacked
+from tt_compress.nn import compress, fitting, modules, serving, stacked
 from tt_compress.parallel import processes
 from tt_compress.tasks import base
 from tt_compress.training import (
@@ -85,7 +85,7 @@ def fit(
   config,
   graphdef: nnx.GraphDef,
   variables: dict,
-  by: compress.Fit = 'weights',
+  by: fitting.Fit = 'weights',
 ) -> tuple[dict, list[sizes.Row]]:
   """Fits the matrices of a trained model by the rules of a configuration.
 

@@ -1,0 +1,119 @@
+"""Factors that start near the present matrices, and how near they are."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from tt_compress.algebra import weighting
+from tt_compress.parameterizations import base, stacked
+
+Rules = Sequence[tuple[str, Mapping[str, Any]]] | Mapping[str, Mapping]
+Weights = Mapping[str, weighting.Weighting]
+
+
+class Calibrated(Protocol):
+  """What matrices are multiplied with, such as `calibration.Calibration`."""
+
+  def weightings(self, model: nnx.Module, rule_list: Rules) -> Weights:
+    """The weights of the errors of all matrices that rules match, by path."""
+
+
+# (path, spec, matrix) -> factors. The path of a layer of a stack ends in its
+# number, as in 'blocks/up[3]'; so do the paths of weights.
+Function = Callable[
+  [str, base.Parameterization, Float[ArrayLike, 'rows cols']], base.Factors
+]
+Fit = bool | Literal['weights'] | Calibrated | Function
+
+
+def fitted(
+  fit: Function,
+  path: str,
+  spec: base.Parameterization,
+  weight: Float[ArrayLike, '*stack rows cols'],
+) -> base.Factors:
+  """Factors of a matrix, or of the matrix of every layer."""
+  if not isinstance(spec, stacked.Stacked):
+    return fit(path, spec, weight)
+  layers = [
+    fitted(fit, layer_path, spec.one, layer)
+    for layer_path, layer in _layers(path, weight)
+  ]
+  return jax.tree.map(lambda *a: jnp.stack(a), *layers)
+
+
+def _layers(
+  path: str, weight: Float[ArrayLike, '*stack rows cols']
+) -> Iterator[tuple[str, Float[ArrayLike, '*others rows cols']]]:
+  for number, layer in enumerate(weight):
+    yield f'{path}[{number}]', layer
+
+
+def check(fit: Any) -> None:
+  """Raises ValueError for a fit of an unknown kind."""
+  is_function = callable(fit) or hasattr(fit, 'weightings')
+  if not (is_function or isinstance(fit, bool) or fit == 'weights'):
+    raise ValueError(
+      f"fit={fit!r} must be True, False, 'weights', a Calibration or a "
+      'function of the path, the spec and the matrix'
+    )
+
+
+def function(fit: Fit, weights: Weights) -> Function | None:
+  """How factors of a matrix are found; None if they are random."""
+  if callable(fit):
+    return fit
+  if fit is False:
+    return None
+
+  def by_weights(path, spec, matrix):
+    if path in weights:
+      return spec.fit_products(matrix, weights[path])
+    return spec.fit(matrix)
+
+  return by_weights
+
+
+def relative_error(
+  weight: Float[ArrayLike, '*stack rows cols'],
+  approximation: Float[ArrayLike, '*stack rows cols'],
+) -> Float[Array, '']:
+  """||W - approximation|| / ||W||, over all layers."""
+  weight, approximation = (
+    a.astype(jnp.float32).reshape(-1) for a in (weight, approximation)
+  )
+  norm = jnp.linalg.norm(weight)
+  return jnp.linalg.norm(weight - approximation) / jnp.where(norm > 0, norm, 1)
+
+
+def product_error(
+  weights: Weights,
+  path: str,
+  weight: Float[ArrayLike, '*stack rows cols'],
+  approximation: Float[ArrayLike, '*stack rows cols'],
+) -> Float[Array, ''] | None:
+  """The error of the products relative to them; None without a product."""
+  squares = list(_product_squares(weights, path, weight, approximation))
+  if not squares:
+    return None
+  square, total = map(sum, zip(*squares, strict=True))
+  return jnp.sqrt(jnp.maximum(square, 0) / jnp.where(total > 0, total, 1))
+
+
+def _product_squares(weights, path, weight, approximation):
+  """(square of the error, square) of the products of each matrix."""
+  if weight.ndim > 2:
+    layers = zip(_layers(path, weight), approximation, strict=True)
+    for (layer_path, layer), other in layers:
+      yield from _product_squares(weights, layer_path, layer, other)
+  elif path in weights:
+    weight, approximation = (
+      jnp.asarray(a, jnp.float32) for a in (weight, approximation)
+    )
+    square = weights[path].square
+    yield square(weight - approximation), square(weight)
