@@ -188,7 +188,7 @@ def _is_padded(spec: base.Parameterization) -> bool:
   """Whether the full matrix of the factors is larger than the matrix."""
   rows, cols = spec.rows, spec.cols
   if isinstance(spec, composed.Composed):
-    return any(map(_is_padded, spec.inner.values()))
+    return any(map(_is_padded, spec.components.values()))
   if hasattr(spec, 'row_modes'):
     rows, cols = math.prod(spec.row_modes), math.prod(spec.col_modes)
   elif hasattr(spec, 'row_split'):

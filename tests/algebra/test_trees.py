@@ -94,45 +94,10 @@ def test_rows_are_the_definition(order, q, size, rank):
   close(scaled, brute_force(leaves, size, True, affine))
 
 
-@pytest.mark.parametrize('rank', RANKS)
-@pytest.mark.parametrize('order, q, size', SHAPES)
-def test_inner_products_are_those_of_the_rows(order, q, size, rank):
-  a = make_leaves(rank, order, q, seed=2)
-  b = make_leaves(rank, order, q, seed=3)
-  both = jax.jit(
-    lambda a, b: [trees.inner(a, b, size, normalize=n) for n in (False, True)]
-  )
-  for normalize, ours in enumerate(both(single(a), single(b))):
-    rows = [brute_force(leaves, size, bool(normalize)) for leaves in (a, b)]
-    scale = np.linalg.norm(rows[0], axis=1) * np.linalg.norm(rows[1], axis=1)
-    np.testing.assert_allclose(
-      ours / scale, (rows[0] * rows[1]).sum(1) / scale, atol=1e-5
-    )
-
-
-def test_inner_products_of_every_pair():
-  a = make_leaves(2, 3, 3, (5, 1), seed=2)
-  b = make_leaves(2, 3, 3, (7,), seed=3)
-  ours = trees.inner(single(a), single(b), 20, normalize=True)
-  rows = [brute_force(leaves, 20, True) for leaves in (a, b)]
-  close(ours, rows[0][:, 0] @ rows[1].T)
-
-
 def largest_array(function, *arguments):
   equations = jax.make_jaxpr(function)(*arguments).eqns
   sizes = [v.aval.size for e in equations for v in e.outvars]
   return max(sizes)
-
-
-def test_inner_products_make_no_rows():
-  """Order 4, q = 10, rank 2: rows of 10000, r^2 n q = 160 multiplications."""
-  leaves = jnp.ones((2, 4, 10))
-  for normalize in (False, True):
-    inner = functools.partial(trees.inner, size=10_000, normalize=normalize)
-    assert largest_array(inner, leaves, leaves) <= 3 * 4 * 10
-  inner = functools.partial(trees.inner, size=10_000)
-  [cost] = [jax.jit(inner).lower(leaves, leaves).compile().cost_analysis()]
-  assert cost['flops'] <= 2 * 160 + 50
 
 
 def test_a_sum_needs_no_product_of_every_rank_term():

@@ -253,8 +253,9 @@ def _check_last(spec, factors, role):
 def check_math(spec):
   """Values and gradients of products and the norm against the matrix itself.
 
-  Expected are the values and gradients of W[ids], x W, x W^T and ||W||^2 in
-  float64; those of W are carried to the factors by the derivative of `full`.
+  Expected are the values and gradients of W[ids], W[a] W[b]^T, x W, x W^T and
+  ||W||^2 in float64; those of W are carried to the factors by the derivative of
+  `full`.
   """
   factors, matrix = start(spec)
   calls = list(_calls(spec))
@@ -309,6 +310,8 @@ def _calls(spec):
   ids = np.array([[0, min(1, rows - 1), rows - 1], [-1, rows // 2, -rows]])
   weights = random.normal(size=(2, 3, cols)).astype(np.float32)
   yield spec.take, jnp.asarray(ids), weights
+  pairs = random.normal(size=(3, 3)).astype(np.float32)
+  yield _every_pair(spec), jnp.asarray(ids), pairs
   for dtype in DTYPES:
     for method, size, out in (
       (spec.apply, rows, cols),
@@ -316,6 +319,16 @@ def _calls(spec):
     ):
       x = jnp.asarray(random.normal(size=(2, 3, size)), dtype)
       yield method, x, random.normal(size=(2, 3, out)).astype(np.float32)
+
+
+def _every_pair(spec):
+  """Inner products of rows of the first ids with rows of the second ones."""
+
+  def inner(factors, ids):
+    first, second = ids
+    return spec.inner(factors, first[:, None], second)
+
+  return inner
 
 
 def _gradients(method, x, weights, factors):
@@ -337,6 +350,12 @@ def _expected(matrix, method, x, weights):
     gradient = np.zeros_like(w)
     np.add.at(gradient, np.asarray(x), weights)
     return w[np.asarray(x)], None, gradient.astype(np.float32)
+  if method.__name__ == 'inner':
+    first, second = np.asarray(x)
+    gradient = np.zeros_like(w)
+    np.add.at(gradient, first, weights @ w[second])
+    np.add.at(gradient, second, weights.T @ w[first])
+    return w[first] @ w[second].T, None, gradient.astype(np.float32)
   x = np.asarray(x, np.float64)
   if method.__name__ == 'apply':
     gradient = np.einsum('abi,abj->ij', x, weights)
@@ -377,6 +396,30 @@ def check_ids(spec):
   small = np.array([0, min(spec.rows - 1, 100)])
   for dtype in (jnp.uint8, jnp.int8, jnp.uint32):
     close(take(factors, jnp.asarray(small, dtype)), matrix[small], 1e-5)
+
+
+def check_nearest(spec):
+  """The rows that a sort of all inner products finds, whatever the order."""
+  factors, matrix = start(spec)
+  w = np.asarray(matrix, np.float64)
+  ids = np.array([[0, -1], [spec.rows // 2, 0]])
+  k = min(3, spec.rows - 1)
+  for cosine in (False, True):
+    nearest = functools.partial(spec.nearest, k=k, cosine=cosine)
+    if not k:
+      with pytest.raises(ValueError, match='k=0: a matrix of 1 rows'):
+        nearest(factors, ids)
+      continue
+    found, scores = jax.jit(nearest, compiler_options=COMPILER)(factors, ids)
+    norms = np.linalg.norm(w, axis=1) if cosine else np.ones(spec.rows)
+    inverse = np.where(norms > 0, 1 / np.where(norms > 0, norms, 1), 0)
+    expected = w[ids] @ w.T * inverse[ids][..., None] * inverse
+    np.put_along_axis(expected, ids[..., None] % spec.rows, -np.inf, axis=-1)
+    size = np.abs(expected[np.isfinite(expected)]).max()
+    # The ids of equal inner products may change places.
+    theirs = np.sort(expected)[..., ::-1][..., :k]
+    for mine in (scores, np.take_along_axis(expected, found, axis=-1)):
+      np.testing.assert_allclose(mine, theirs, rtol=0, atol=2e-5 * size)
 
 
 def check_row_blocks(spec):
@@ -487,6 +530,7 @@ QUICK = (
 COMPILED = (
   check_math,
   check_row_blocks,
+  check_nearest,
   check_ids,
   check_vmap,
   check_sharded,

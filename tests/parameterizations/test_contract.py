@@ -309,7 +309,12 @@ def test_initialization_is_refused(name, options, message):
     parameterizations.make(name, 16, 16, **options)
 
 
-COMPILED = (contract.check_ids, contract.check_vmap, contract.check_sharded)
+COMPILED = (
+  contract.check_nearest,
+  contract.check_ids,
+  contract.check_vmap,
+  contract.check_sharded,
+)
 
 
 @pytest.mark.parametrize('check', COMPILED)

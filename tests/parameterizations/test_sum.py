@@ -114,7 +114,7 @@ def test_parts_fit_what_is_left_in_order():
   u, s, vt = np.linalg.svd(matrix)
   for name, part in (('part_0', slice(0, 3)), ('part_1', slice(3, 5))):
     expected = u[:, part] * s[part] @ vt[part]
-    found = spec.inner[name].full(factors[name])
+    found = spec.components[name].full(factors[name])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -242,7 +242,9 @@ def test_a_cost_is_known_if_that_of_every_part_is(parts, is_known):
   saved = lambda spec, factors: nn_matrix.seconds_saved(spec, factors, 256)
   found = saved(spec, factors)
   if is_known:
-    parts = [saved(part, factors[name]) for name, part in spec.inner.items()]
+    parts = [
+      saved(part, factors[name]) for name, part in spec.components.items()
+    ]
     dense = nn_matrix.dense_seconds(spec, 256, jnp.float32)
     assert found == pytest.approx(sum(parts) + dense)
   else:  # One product with a plain matrix is the fastest way.

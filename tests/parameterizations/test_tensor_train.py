@@ -147,7 +147,7 @@ def test_nearest_keeps_the_error_it_is_given(key, index_order):
   matrix = matrix @ np.diag(0.3 ** np.arange(6)) @ matrix[:6]
   ranks = []
   for error in (0.3, 0.01):
-    spec, factors = tensor_train.TensorTrain.nearest(
+    spec, factors = tensor_train.TensorTrain.within_error(
       matrix, relative_error=error, index_order=index_order
     )
     found = np.linalg.norm(spec.full(factors) - matrix)
@@ -186,7 +186,7 @@ def test_round_keeps_its_bound_where_modes_are_padded(index_order):
 @pytest.mark.parametrize('error', [-1, float('nan'), 'x'])
 def test_errors_are_numbers(error):
   with pytest.raises(ValueError, match='relative_error=.* at least 0'):
-    tensor_train.TensorTrain.nearest(np.ones((8, 8)), relative_error=error)
+    tensor_train.TensorTrain.within_error(np.ones((8, 8)), relative_error=error)
 
 
 def test_published_modes_by_name():

@@ -18,21 +18,19 @@ Leaves are [..., rank, order, q]; w is cut to its first `size` entries.
 Reference: "Improving Space Efficiency of Deep Neural Networks", chapter 3.
 """
 
-import itertools
 from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
-
-from tt_compress.algebra import modes
 
 # Added to variances before the root is taken.
 EPSILON = 1e-6
 
 Affine = Mapping[str, Mapping[str, Float[Array, ' size']]]
+# Mean and variance of the entries of each vector.
+Moments = tuple[Float[Array, '...'], Float[Array, '...']]
 
 
 def halves(start: int, stop: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -117,44 +115,6 @@ def rows(
   return total * scale + rank * bias
 
 
-def inner(
-  a: Float[Array, '*#batch rank order q'],
-  b: Float[Array, '*#batch rank order q'],
-  size: int,
-  *,
-  normalize: bool = False,
-) -> Float[Array, '...']:
-  """Inner products of vectors w, from inner products of their leaves.
-
-  Without normalization and without a cut
-    <w_a, w_b> = sum_{k, l} prod_j <a_jk, b_jl>.
-  A layer norm is a sum of two products, a (x) b / s and -mu / s times ones, so
-  that a tree is a short sum of products of leaves and ones: four for order 4.
-  A cut at `size` splits the sum over entries into one sum for each digit of
-  `size` in base q.
-
-  Args:
-    a: leaves [..., rank, order, q], order >= 2.
-    b: leaves as a, with leading axes that broadcast.
-    size: number of leading entries of w that count, at most q^order.
-    normalize: whether nodes are layer norms.
-
-  Returns:
-    [...]
-
-  Complexity: rank^2 order q multiplications and, with normalization,
-    (rank t)^2 order more for the t products of a tree; with a cut up to `order`
-    times as many. t is 2, 2, 4, 4, 4, 8, 16 for orders 2 to 8.
-  """
-  order, q = a.shape[-2:]
-  boxes = modes.boxes(size, (q,) * order)
-  if not normalize:
-    return jnp.sum(sum(_gram(a, b, box) for box in boxes), (-2, -1))
-  (a, left, picks), (b, right, _) = _expand(a), _expand(b)
-  gram = sum(_gram(a, b, box, picks) for box in boxes)
-  return jnp.einsum('...s,...st,...t->...', left, gram, right)
-
-
 def _node(leaves, node, normalize, affine):
   """The vectors [..., rank, q^m] of a node over m leaves."""
   start, stop = node
@@ -193,9 +153,9 @@ def _join(left, right, normalize, has_mean, out, size=None):
   outer = lambda a, b: jnp.einsum(f'...ki,...kj->...{out}', a, b)
   if not normalize:
     return _flatten(outer(left[..., :keep], right))
-  of_left, of_right = _moments(left), _moments(right)
+  of_left, of_right = moments(left), moments(right)
   left_mean, right_mean = of_left[0][..., None], of_right[0][..., None]
-  inverse = jax.lax.rsqrt(_variance(of_left, of_right) + EPSILON)[..., None]
+  inverse = jax.lax.rsqrt(variance(of_left, of_right) + EPSILON)[..., None]
   # a (x) b - mu = (a - mean(a)) (x) b + mean(a) (x) (b - mean(b)), which does
   # not subtract large numbers where the means are large.
   centered = (left - left_mean) * inverse
@@ -212,68 +172,13 @@ def _flatten(matrices):
   return matrices.reshape(*batch, rows * cols)
 
 
-def _moments(vector):
+def moments(vector: Float[Array, '*batch q']) -> Moments:
   """The mean [...] and variance [...] of the entries of vectors [..., q]."""
   mean = jnp.mean(vector, -1)
   return mean, jnp.mean(jnp.square(vector - mean[..., None]), -1)
 
 
-def _variance(of_left, of_right):
+def variance(of_left: Moments, of_right: Moments) -> Float[Array, '*batch']:
   """The variance of the entries of a product, from moments of its halves."""
   (a_mean, a), (b_mean, b) = of_left, of_right
   return a * b + a * jnp.square(b_mean) + jnp.square(a_mean) * b
-
-
-def _gram(a, b, box, picks=None):
-  """prod_j <a_jk, b_jl> over a box of indices, for all or picked k and l."""
-  total = None
-  for j, (start, stop) in enumerate(box):
-    gram = jnp.einsum(
-      '...kq,...lq->...kl', a[..., j, start:stop], b[..., j, start:stop]
-    )
-    if picks is not None:
-      gram = gram[..., picks[j], :][..., picks[j]]
-    total = gram if total is None else total * gram
-  return total
-
-
-def _expand(leaves):
-  """Normalized trees as sums of products of leaves and ones.
-
-  Returns:
-    The leaves with ones as a last rank term [..., rank + 1, order, q]; the
-    coefficients of the products [..., terms]; and the rank term from which each
-    product takes its leaf j, integers [order, terms].
-  """
-  rank, order, _ = leaves.shape[-3:]
-  terms, _ = _terms(leaves, (0, order))
-  picks = [
-    np.concatenate(
-      [np.arange(rank) if j in term else np.full(rank, rank) for term in terms]
-    )
-    for j in range(order)
-  ]
-  ones = jnp.ones_like(leaves[..., :1, :, :])
-  coefficients = jnp.concatenate(list(terms.values()), -1)
-  return jnp.concatenate([leaves, ones], -3), coefficients, picks
-
-
-def _terms(leaves, node):
-  """{leaves of a product, the others being ones: coefficient}, moments."""
-  start, stop = node
-  if stop - start == 1:
-    moments = _moments(leaves[..., start, :])
-    return {(start,): jnp.ones_like(moments[0])}, moments
-  (left, of_left), (right, of_right) = (
-    _terms(leaves, half) for half in halves(*node)
-  )
-  variance = _variance(of_left, of_right)
-  inverse = jax.lax.rsqrt(variance + EPSILON)
-  terms = {
-    s + t: left[s] * right[t] * inverse
-    for s, t in itertools.product(left, right)
-  }
-  if stop - start == 2:
-    # For more leaves the left half is normalized, so that its mean is zero.
-    terms[()] = -of_left[0] * of_right[0] * inverse
-  return terms, (jnp.zeros_like(variance), variance * jnp.square(inverse))

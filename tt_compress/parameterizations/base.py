@@ -18,6 +18,7 @@ from tt_compress.parameterizations import (
   checks,
   random_factors,
   ranks,
+  similar,
   weighted,
 )
 
@@ -28,7 +29,7 @@ Keys = Key[Array, '...'] | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Parameterization(random_factors.Initialized):
+class Parameterization(random_factors.Initialized, similar.Similar):
   """A matrix W [rows, cols], written with `factors`, a nested dict of arrays.
 
   `init`, `full` and `fit` define a parameterization. All other methods follow

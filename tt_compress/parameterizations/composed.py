@@ -43,15 +43,15 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Composed(base.Parameterization):
-  """A matrix that is computed from the factors of other specs, `inner`.
+  """A matrix that is computed from the factors of other specs, its components.
 
-  factors = {name: factors of that spec} and arrays of the subclass. The inner
-  specs keep their buffers, projection and noise.
+  factors = {name: factors of that spec} and arrays of the subclass. The
+  components keep their buffers, projection and noise.
   """
 
   def __post_init__(self):
     super().__post_init__()
-    for name, spec in self.inner.items():
+    for name, spec in self.components.items():
       if not isinstance(spec, base.Parameterization):
         raise ValueError(
           f'{name} must be a parameterization, got {spec!r}; `make` builds '
@@ -65,14 +65,14 @@ class Composed(base.Parameterization):
         )
 
   @property
-  def inner(self) -> dict[str, base.Parameterization]:
+  def components(self) -> dict[str, base.Parameterization]:
     """The other specs, of the same rows and cols, by name."""
-    raise NotImplementedError(f'{type(self).__name__} has no inner')
+    raise NotImplementedError(f'{type(self).__name__} has no components')
 
   def fans(self, role):
     return {
       f'{name}/{path}': fans
-      for name, spec in self.inner.items()
+      for name, spec in self.components.items()
       for path, fans in spec.fans(role).items()
     }
 
@@ -80,30 +80,30 @@ class Composed(base.Parameterization):
   def buffers(self):
     return tuple(
       f'{name}/{path}'
-      for name, spec in self.inner.items()
+      for name, spec in self.components.items()
       for path in spec.buffers
     )
 
   @property
   def num_frozen(self):
-    return sum(spec.num_frozen for spec in self.inner.values())
+    return sum(spec.num_frozen for spec in self.components.values())
 
   @property
   def settled_at(self):
-    return max(spec.settled_at for spec in self.inner.values())
+    return max(spec.settled_at for spec in self.components.values())
 
   @property
   def has_noise(self):
-    return any(spec.has_noise for spec in self.inner.values())
+    return any(spec.has_noise for spec in self.components.values())
 
   @property
   def draws_per_example(self):
-    return any(spec.draws_per_example for spec in self.inner.values())
+    return any(spec.draws_per_example for spec in self.components.values())
 
   def project(self, factors, step):
     projected = {
       name: spec.project(factors[name], step)
-      for name, spec in self.inner.items()
+      for name, spec in self.components.items()
     }
     return {**factors, **projected}
 
@@ -119,15 +119,15 @@ class Composed(base.Parameterization):
     """{path: how a file stores the array} for what a product needs."""
     return {
       f'{name}/{path}': entry
-      for name, spec in self.inner.items()
+      for name, spec in self.components.items()
       for path, entry in stored(spec, factors[name]).items()
     }
 
   def _check_initialization(self):
-    """The inner specs refuse what they do not have."""
+    """The components refuse what they do not have."""
 
   def _initialized(self, spec: base.Parameterization) -> base.Parameterization:
-    """An inner spec with the initialization of this one, if it has one."""
+    """A component with the initialization of this one, if it has one."""
     if self.initialization in (None, spec.initialization):
       return spec
     if spec.initialization is not None:
@@ -160,8 +160,8 @@ def weights(spec: base.Parameterization) -> tuple[str, ...]:
   if isinstance(spec, Composed):
     return tuple(
       f'{name}/{path}'
-      for name, inner in spec.inner.items()
-      for path in weights(inner)
+      for name, each in spec.components.items()
+      for path in weights(each)
     )
   return tuple(name for name in paths(spec) if name not in spec.buffers)
 

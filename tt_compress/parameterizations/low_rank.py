@@ -68,6 +68,14 @@ class LowRank(base.Parameterization):
     rows = self._to_middle(factors['left'][ids], factors)
     return rows @ factors['right'].T
 
+  def _inner(self, factors, ids, other_ids):
+    a, b = (
+      self._to_middle(factors['left'][each], factors)
+      for each in (ids, other_ids)
+    )
+    right = factors['right']
+    return jnp.einsum('...k,...k->...', a @ (right.T @ right), b)
+
   def _apply(self, factors, x):
     factors = {name: a.astype(x.dtype) for name, a in factors.items()}
     return self._to_middle(x @ factors['left'], factors) @ factors['right'].T

@@ -55,7 +55,7 @@ class Sum(composed.Composed):
       )
 
   @property
-  def inner(self):
+  def components(self):
     return {f'part_{k}': spec for k, spec in enumerate(self.parts)}
 
   @classmethod
@@ -80,7 +80,7 @@ class Sum(composed.Composed):
       )
 
     keys = jax.random.split(key, len(self.parts))
-    return dict(zip(self.inner, map(draw, self.parts, keys), strict=True))
+    return dict(zip(self.components, map(draw, self.parts, keys), strict=True))
 
   def method(self, role):
     """Zero if all parts are; every part has a method of its own."""
@@ -92,7 +92,9 @@ class Sum(composed.Composed):
     return dataclasses.replace(self, initialization='zero', parts=parts)
 
   def full(self, factors):
-    return _total(spec.full(factors[name]) for name, spec in self.inner.items())
+    return _total(
+      spec.full(factors[name]) for name, spec in self.components.items()
+    )
 
   def take(self, factors, ids, *, key=None):
     return self._products('take', factors, ids, key)
@@ -106,13 +108,14 @@ class Sum(composed.Composed):
   def makes_full(self, factors, tokens):
     return any(
       spec.makes_full(factors[name], tokens)
-      for name, spec in self.inner.items()
+      for name, spec in self.components.items()
     )
 
   def row_blocks(self, factors, count):
     """Sums of the blocks of the parts, if these have the same rows."""
     pairs = [
-      spec.row_blocks(factors[name], count) for name, spec in self.inner.items()
+      spec.row_blocks(factors[name], count)
+      for name, spec in self.components.items()
     ]
     shapes = {
       jax.eval_shape(jax.vmap(make), each).shape for make, each in pairs
@@ -126,13 +129,13 @@ class Sum(composed.Composed):
   def partitions(self, side):
     return {
       f'{name}/{path}': axis
-      for name, spec in self.inner.items()
+      for name, spec in self.components.items()
       for path, axis in spec.partitions(side).items()
     }
 
   def bare(self, factors):
     """W itself if some part is a plain matrix, which then costs no more."""
-    bare = [spec.bare(factors[name]) for name, spec in self.inner.items()]
+    bare = [spec.bare(factors[name]) for name, spec in self.components.items()]
     for spec, _ in bare:
       if composed.is_matrix(spec):
         return spec, {'matrix': self.full(factors)}
@@ -141,12 +144,12 @@ class Sum(composed.Composed):
   def prepared(self, factors, tokens, dtype, *, transposed=False):
     return self._of(
       spec.prepared(factors[name], tokens, dtype, transposed=transposed)
-      for name, spec in self.inner.items()
+      for name, spec in self.components.items()
     )
 
   def penalty(self, factors):
     return _total(
-      spec.penalty(factors[name]) for name, spec in self.inner.items()
+      spec.penalty(factors[name]) for name, spec in self.components.items()
     )
 
   def fit(self, matrix):
@@ -168,9 +171,9 @@ class Sum(composed.Composed):
     fit: Callable[[base.Parameterization, np.ndarray], base.Factors],
   ) -> base.Factors:
     matrix = self._check_matrix(matrix)
-    factors, fulls = {}, dict.fromkeys(self.inner, 0.0)
+    factors, fulls = {}, dict.fromkeys(self.components, 0.0)
     for _ in range(self.sweeps):
-      for name, spec in self.inner.items():
+      for name, spec in self.components.items():
         others = sum(full for other, full in fulls.items() if other != name)
         factors[name] = self._fit_part(spec, matrix - others, matrix, fit)
         fulls[name] = np.asarray(spec.full(factors[name]), np.float64)
@@ -204,7 +207,7 @@ class Sum(composed.Composed):
   ) -> Float[Array, '...']:
     """The sum of what a method of every part returns."""
     keys, records, terms = self._keys(key), [], []
-    for name, spec in self.inner.items():
+    for name, spec in self.components.items():
       product = getattr(spec, method)
       records.append([])
       with context.use(record=records[-1]):
@@ -218,10 +221,10 @@ class Sum(composed.Composed):
   def _keys(self, key: base.Keys) -> dict[str, base.Keys]:
     """A key for each part, or one key per example for each."""
     if key is None:
-      return dict.fromkeys(self.inner)
+      return dict.fromkeys(self.components)
     split = functools.partial(jax.random.split, num=len(self.parts))
     keys = jax.vmap(split, out_axes=1)(key) if key.ndim else split(key)
-    return dict(zip(self.inner, keys, strict=True))
+    return dict(zip(self.components, keys, strict=True))
 
   def _of(
     self, pairs: Iterable[tuple[base.Parameterization, base.Factors]]
@@ -229,7 +232,7 @@ class Sum(composed.Composed):
     """The sum of pairs of a spec and its factors, as such a pair."""
     specs, factors = zip(*pairs, strict=True)
     spec = dataclasses.replace(self, parts=specs)
-    return spec, dict(zip(self.inner, factors, strict=True))
+    return spec, dict(zip(self.components, factors, strict=True))
 
 
 def _is_zero(spec, role='product'):

@@ -119,10 +119,10 @@ class TensorTrain(train_shaped.TrainShaped, train_backed.TrainBacked):
     matrix = trains.full(self._train(factors))
     return self._rows_from_train(matrix.T).T[:, : self.cols]
 
-  def _look_up(self, factors, ids):
-    if self.index_order == 'column_major':
-      ids = modes.column_major(ids, self.row_modes)
-    return super()._look_up(factors, ids)
+  def _ids_of_train(self, ids):
+    if self.index_order == 'row_major':
+      return ids
+    return modes.column_major(ids, self.row_modes)
 
   def prepared(self, factors, tokens, dtype, *, transposed=False):
     """A train with those cores merged that each call would merge."""
@@ -177,7 +177,7 @@ class TensorTrain(train_shaped.TrainShaped, train_backed.TrainBacked):
     return train_shaped.name(jnp.asarray(core, jnp.float32) for core in cores)
 
   @classmethod
-  def nearest(
+  def within_error(
     cls, matrix: jax.Array | np.ndarray, *, relative_error: float, **options
   ) -> tuple['TensorTrain', base.Factors]:
     """The spec and factors of a train within an error of a matrix.

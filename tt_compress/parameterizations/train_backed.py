@@ -3,9 +3,9 @@
 import dataclasses
 from typing import ClassVar
 
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
-from tt_compress.algebra import contractions, modes, trains
+from tt_compress.algebra import contractions, modes, train_inner, trains
 from tt_compress.parameterizations import base
 
 
@@ -32,8 +32,12 @@ class TrainBacked(base.Parameterization):
     return trains.full(self._train(factors))[: self.rows, : self.cols]
 
   def _look_up(self, factors, ids):
-    train = self._train(factors)
-    return trains.rows(train, ids, self.cols, restriction=self.contraction)
+    return trains.rows(
+      self._train(factors),
+      self._ids_of_train(ids),
+      self.cols,
+      restriction=self.contraction,
+    )
 
   def _apply(self, factors, x):
     train = self._train(factors)
@@ -60,6 +64,17 @@ class TrainBacked(base.Parameterization):
     return trains.squared_norm(
       train, self._row_boxes(row_modes), modes.boxes(self.cols, col_modes)
     )
+
+  def _inner(self, factors, ids, other_ids):
+    train = self._train(factors)
+    if train_inner.needs_rows(trains.shapes(train), self.cols):
+      return super()._inner(factors, ids, other_ids)
+    ids, other_ids = map(self._ids_of_train, (ids, other_ids))
+    return train_inner.of_pairs(train, ids, other_ids, self.cols)
+
+  def _ids_of_train(self, ids: Int[Array, '*batch']) -> Int[Array, '*batch']:
+    """The rows of the train that are these rows of W."""
+    return ids
 
   def _row_boxes(self, sizes: tuple[int, ...]) -> list[trains.Box]:
     """The digits of the rows of W, in boxes, for row modes of these sizes."""

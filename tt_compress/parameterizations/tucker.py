@@ -71,6 +71,11 @@ class Tucker(reshaped.Reshaped):
     train = self._row_train(factors)
     return trains.rows(train, ids, finish=self._from_core, shared=factors)
 
+  def _inner(self, factors, ids, other_ids):
+    train, core = self._row_train(factors), self._core(factors)
+    a, b = (trains.rows(train, each) @ core for each in (ids, other_ids))
+    return jnp.einsum('...p,...p->...', self._times_col_grams(factors, a), b)
+
   def _from_core(self, factors, rows):
     found = trains.apply(self._col_train(factors), rows @ self._core(factors))
     return found[..., : self.cols]
@@ -159,6 +164,16 @@ class Tucker(reshaped.Reshaped):
   def _col_train(self, factors):
     """(V_1 (x) ... (x) V_N)^T, [prod p, prod J]."""
     return [factors[f'col_{k}'].T[None, ..., None] for k in self._numbers]
+
+  def _times_col_grams(self, factors, x):
+    """x V^T V for V = V_1 (x) ... (x) V_N without the rows beyond cols."""
+    total = jnp.zeros_like(x)
+    for box in modes.boxes(self.cols, self.col_modes):
+      parts = [
+        factors[f'col_{k}'][slice(*digits)] for k, digits in enumerate(box)
+      ]
+      total += trains.apply([(v.T @ v)[None, ..., None] for v in parts], x)
+    return total
 
   def _expand_rank(self):
     given, all_modes = self.tucker_rank, self._modes

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import jax
 import jax.numpy as jnp
 
-from tt_compress.algebra import blocks, lookups, modes, trees
+from tt_compress.algebra import blocks, lookups, modes, tree_inner, trees
 from tt_compress.algebra.fit import tree_fit
-from tt_compress.parameterizations import base, checks
+from tt_compress.parameterizations import checks, tree_backed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Word2Ket(base.Parameterization):
+class Word2Ket(tree_backed.TreeBacked):
   """W[i] = s sum_k tree(v_i1k, ..., v_ink), the first `cols` of q^n entries.
 
   A tree multiplies its leaves v [q], q = ceil(cols^(1/n)), by a balanced binary
@@ -44,8 +44,6 @@ class Word2Ket(base.Parameterization):
 
   rank_option: ClassVar[str | None] = 'rank'
 
-  order: int
-  rank: int
   norm: Literal['none', 'plain', 'affine'] = 'plain'
 
   def __post_init__(self):
@@ -142,36 +140,17 @@ class Word2Ket(base.Parameterization):
   def partitions(self, side):
     return {'leaves': 0} if side == 'rows' else {}
 
-  def inner(
-    self, factors: base.Factors, ids_a: jax.Array, ids_b: jax.Array
-  ) -> jax.Array:
-    """<W[a], W[b]>, from inner products and sums of leaves alone.
-
-    With norm='affine' the rows are computed, because scales of nodes are not
-    Kronecker products.
-
-    Args:
-      factors: of this spec.
-      ids_a: integers [...], as for `take`.
-      ids_b: integers [...], of a shape that broadcasts with ids_a.
-
-    Returns:
-      [...] in the dtype of the factors.
-
-    Complexity: see `trees.inner`; with norm='none' and cols = q^n it is
-      rank^2 n q multiplications.
-    """
-    if self.norm == 'affine':
-      a, b = self.take(factors, ids_a), self.take(factors, ids_b)
-      return jnp.einsum('...j,...j->...', a, b)
-    a, b = (factors['leaves'][self._row_ids(ids)] for ids in (ids_a, ids_b))
-    return self._inner(factors, a, b)
+  def _leaves(self, factors, ids):
+    return factors['leaves'][ids]
 
   def squared_norm(self, factors):
     if self.norm == 'affine':
       return super().squared_norm(factors)
     leaves = factors['leaves']
-    return jnp.sum(self._inner(factors, leaves, leaves))
+    products = tree_inner.of_pairs(
+      leaves, leaves, self.cols, normalize=self.norm != 'none'
+    )
+    return jnp.sum(self._scaled(factors, products))
 
   def fit(self, matrix):
     """Leaves of nearby rows, word by word; see `tree_fit`.
@@ -193,13 +172,6 @@ class Word2Ket(base.Parameterization):
     affine = factors.get('norms')
     rows = trees.rows(leaves, self.cols, normalize=True, affine=affine)
     return factors['scale'] * rows
-
-  def _inner(self, factors, a, b):
-    """Inner products of rows of these leaves, without affine norms."""
-    if self.norm == 'none':
-      return trees.inner(a, b, self.cols)
-    products = trees.inner(a, b, self.cols, normalize=True)
-    return jnp.square(factors['scale']) * products
 
   def _by_blocks(self, factors):
     """(function, slices): blocks of W that need little memory."""

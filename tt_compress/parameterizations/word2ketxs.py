@@ -12,7 +12,12 @@ import optax
 
 from tt_compress.algebra import blocks, lookups, modes, trains, trees
 from tt_compress.algebra.fit import cp_als
-from tt_compress.parameterizations import checks, train_backed
+from tt_compress.parameterizations import (
+  base,
+  checks,
+  train_backed,
+  tree_backed,
+)
 
 # Settings of the optimizer that fits products with norms.
 _STEPS = 300
@@ -20,7 +25,7 @@ _LEARNING_RATE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Word2KetXS(train_backed.TrainBacked):
+class Word2KetXS(tree_backed.TreeBacked, train_backed.TrainBacked):
   """W = sum_{k=1}^rank F_1k (x) F_2k (x) ... (x) F_nk.
 
   factors = {'factor_0': F_1 [rank, t, q], ..., 'factor_{n-1}'}, all n = `order`
@@ -46,8 +51,6 @@ class Word2KetXS(train_backed.TrainBacked):
 
   rank_option: ClassVar[str | None] = 'rank'
 
-  order: int
-  rank: int
   norm: Literal['none', 'plain', 'affine'] = 'none'
 
   def __post_init__(self):
@@ -130,7 +133,8 @@ class Word2KetXS(train_backed.TrainBacked):
     return lookups.rows(self._join_slices, shared, tables, ids, size)
 
   def _join_slices(self, factors, slices):
-    return self._join(factors, [piece[..., 0] for piece in slices])
+    leaves = jnp.stack([piece[..., 0] for piece in slices], -2)
+    return self._join(factors, leaves)
 
   def _apply(self, factors, x):
     if self.norm == 'none':
@@ -198,23 +202,29 @@ class Word2KetXS(train_backed.TrainBacked):
   def _train(self, factors):
     return trains.from_kronecker(self._factors(factors))
 
-  def _rows(self, factors, ids):
-    """Normalized rows, W[ids], for ids in [0, rows)."""
+  def _leaves(self, factors, ids):
     t, _ = self.factor_shape
     digits = modes.digits(ids, (t,) * self.order)
     leaves = [
       factor.swapaxes(0, 1)[digit]
       for factor, digit in zip(self._factors(factors), digits, strict=True)
     ]
-    return self._join(factors, leaves)
+    return jnp.stack(leaves, -2)
+
+  def _similarities(self, factors, ids):
+    if self.norm == 'none':
+      # Products with a train need less work than pairs of rows.
+      return base.Parameterization._similarities(self, factors, ids)
+    return super()._similarities(factors, ids)
+
+  def _rows(self, factors, ids):
+    """Normalized rows, W[ids], for ids in [0, rows)."""
+    return self._join(factors, self._leaves(factors, ids))
 
   def _join(self, factors, leaves):
-    """Normalized rows of leaves [n, rank, q], one array for each factor."""
+    """Normalized rows of leaves [n, rank, order, q]."""
     rows = trees.rows(
-      jnp.stack(leaves, -2),
-      self.cols,
-      normalize=True,
-      affine=factors.get('norms'),
+      leaves, self.cols, normalize=True, affine=factors.get('norms')
     )
     return factors['scale'] * rows
 

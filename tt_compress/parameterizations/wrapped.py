@@ -36,7 +36,7 @@ class Wrapped(composed.Composed):
     self._set('base', self._initialized(self.base))
 
   @property
-  def inner(self):
+  def components(self):
     return {'base': self.base}
 
   def init(self, key, *, std, dtype=jnp.float32, role='product'):
@@ -71,6 +71,12 @@ class Wrapped(composed.Composed):
 
   def attend(self, factors, x, *, key=None):
     return self.base.attend(self._effective(factors), x, key=key)
+
+  def inner(self, factors, ids, other_ids):
+    return self.base.inner(self._effective(factors), ids, other_ids)
+
+  def nearest(self, factors, ids, k, *, cosine=False):
+    return self.base.nearest(self._effective(factors), ids, k, cosine=cosine)
 
   def makes_full(self, factors, tokens):
     return self.base.makes_full(self._effective(factors), tokens)

@@ -1,0 +1,171 @@
+"""Inner products of sums of trees, without the vectors; see `trees`.
+
+Without normalization the inner product of two trees is the product of those of
+their leaves,
+
+  <w_a, w_b> = sum_{k, l} prod_j <a_jk, b_jl>.
+
+A layer norm is a sum of two products, so that the inner product of two nodes y
+= (x - mu) / s, with products x of their halves, follows from those of the
+halves. Over N entries of the nodes,
+
+  <y, y'> = (<x, x'> - mu' sum x - mu sum x' + N mu mu') / (s s'),
+
+and both <x, x'> and sum x are products of those of the halves. A cut at `size`
+entries splits the sum into one for each digit of `size` in base q, in which
+each leaf has a range of entries.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from tt_compress.algebra import modes, small_products, trees
+
+
+def of_pairs(
+  a: Float[Array, '*#batch rank order q'],
+  b: Float[Array, '*#batch rank order q'],
+  size: int,
+  *,
+  normalize: bool = False,
+) -> Float[Array, '*#batch']:
+  """Inner products of vectors with the leaves a and b.
+
+  Args:
+    a: leaves [..., rank, order, q], order >= 2.
+    b: leaves as a, with leading axes that broadcast.
+    size: number of leading entries that count, at most q^order.
+    normalize: whether nodes are layer norms.
+
+  Complexity: rank^2 order q multiplications, with a cut up to `order` times as
+    many.
+  """
+  batch = jnp.broadcast_shapes(a.shape[:-3], b.shape[:-3])
+  a, b = (
+    jnp.broadcast_to(each, (*batch, *each.shape[-3:])).reshape(
+      -1, *each.shape[-3:]
+    )
+    for each in (a, b)
+  )
+  products = jnp.sum(_products(a, b, size, normalize), (1, 2))
+  return products.reshape(batch)
+
+
+def of_every_pair(
+  a: Float[Array, 'm rank order q'],
+  b: Float[Array, 'n rank order q'],
+  size: int,
+  *,
+  normalize: bool = False,
+) -> Float[Array, 'm n']:
+  """Inner products of each vector of a with each of b; see `of_pairs`."""
+  joined = [leaves.reshape(-1, *leaves.shape[-2:]) for leaves in (a, b)]
+  found = _products(*joined, size, normalize)
+  (m, rank, *_), (n, *_) = a.shape, b.shape
+  return jnp.sum(found.reshape(m, rank, n, rank), (1, 3))
+
+
+def needs_rows(
+  rank: int, order: int, q: int, size: int, *, normalize: bool
+) -> bool:
+  """Whether two vectors and their product need fewer multiplications."""
+  boxes = len(modes.boxes(size, (q,) * order))
+  nodes = 3 * (order - 1) if normalize else 0
+  row = trees.row_size((rank, order, q), rank * size)
+  return 2 * row + size <= boxes * rank**2 * (order * q + nodes)
+
+
+def _products(a, b, size, normalize):
+  """<T_k, T_l> for all trees k of a and l of b, [..., k, l]."""
+  order, q = a.shape[-2:]
+  found = 0
+  for box in modes.boxes(size, (q,) * order):
+    leaves = [_leaf(a, b, j, box) for j in range(order)]
+    if normalize:
+      found += _node(leaves).products
+    else:
+      found += math.prod(leaf.products for leaf in leaves)
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Node:
+  """A node of all trees of a and b.
+
+  Attributes:
+    products: inner products [..., k, l] over a range of entries.
+    moments: means and variances of all entries, of a and of b.
+  """
+
+  products: jax.Array
+  moments: Sequence[trees.Moments]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf(_Node):
+  """A leaf, whose mean need not be zero.
+
+  Attributes:
+    sums: of the entries in the range, [..., k] of a and [..., l] of b.
+    count: number of these entries.
+  """
+
+  sums: Sequence[jax.Array]
+  count: int
+
+
+def _leaf(a, b, j, box):
+  leaves = [each[..., j, :] for each in (a, b)]
+  start, stop = box[j]
+  parts = [leaf[..., start:stop] for leaf in leaves]
+  return _Leaf(
+    _gram(*parts),
+    [trees.moments(leaf) for leaf in leaves],
+    [jnp.sum(part, -1) for part in parts],
+    stop - start,
+  )
+
+
+def _node(leaves):
+  """The node over these leaves, or the leaf if there is one."""
+  if len(leaves) == 1:
+    return leaves[0]
+  (_, middle), _ = trees.halves(0, len(leaves))
+  left, right = _node(leaves[:middle]), _node(leaves[middle:])
+  halves = list(zip(left.moments, right.moments, strict=True))
+  products = left.products * right.products
+  if len(leaves) == 2:
+    # The left half of more leaves is a layer norm: its mean, and so mu, is 0.
+    products -= _of_means(left, right)
+  variances = [trees.variance(*both) for both in halves]
+  inverse = [jax.lax.rsqrt(each + trees.EPSILON) for each in variances]
+  moments = [
+    (jnp.zeros_like(variance), variance * jnp.square(scale))
+    for variance, scale in zip(variances, inverse, strict=True)
+  ]
+  return _Node(products * _outer(*inverse), moments)
+
+
+def _of_means(left, right):
+  """mu' sum x + mu sum x' - N mu mu' for the products x of two leaves."""
+  of_a, of_b = (
+    x[0] * y[0] for x, y in zip(left.moments, right.moments, strict=True)
+  )
+  sum_a, sum_b = (x * y for x, y in zip(left.sums, right.sums, strict=True))
+  count = left.count * right.count
+  return _outer(sum_a, of_b) + _outer(of_a, sum_b - count * of_b)
+
+
+def _outer(x, y):
+  return x[..., :, None] * y[..., None, :]
+
+
+def _gram(x, y):
+  """<x_k, y_l>, [..., k, l]."""
+  # Without other axes this is one product of two matrices.
+  return small_products.times(x, y.mT) if x.ndim == 3 else x @ y.mT
