@@ -81,6 +81,27 @@ def count_ket(name, entry):
   return many
 
 
+def count_ket_embedding(method):
+  """Of the target embedding of sequence-to-sequence models, and dense."""
+
+  def count(entry):
+    rows, cols = entry['shape']['vocab'], entry['shape']['dim']
+    rank, order = entry['ranks']['rank'], entry['ranks']['order']
+    path = (
+      f'{ROOT}/configs/iwslt14_word2ketxs.py:size=published,'
+      f'method={method},order={order},rank={rank},dim={cols}'
+    )
+    sizes = []
+    for arguments in ('', ',dense'):
+      config = configuration.load(path + arguments)
+      if rows != 'any':
+        config.model.vocab_size = rows
+      sizes.append(num_params(build_config(config)['target_embed']))
+    return tuple(sizes)
+
+  return count
+
+
 def count_product(name, option, entry):
   return count_matrix(name, *entry['shape'], **{option: entry['ranks']})
 
@@ -259,6 +280,8 @@ COUNTS = (
   ('nmt_tr.', count_ring),
   ('ffn_tucker_r2_one_matrix', count_tucker),
   ('ffn_dense', count_pair),
+  ('w2k_giga_.*', count_ket_embedding('word2ket')),
+  ('w2kxs_readme_.*', count_ket_embedding('word2ketxs')),
   ('w2k_.*', functools.partial(count_ket, 'word2ket')),
   ('w2kxs_.*', functools.partial(count_ket, 'word2ketxs')),
   ('phm_.*', functools.partial(count_product, 'phm', 'n')),
