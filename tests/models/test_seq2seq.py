@@ -1,5 +1,7 @@
 """Recurrent encoder and decoder, against loops in NumPy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from tests.nn import recurrent_definition as definition
 from tt_compress.models import seq2seq
 from tt_compress.nn import compress, modules
 from tt_compress.nn.dropout import Noise
+from tt_compress.tasks.decoding import beam, hypotheses
 
 SMALL = dict(
   vocab_size=11, embed_dim=6, hidden_dim=5, output_dim=4, embed_std=1.0
@@ -120,8 +123,28 @@ def test_steps_of_decoding_compute_the_same(name):
   model = make(**CASES[name])
   expected = logits_of(model, INPUTS, TARGETS)
   found = logits_of_steps(model, INPUTS, TARGETS)
-  for beam in range(2):
-    np.testing.assert_allclose(found[:, beam], expected, atol=1e-5)
+  for number in range(2):
+    np.testing.assert_allclose(found[:, number], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('is_fed', [False, True])
+def test_a_search_scores_its_outputs_as_training_does(is_fed):
+  model = make(input_feeding=is_fed)
+  options = hypotheses.Options(
+    max_length=6, bos_id=1, eos_id=2, length_penalty=0.0
+  )
+  search = functools.partial(beam.search, options=options, beam_size=5)
+  found = jax.jit(search)(model, INPUTS)
+  outputs = np.asarray(found.tokens)
+  assert np.all(np.isfinite(found.scores))
+  for inputs, tokens, scores in zip(INPUTS, outputs, found.scores, strict=True):
+    for output, score in zip(tokens, scores, strict=True):
+      output = output[output != 0]
+      logits = definition_of(model, inputs[inputs != 0], [1, *output[:-1]])
+      logits[:, :2] = -np.inf  # Padding and the begin are never produced.
+      gains = logits - np.log(np.sum(np.exp(logits), axis=1, keepdims=True))
+      expected = np.sum(gains[np.arange(len(output)), output])
+      assert score == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize('is_fed', [False, True])

@@ -30,6 +30,14 @@ def test_eight_devices_train_as_one(devices, accumulation, dropout):
   assert tiny.difference(one, many) < 1e-5
 
 
+def test_eight_devices_train_a_recurrent_decoder_as_one():
+  """Whose steps are taken in a loop, each with noise of its own."""
+  one, many = (tiny.train('seq2seq', data, dropout=0.3) for data in (1, 8))
+  np.testing.assert_allclose(many.losses, one.losses, rtol=0, atol=1e-5)
+  assert tiny.difference(one, many) < 1e-5
+  assert tiny.moved(many.program) < 5 * many.num_params
+
+
 def test_dropout_was_on():
   changes = tiny.train().losses - tiny.train(dropout=0.3).losses
   assert np.max(np.abs(changes)) > 0.01

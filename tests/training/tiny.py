@@ -1,4 +1,4 @@
-"""Tiny Transformers, trained on a mesh; what their steps send over it."""
+"""Tiny models, trained on a mesh; what their steps send over it."""
 
 import dataclasses
 import functools
@@ -33,6 +33,7 @@ RULES = {
   ),
   'word2ketxs': (('embed', dict(name='word2ketxs', order=2, rank=2)),),
   't5': (('embed', dict(TRAIN, row_modes=(8, 7))), ('.*', TRAIN)),
+  'seq2seq': (('.*_embed|logits', dict(name='word2ketxs', order=2, rank=2)),),
 }
 MODELS = {
   't5': dict(
@@ -51,19 +52,23 @@ MODELS = {
 
 
 def make_config(kind='train', dropout=0.0):
-  config = configuration.defaults('test', configuration.parse(''))
-  config.model.update(
-    vocab_size=VOCAB,
-    model_dim=DIM,
-    ffn_dim=64,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    # Rounding, which depends on the mesh, decides whether a ReLU near zero
-    # passes a gradient.
-    activation='gelu',
-    dropout=dropout,
-  )
+  model = 'seq2seq' if kind == 'seq2seq' else 'transformer'
+  config = configuration.defaults('test', configuration.parse(''), model=model)
+  config.model.update(vocab_size=VOCAB, dropout=dropout)
+  if model == 'seq2seq':
+    sizes = dict(embed_dim=DIM, hidden_dim=16, output_dim=24)
+    config.model.update(sizes, input_feeding=True)
+  else:
+    config.model.update(
+      model_dim=DIM,
+      ffn_dim=64,
+      num_heads=2,
+      num_encoder_layers=1,
+      num_decoder_layers=1,
+      # Rounding, which depends on the mesh, decides whether a ReLU near zero
+      # passes a gradient.
+      activation='gelu',
+    )
   config.model.update(MODELS.get(kind, {}))
   config.compress = RULES[kind]
   config.dtype = 'float32'
