@@ -20,7 +20,7 @@ LAYERS = (
   ('training',),
   ('planning',),
   ('studies',),
-  ('main',),
+  ('main', 'demo'),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 # Folders inside a layer are above or below the files of the layer.

@@ -1,0 +1,1 @@
+"""A local page that shows trained models side by side."""
