@@ -1,14 +1,16 @@
 """Questions in files: contexts, answers at their place, errors by line."""
 
+import functools
 import gzip
 import json
 import lzma
 import os
 import pathlib
 
+import numpy as np
 import pytest
 
-from tt_compress.data import questions, sources
+from tt_compress.data import questions, sources, tfds
 
 CONTEXT = 'Überall 10\u201320 °F, or \U0001f600 no °F.'
 ONE = dict(context=CONTEXT, question='How?', answer='°F', answer_start=14)
@@ -87,8 +89,122 @@ def test_bad_files_are_named(tmp_path):
   message = "b.jsonl:1: no key 'answer_start' among .*answer_key and start_key"
   with pytest.raises(ValueError, match=message):
     load(write(tmp_path / 'b.jsonl', [line]))
-  with pytest.raises(ValueError, match='questions must be .jsonl'):
-    load(write(tmp_path / 'a.json', [json.dumps(ONE)]))
+  with pytest.raises(ValueError, match='questions must be .jsonl or .json'):
+    load(write(tmp_path / 'a.txt', [json.dumps(ONE)]))
+
+
+def squad(*asked):
+  paragraphs = [
+    {'context': 'a b', 'qas': []},
+    {'context': CONTEXT, 'qas': list(asked)},
+  ]
+  return {'version': '1.1', 'data': [{'title': 'x', 'paragraphs': paragraphs}]}
+
+
+ASKED = {
+  'id': '1',
+  'question': 'How?',
+  'answers': [
+    {'text': '°F', 'answer_start': 14},
+    {'text': 'no', 'answer_start': 23},
+  ],
+}
+
+
+def test_files_of_squad_are_read(tmp_path):
+  path = tmp_path / 'dev.json'
+  again = dict(ASKED, question='x' * 2_000_000)  # Longer than any line may be.
+  data = load(write(path, [json.dumps(squad(ASKED, again), indent=1)]))
+  assert len(data) == 2 and data.contexts[0] == CONTEXT
+  make = questions.Answer
+  assert data.answers[0] == (make('°F', 14), make('no', 23))
+
+
+@pytest.mark.parametrize(
+  'content, message',
+  [
+    ('{"data": [\n1,]}', r'd.json: bad JSON \(.*line 2'),
+    ('[1]', "d.json: no object with 'data'"),
+    ('{"data": {}}', "d.json: 'data' is {}, not a list"),
+    ('{"data": [3]}', r"d.json data\[0\]: no object with 'paragraphs'"),
+    (
+      json.dumps(squad(dict(ASKED, answers=[]))),
+      r'data\[0\] paragraphs\[1\] qas\[0\]: no answers',
+    ),
+    (
+      json.dumps(
+        squad(ASKED, dict(ASKED, answers=[{'text': 'F', 'answer_start': 3}]))
+      ),
+      r"data\[0\] paragraphs\[1\] qas\[1\]: the answer 'F' does not start",
+    ),
+    (json.dumps(squad()), 'd.json: no questions'),
+  ],
+)
+def test_places_in_bad_files_of_squad_are_named(tmp_path, content, message):
+  with pytest.raises(ValueError, match=message):
+    load(write(tmp_path / 'd.json', [content]))
+
+
+def test_questions_about_a_context_are_held_out_together(tmp_path):
+  lines = [
+    json.dumps(
+      dict(context=f'{c} b', question=f'{q}?', answer='b', answer_start=2)
+    )
+    for q in 'pqr'
+    for c in 'acde'
+  ]
+  files = {'train': 'none', 'test': write(tmp_path / 'a.jsonl', lines)}
+  read = functools.partial(sources.load, 'questions', 'question_files')
+  parts = [
+    read(split, files=files, num_validation=4)
+    for split in ('validation', 'test')
+  ]
+  assert not set(parts[0].contexts) & set(parts[1].contexts)
+  for part in parts:
+    assert part.questions == ('p?', 'p?', 'q?', 'q?', 'r?', 'r?')
+  assert parts[0].name == 'a.jsonl, validation'
+  with pytest.raises(ValueError, match='num_validation=12 of 12 questions'):
+    read('test', files=files, num_validation=12)
+  with pytest.raises(ValueError, match='num_validation=4 holds out test'):
+    read('test', files=dict(files, validation='b'), num_validation=4)
+
+
+def test_data_sets_of_squad_have_our_splits(monkeypatch):
+  given = {'text': [b'b'], 'answer_start': np.array([2], np.int32)}
+  example = {'context': b'a b', 'question': b'c?', 'answers': given}
+  asked = []
+
+  def examples(name, part, features, **options):
+    asked.append((name, part, tuple(features)))
+    return [example]
+
+  monkeypatch.setattr(tfds, 'examples', examples)
+  read = functools.partial(
+    sources.load,
+    'questions',
+    'tfds',
+    name='squad',
+    splits={'test': 'validation'},
+  )
+  data = read('test')
+  assert data.answers == ((questions.Answer('b', 2),),)
+  assert data.name == 'squad validation'
+  assert asked == [('squad', 'validation', ('context', 'question', 'answers'))]
+  given['answer_start'] = np.array([1], np.int32)
+  with pytest.raises(ValueError, match="squad train example 0: the answer 'b'"):
+    read('train')
+
+
+def test_generated_questions_have_one_answer_in_their_text():
+  data = sources.load('questions', 'generated', 'train', num_train=50)
+  assert len(set(data.contexts)) == 50
+  for context, question, [answer] in zip(
+    data.contexts, data.questions, data.answers, strict=True
+  ):
+    asked = question.removeprefix('What is ').removesuffix('?')
+    assert context.count(asked.removeprefix('the ')) == 1
+    fact = f'The {asked.removeprefix("the ")} is {answer.text}.'
+    assert fact in context
 
 
 def test_the_digest_is_of_all_parts():

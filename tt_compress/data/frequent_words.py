@@ -145,6 +145,16 @@ class FrequentWords(vocabulary.Vocabulary):
     """The words of a text, unknown ones among them."""
     return list(self._splitting.words(line))
 
+  def spans(self, line: str) -> list[tuple[int, int]]:
+    """The place of each word of a text, see `WordSplitting.spans`."""
+    return self._splitting.spans(line)
+
+  def find(self, words: Sequence[str]) -> Int32[np.ndarray, ' ids']:
+    """The ids of words that are spelled as in a text."""
+    if self._splitting.lower_case:
+      words = [word.lower() for word in words]
+    return np.array([self._ids.get(w, self.unk_id) for w in words], np.int32)
+
   def encode(self, lines: Sequence[str]) -> list[Int32[np.ndarray, ' ids']]:
     find, unk, words = self._ids.get, self.unk_id, self._splitting.words
     return [

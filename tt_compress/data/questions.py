@@ -1,10 +1,9 @@
-"""Questions about texts that hold the answers, and files of them."""
+"""Questions about texts that hold the answers."""
 
 import dataclasses
 import functools
 import hashlib
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tt_compress.data import corpus, text_files
@@ -58,7 +57,7 @@ class Questions:
     for i, (context, answers) in enumerate(
       zip(self.contexts, self.answers, strict=True)
     ):
-      _check_answers(context, answers, f'{self.name}: questions[{i}]')
+      check_answers(context, answers, f'{self.name}: questions[{i}]')
 
   def __len__(self) -> int:
     return len(self.questions)
@@ -74,87 +73,74 @@ class Questions:
         corpus.update(total, [str(answer.start), answer.text])
     return total.hexdigest()
 
+  def held_out(self, number: int) -> tuple['Questions', 'Questions']:
+    """Two parts that have no context in common.
 
-def load(
-  split: str,
-  *,
-  files: Mapping[str, str],
-  context_key: str = 'context',
-  question_key: str = 'question',
-  answer_key: str = 'answer',
-  start_key: str = 'answer_start',
-) -> Questions:
-  """Reads one split from a .jsonl file, plain or .gz or .xz.
+    Contexts are taken in the order of a hash, so the parts do not depend on the
+    order of the questions, which keep theirs.
 
-  Each line is an object with a context, a question, its answer and the first
-  character of the answer in the context; or with lists of answers and of their
-  first characters.
+    Args:
+      number: of questions that the first part has at least; it has all
+        questions about its last context, too.
 
-  Args:
-    split: name of the split, a key of `files`.
-    files: mapping from split to path. `~` and environment variables such as
-      `$TT_COMPRESS_DATA` are expanded.
-    context_key: key of the context.
-    question_key: key of the question.
-    answer_key: key of the answer or answers.
-    start_key: key of the first character or characters, from 0.
+    Raises:
+      ValueError: nothing would be left for one of the parts.
+    """
+    groups: dict[str, list[int]] = {}
+    for i, context in enumerate(self.contexts):
+      groups.setdefault(context, []).append(i)
+    taken: set[int] = set()
+    for context in sorted(groups, key=_hash):
+      if len(taken) >= number:
+        break
+      taken.update(groups[context])
+    if not 0 < len(taken) < len(self):
+      raise ValueError(
+        f'{self.name}: num_validation={number} of {len(self)} questions cannot '
+        'be held out; it must be at least 1, and questions about one context '
+        'stay together'
+      )
+    return tuple(
+      self._part(sorted(part), ending)
+      for part, ending in (
+        (taken, 'validation'),
+        (set(range(len(self))) - taken, 'the others'),
+      )
+    )
+
+  def _part(self, members: Sequence[int], ending: str) -> 'Questions':
+    take = lambda values: [values[i] for i in members]
+    return Questions(
+      take(self.contexts),
+      take(self.questions),
+      take(self.answers),
+      f'{self.name}, {ending}',
+    )
+
+
+def checked_text(value: Any, key: str, where: str) -> str:
+  """The value of a key, if it is text and not blank.
 
   Raises:
-    FileNotFoundError: a file is missing.
-    ValueError: an unset variable, an unknown split, or bad content, with file
-      and line.
+    ValueError: something else.
   """
-  [path] = text_files.paths(split, files, max_paths=1)
-  if text_files.suffix(path) != '.jsonl':
-    raise ValueError(f'{path}: questions must be .jsonl (also .gz or .xz)')
-  keys = dict(
-    context_key=context_key,
-    question_key=question_key,
-    answer_key=answer_key,
-    start_key=start_key,
-  )
-  contexts, questions, answers = [], [], []
-  for number, line in enumerate(text_files.read_lines(path), 1):
-    where = f'{path}:{number}'
-    context, question, texts, starts = text_files.json_values(line, keys, where)
-    contexts.append(_text(context, context_key, where))
-    questions.append(_text(question, question_key, where))
-    found = _answers(texts, starts, answer_key, start_key, where)
-    _check_answers(context, found, where)
-    answers.append(found)
-  # The name goes into results, which move between machines; paths do not.
-  return Questions(contexts, questions, answers, os.path.basename(path))
-
-
-def _text(value: Any, key: str, where: str) -> str:
   text = text_files.check_text(value, key, where)
   if not text.strip():
     raise ValueError(f'{where}: {key!r} is blank')
   return text
 
 
-def _answers(
-  texts: Any, starts: Any, answer_key: str, start_key: str, where: str
-) -> tuple[Answer, ...]:
-  """The answers of a line, one or a list."""
-  texts, starts = (
-    value if isinstance(value, list) else [value] for value in (texts, starts)
-  )
-  if len(texts) != len(starts):
-    raise ValueError(
-      f'{where}: {len(texts)} entries of {answer_key!r} and {len(starts)} of '
-      f'{start_key!r}; every answer needs one of each'
-    )
-  for start in starts:
-    if type(start) is not int:  # True is an int, too.
-      raise ValueError(f'{where}: {start_key!r} is {start!r}, not an integer')
-  return tuple(
-    Answer(_text(text, answer_key, where), start)
-    for text, start in zip(texts, starts, strict=True)
-  )
+def check_answers(context: str, answers: Sequence[Answer], where: str) -> None:
+  """Refuses answers that are not in their context.
 
+  Args:
+    context: that they are from.
+    answers: at least one.
+    where: name of the question, for errors.
 
-def _check_answers(context: str, answers: Sequence[Answer], where: str) -> None:
+  Raises:
+    ValueError: no answer, or one that does not start where it says.
+  """
   if not answers:
     raise ValueError(f'{where}: no answers; every question needs one')
   for answer in answers:
@@ -166,3 +152,7 @@ def _check_answers(context: str, answers: Sequence[Answer], where: str) -> None:
         f'{start} of its context, which has {found!r} there; characters count '
         'from 0'
       )
+
+
+def _hash(text: str) -> bytes:
+  return hashlib.sha256(text.encode()).digest()

@@ -1,6 +1,7 @@
 """Text files by line: plain, .gz or .xz, always UTF-8."""
 
 import codecs
+import contextlib
 import gzip
 import json
 import lzma
@@ -47,6 +48,33 @@ def each_line(path: str) -> Iterator[str]:
     ValueError: empty or damaged file; invalid UTF-8, a NUL byte or an absurdly
       long line, with file and line.
   """
+  with _opened(path) as file:
+    is_empty = True
+    for line in _decoded(file, path):
+      is_empty = False
+      yield line
+  if is_empty:
+    raise ValueError(f'{path}: empty file')
+
+
+def read_json(path: str) -> Any:
+  """The value in a file of JSON, plain or .gz or .xz, of any length.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: damaged file, or bad JSON, with file, line and column.
+  """
+  with _opened(path) as file:
+    content = file.read()
+  try:
+    return json.loads(content.removeprefix(codecs.BOM_UTF8))
+  except (ValueError, RecursionError) as error:
+    raise ValueError(f'{path}: bad JSON ({error})') from error
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+  """A file, plain or .gz or .xz; errors name it."""
   if not os.path.exists(path):
     raise FileNotFoundError(f'{path}: no such file')
   if os.path.isdir(path):
@@ -54,17 +82,12 @@ def each_line(path: str) -> Iterator[str]:
   opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
   try:
     with opener(path, 'rb') as file:
-      is_empty = True
-      for line in _decoded(file, path):
-        is_empty = False
-        yield line
+      yield file
   except _CORRUPT as error:
     raise ValueError(
       f'{path}: cannot read it to its end ({error}); the file is damaged or '
       'its ending is wrong'
     ) from error
-  if is_empty:
-    raise ValueError(f'{path}: empty file')
 
 
 def decode_lines(file: BinaryIO, name: str) -> list[str]:

@@ -65,6 +65,20 @@ class WordSplitting:
       text = _tokenizer(self.tokenizer)(text)
     return (match[0] for match in re.finditer(self.pattern, text))
 
+  def spans(self, text: str) -> list[tuple[int, int]]:
+    """The first character of each word in the text as it is, and its end.
+
+    Raises:
+      ValueError: words are not parts of the text, since markup or a tokenizer
+        changes it.
+    """
+    if self.markup or self.tokenizer:
+      raise ValueError(
+        f'markup={self.markup!r} and tokenizer={self.tokenizer!r} change a '
+        "text, so that its words have no place in it; set both to ''"
+      )
+    return [match.span() for match in re.finditer(self.pattern, text)]
+
 
 @functools.cache
 def _tokenizer(name: str) -> Callable[[str], str]:

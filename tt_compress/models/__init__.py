@@ -13,6 +13,7 @@ from tt_compress.models import (
   delight,
   delight_config,
   mlp,
+  reader,
   seq2seq,
   text_classifier,
   transformer_xl,
@@ -24,6 +25,7 @@ MODELS = {
   'decoder': (decoder.DecoderConfig, decoder.Decoder),
   'delight': (delight_config.DelightConfig, delight.Delight),
   'mlp': (mlp.MLPConfig, mlp.MLP),
+  'reader': (reader.ReaderConfig, reader.Reader),
   'seq2seq': (seq2seq.Seq2SeqConfig, seq2seq.Seq2Seq),
   'text_classifier': (
     text_classifier.TextClassifierConfig,
