@@ -73,6 +73,15 @@ def test_links_of_the_readme_exist():
         assert (path.parent / link).exists(), f'{path.name}: {link}'
 
 
+def test_every_page_is_in_a_list():
+  lists = ('index', 'guide', 'reference', 'measurements')
+  listed = set()
+  for name in lists:
+    listed |= set((ROOT / 'docs' / f'{name}.md').read_text().splitlines())
+  pages = {path.stem for path in ROOT.glob('docs/*.md')} - {'index'}
+  assert pages <= listed
+
+
 @pytest.mark.full
 @pytest.mark.filterwarnings('ignore')
 def test_the_site_builds_without_warnings(tmp_path):
