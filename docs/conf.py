@@ -18,13 +18,17 @@ from docs import configurations, methods, notebooks, studies  # noqa: E402
 project = 'tt_compress'
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
 exclude_patterns = ['README.md']
-myst_enable_extensions = ['deflist', 'colon_fence']
+myst_enable_extensions = ['strikethrough']
+# Other formats than HTML do not strike text out.
+suppress_warnings = ['myst.strikethrough']
 # Links to sections of the same page.
 myst_heading_anchors = 3
 nb_execution_mode = 'cache'
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_merge_streams = True
+html_static_path = ['static']
+html_css_files = ['site.css']
 html_theme = 'pydata_sphinx_theme'
 html_title = 'tt_compress'
 html_show_sourcelink = False

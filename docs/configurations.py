@@ -53,13 +53,16 @@ def _docstrings(root, pattern):
 
 
 def _paragraphs(text):
-  """Indented blocks become code."""
+  """Indented blocks become code, and lists stay lists."""
   found = []
   for block in text.split('\n\n'):
     if block.startswith(('  ', '\t')):
-      found.append(f'```bash\n{re.sub("^ +", "", block, flags=re.M)}\n```')
+      code = re.sub('^ +', '', block, flags=re.MULTILINE)
+      found.append(f'```bash\n{code}\n```')
     else:
-      found.append(markdown.escaped(' '.join(block.split())))
+      items = re.split(r'\n(?=- )', block)
+      lines = [markdown.escaped(' '.join(item.split())) for item in items]
+      found.append('\n'.join(lines))
   return '\n\n'.join(found)
 
 
