@@ -93,13 +93,21 @@ def linear(
   )
 
 
-def _logits(goal, memory, blocks, name='tensor_train', **options):
+def _logits(
+  goal,
+  memory,
+  blocks,
+  name='tensor_train',
+  shape=(32768, 1024),
+  tokens=4096,
+  **options,
+):
   return Case(
     work='logits',
     name=name,
-    shape=(32768, 1024),
+    shape=shape,
     options=options,
-    tokens=4096,
+    tokens=tokens,
     goals=dict(gradient=goal),
     blocks=blocks,
     memory=memory,
@@ -175,6 +183,20 @@ LOGITS = (
   _logits(1.0, 0.25, None, 'dense'),
   _logits(1.05, 0.5, None, **train(64, EMBEDDING)),
   _logits(1.4, 0.12, 'rows', **train(64, EMBEDDING)),
+  # Those of a decoder of 256 units.
+  *(
+    _logits(
+      goal,
+      1.0,
+      None,
+      'word2ketxs',
+      (30_000, 256),
+      1024,
+      order=order,
+      rank=rank,
+    )
+    for order, rank, goal in ((4, 1, 0.8), (2, 2, 0.8), (2, 4, 1), (2, 30, 1.2))
+  ),
 )
 CASES = (*LOOKUPS, *LINEARS, *LOGITS)
 TINY = tuple(
