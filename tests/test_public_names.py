@@ -9,7 +9,14 @@ import pytest
 
 import tt_compress
 from tt_compress import configuration, nn, parameterizations
-from tt_compress.nn import calibration, compress, embed, linear, serving
+from tt_compress.nn import (
+  calibration,
+  compress,
+  embed,
+  explain,
+  linear,
+  serving,
+)
 from tt_compress.training import run
 
 
@@ -33,6 +40,7 @@ def test_public_names():
     'Run': run.Run,
     'compress': compress.compress,
     'expand': serving.expand,
+    'explain': explain.explain,
     'load_config': configuration.load,
     'make': parameterizations.make,
     '__version__': tt_compress.__version__,

@@ -32,6 +32,15 @@ are approximated instead.
   >>> model(jax.numpy.array([3, 141])).shape
   (2, 256)
 
+`explain` shows all matrices of a model, and what rules cannot reach:
+
+  >>> print(tt_compress.explain(model))  # doctest: +ELLIPSIS
+  matrix      layer   shape      params  share  ratio  form
+  layers/0    Embed   1024 x 64   2,816  14.5%  23.27  TensorTrain(...
+  layers/1    Linear  64 x 256   16,384  84.2%   1.00  dense
+  all others                        256
+  total                          19,456
+
 `expand` replaces them by the dense matrices that they stand for:
 
   >>> tt_compress.expand(model)
@@ -61,6 +70,7 @@ __all__ = [
   '__version__',
   'compress',
   'expand',
+  'explain',
   'load_config',
   'make',
 ]
@@ -73,6 +83,7 @@ _PLACES = {
   'Run': ('training.run', 'Run'),
   'compress': ('nn.compress', 'compress'),
   'expand': ('nn.serving', 'expand'),
+  'explain': ('nn.explain', 'explain'),
   'load_config': ('configuration', 'load'),
   'make': ('parameterizations', 'make'),
 }

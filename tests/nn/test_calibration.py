@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.nn import own_models
 from tt_compress.nn import calibration, compress, modules, recorded, recurrent
 
+QKVO = ('query', 'key', 'value', 'out')
 IDS = np.array([[0, 3, 3], [2, 3, 0]])
 
 
@@ -148,3 +150,43 @@ def test_another_fit_is_refused():
   model = nnx.Sequential(nnx.Linear(8, 8, rngs=nnx.Rngs(0)))
   with pytest.raises(ValueError, match="fit='outputs' must be"):
     compress.compress(model, rank(2), nnx.Rngs(1), fit='outputs')
+
+
+def test_layers_of_flax_and_of_a_stack_are_recorded():
+  model = own_models.Scanned(nnx.Rngs(0))
+  fit = of([np.asarray([[3, 1, 4], [1, 5, 9]])])
+  rule_list = {'blocks/.*': dict(name='low_rank', rank=3)}
+  found = fit.weightings(model, rule_list)
+  expected = {
+    f'blocks/{name}[{layer}]'
+    for name in ('up', 'down', *(f'attn/{k}' for k in QKVO))
+    for layer in range(3)
+  }
+  assert set(found) == expected
+  x, blocks = model.table(fit.batches[0]), nnx.clone(model.blocks)
+  first = jax.tree.map(lambda a: a[0], nnx.state(blocks))
+  block = nnx.merge(nnx.split(blocks)[0], first)
+  for name in ('query', 'key', 'value'):
+    moment = np.einsum('btd,bte->de', x, x)
+    [(rows, none)] = found[f'blocks/attn/{name}[0]'].terms
+    assert none is None
+    np.testing.assert_allclose(rows, moment, rtol=1e-4, atol=1e-5)
+  hidden = jax.nn.relu(block.up(x))
+  moment = np.einsum('btd,bte->de', hidden, hidden)
+  [(rows, _)] = found['blocks/down[0]'].terms
+  np.testing.assert_allclose(rows, moment, rtol=1e-4, atol=1e-5)
+  twin = own_models.Scanned(nnx.Rngs(0))
+  report = compress.compress(twin, rule_list, fit=fit)
+  assert all(0 < swap.product_error < 1 for swap in report.swapped)
+
+
+def test_a_weight_that_is_materialized_is_fitted_by_itself():
+  layer = nnx.Conv(4, 6, kernel_size=(2,), rngs=nnx.Rngs(0))
+  model = nnx.Dict(layer=layer)
+  fit = of([np.ones((1, 5, 4), np.float32)], call=lambda m, x: m.layer(x))
+  kernel = layer.kernel[...].reshape(8, 6)
+  report = compress.compress(model, rank(3), fit=fit)
+  assert report.swapped[0].product_error is None
+  singular = np.linalg.svd(kernel, compute_uv=False)
+  expected = np.linalg.norm(singular[3:]) / np.linalg.norm(singular)
+  assert float(report.swapped[0].error) == pytest.approx(expected, rel=1e-4)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from flax import nnx
 
 from tt_compress.algebra import weighting
 from tt_compress.nn import compress, fitting, modules, recorded, stack
+from tt_compress.parameterizations import stacked
 
 Call = Callable[[nnx.Module, Any], Any]
 
@@ -67,28 +68,40 @@ class Calibration:
         ) from error
       total = jax.tree.map(np.add, total, found)
       _check_finite(total, paths, number)
-    found = {
-      report_path: recorded.weights(_at(total, path))
-      for path, report_path in paths.items()
-    }
+    found, specs = {}, modules.matrices(twin)
+    for path, report_path in paths.items():
+      counts = stacked.counts(specs[path].spec)
+      found |= recorded.weights(_at(total, path), report_path, counts)
     return {path: weights for path, weights in found.items() if weights.terms}
 
 
 def _recording(model, rule_list):
   """A copy of a model that records, and {path: its path in a report}."""
   twin = nnx.clone(model, graph=True)
-  dense = [(pattern, dict(name='dense')) for pattern, _ in rule_list]
-  report = compress.compress(twin, dense, nnx.Rngs(0), fit='weights')
+  report = compress.compress(
+    twin,
+    [(pattern, _dense(rule)) for pattern, rule in fitting.pairs(rule_list)],
+    fit=True,
+  )
   names = {
     path: swap.path
     for swap in report.swapped
     for path in swap.path.split(' = ')
   }
+  # The kernel of attention is a matrix below the path of its layer.
+  names |= {f'{path}/kernel': name for path, name in names.items()}
   stack.unroll(twin)
   found = modules.matrices(twin)
   for path in found.keys() & names.keys():
     recorded.record(found[path])
   return twin, {path: names[path] for path in found.keys() & names.keys()}
+
+
+def _dense(rule: Mapping[str, Any]) -> dict[str, Any]:
+  axes = {
+    name: rule[name] for name in ('row_axes', 'stack_axes') if name in rule
+  }
+  return {'name': 'dense', **axes}
 
 
 def _is_moment(path: tuple, variable: Any) -> bool:
@@ -100,7 +113,8 @@ def _moments(graphdef, call, moments, rest, batch):
   """The gradients of the moments."""
 
   def total(moments):
-    model = nnx.merge(graphdef, moments, rest)
+    # Copies, which loops of Flax accept in the trace of the gradient.
+    model = nnx.merge(graphdef, moments, rest, copy=True)
     leaves = jax.tree.leaves(call(model, batch))
     floats = (jnp.asarray(a) for a in leaves)
     return sum(

@@ -71,8 +71,7 @@ def compress(
     ValueError: a rule matches nothing, or its options do not suit the matrix,
       or batches of a calibration do not run; the model stays as it was.
   """
-  if isinstance(rule_list, Mapping):
-    rule_list = tuple(rule_list.items())
+  rule_list = fitting.pairs(rule_list)
   rngs = nnx.Rngs(0) if rngs is None else rngs
   if not hasattr(rngs, 'params'):
     raise TypeError(f'rngs={rngs!r} has no keys; pass nnx.Rngs(seed)')

@@ -31,6 +31,12 @@ Function = Callable[
 Fit = bool | Literal['weights'] | Calibrated | Function
 
 
+def pairs(rule_list: Rules) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+  """Rules as pairs, also if they are given as a dict."""
+  is_dict = isinstance(rule_list, Mapping)
+  return tuple(rule_list.items() if is_dict else rule_list)
+
+
 def fitted(
   fit: Function,
   path: str,

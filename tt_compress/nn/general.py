@@ -30,10 +30,15 @@ class LinearGeneral(nnx.LinearGeneral):
     """Sums over the axes of the layer; the features of the result are last."""
 
     def product(x):
-      x = jnp.moveaxis(_cast(self, x), self.axis, range(-len(self.axis), 0))
-      batch = x.shape[: x.ndim - len(self.axis)]
+      # In the order of the input, whatever the order in the layer.
+      axes = sorted(axis % x.ndim for axis in self.axis)
+      x = jnp.moveaxis(_cast(self, x), axes, range(-len(axes), 0))
+      batch = x.shape[: x.ndim - len(axes)]
       y = _apply(self.kernel, x.reshape(*batch, -1))
-      return _plus(y.reshape(*batch, *self.out_features), self.bias)
+      y = y.reshape(*batch, *self.out_features)
+      if self.bias is None:
+        return y
+      return y + self.bias.get_value().astype(y.dtype)
 
     return matrix.placed(product, out_sharding)(inputs)
 
@@ -138,9 +143,3 @@ def _apply(
   kernel: weight.Weight, x: Float[Array, '*batch rows']
 ) -> Float[Array, '*batch cols']:
   return kernel.spec.apply(kernel.values(), x)
-
-
-def _plus(
-  y: Float[Array, '*batch_and_features'], bias: nnx.Param | None
-) -> Float[Array, '*batch_and_features']:
-  return y if bias is None else y + bias.get_value().astype(y.dtype)

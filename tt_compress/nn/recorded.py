@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import weighting
 from tt_compress.nn import matrix
-from tt_compress.parameterizations import base
+from tt_compress.parameterizations import base, stacked
 
 # Above this size, the moment is a diagonal.
 LARGEST = 2**13
@@ -50,6 +50,11 @@ class Recorded(base.Parameterization):
       'cols': jnp.zeros(cols, jnp.float32),
     }
 
+  def init(self, key, *, std, dtype=jnp.float32, role='product'):
+    del role
+    shape = self.rows, self.cols
+    return self.start(std * jax.random.normal(key, shape, dtype))
+
   def full(self, factors):
     return factors['matrix']
 
@@ -68,25 +73,40 @@ class Recorded(base.Parameterization):
 
 def record(module: matrix.Matrix) -> None:
   """Makes a matrix record its products, in place."""
-  spec = module.spec
+  counts, spec = stacked.counts(module.spec), module.spec
   new = Recorded(
     rows=spec.rows, cols=spec.cols, is_table=module.role != 'product'
   )
-  module.become(new, new.start(module.full()))
+  start = new.start
+  for _ in counts:
+    start = jax.vmap(start)
+  module.become(stacked.of_sizes(new, counts), start(module.full()))
 
 
-def weights(moments: dict[str, np.ndarray]) -> weighting.Weighting:
+def weights(
+  moments: dict[str, np.ndarray], path: str, counts: tuple[int, ...] = ()
+) -> dict[str, weighting.Weighting]:
   """The error of all products of a matrix, from its moments.
 
   Args:
     moments: {'rows': R, 'cols': C}, zero for products that there are not.
+    path: of the matrix.
+    counts: numbers of layers that share its array.
+
+  Returns:
+    {path: weights}; for layers that share an array, {'blocks/up[3]': weights}.
   """
+  if counts:
+    found = {}
+    for number in range(counts[0]):
+      layer = {name: array[number] for name, array in moments.items()}
+      found |= weights(layer, f'{path}[{number}]', counts[1:])
+    return found
   terms = (moments['rows'], None), (None, moments['cols'])
-  return weighting.Weighting(
-    tuple(
-      term for term in terms if any(a is not None and a.any() for a in term)
-    )
+  found = tuple(
+    term for term in terms if any(a is not None and a.any() for a in term)
   )
+  return {path: weighting.Weighting(found)}
 
 
 def _moment_shape(size):

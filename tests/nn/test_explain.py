@@ -1,0 +1,59 @@
+"""The table of the matrices of a model."""
+
+import numpy as np
+from flax import nnx
+
+from tests.nn import own_models
+from tt_compress.nn import compress, explain
+
+
+def test_a_table_has_every_weight_and_adds_up():
+  model = own_models.Qwen(nnx.Rngs(0))
+  model.batched = nnx.LinearGeneral(2, 3, batch_axis={0: 4}, rngs=nnx.Rngs(0))
+  table = explain.explain(model)
+  sizes = {line.path: (line.shape, line.size) for line in table.lines}
+  assert sizes == {
+    'gate': ('12 x 16', 192),
+    'up': ('12 x 16', 192),
+    'down': ('16 x 12', 192),
+    'table': ('20 x 12', 240),
+    'query/w': ('12 x 4 x 5', 240),
+    'key/w': ('2 x 12 x 5', 120),
+    'value/w': ('2 x 12 x 5', 120),
+    'out/w': ('4 x 5 x 12', 240),
+    'batched/kernel': ('', 0),
+  }
+  arrays = nnx.to_flat_state(nnx.state(model, nnx.Param))
+  assert table.num_params == sum(a.get_value().size for _, a in arrays)
+  lines = str(table).splitlines()
+  rest = table.num_params - sum(size for _, size in sizes.values())
+  assert lines[-2].split() == ['all', 'others', str(rest)]
+  assert lines[-1].split() == ['total', f'{table.num_params:,}']
+  assert 'row_axes=' in lines[4] and 'OwnEinsum' in lines[5]
+  assert 'out of reach: it has batch axes {0: 4}' in lines[-3]
+
+
+def test_compressed_and_shared_matrices():
+  model = own_models.Scanned(nnx.Rngs(0))
+  model.again = model.table
+  rule = dict(name='low_rank', rank=2)
+  compress.compress(model, {'blocks/(up|attn/out)': rule})
+  lines = {line.path: line for line in explain.explain(model).lines}
+  assert lines['table = again'].form == 'dense'
+  assert lines['table = again'].size == 20 * 12
+  for path, layer, cols in (
+    ('blocks/up', 'Linear', 16),
+    ('blocks/attn/out', 'LinearGeneral', 12),
+  ):
+    line = lines[path]
+    assert (line.layer, line.shape) == (layer, f'3 x 12 x {cols}')
+    assert line.size == 3 * 2 * (12 + cols)
+    assert line.ratio == 12 * cols / (2 * (12 + cols))
+    assert line.form == 'LowRank(rank=2, middle=False)'
+
+
+def test_nothing_is_allocated_for_the_table():
+  make = lambda: nnx.Linear(10**6, 10**6, rngs=nnx.Rngs(0))
+  table = explain.explain(nnx.eval_shape(lambda: nnx.Dict(layer=make())))
+  assert table.lines[0].size == 10**12
+  np.testing.assert_equal(table.num_params, 10**12 + 10**6)
