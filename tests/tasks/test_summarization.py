@@ -62,7 +62,7 @@ def test_the_beginning_of_a_text_is_read(make, caplog):
   assert tasks.TASKS['summarization'] is type(task)
   with caplog.at_level('INFO'):
     batches = task.train_batches()
-  assert 'cut 2 of 3 texts after 7 tokens' in caplog.text
+  assert 'cut 66.7 % of 3 texts after 7 tokens' in caplog.text
   rows = [
     row[row != 0].tolist()
     for step in range(batches.steps_per_epoch)
@@ -92,6 +92,7 @@ def test_long_texts_are_cut_where_they_are_decoded(make):
   assert {shape[1] for shape in seen} == {8}
   assert [len(best) for best in found] == [2, 1, 2]
   assert found[1] == [base.Answer('', 0.0)]
+  assert task.predict({}, [' ', ''], num_best=1) == 2 * [[base.Answer('', 0.0)]]
 
 
 class _Found:
@@ -111,6 +112,7 @@ def test_scores_have_baselines_and_greedy_search_beside_them(make, monkeypatch):
   references = [pair[1] for pair in PAIRS]
   assert found['rouge_1'] == pytest.approx(100 * 2 / 3)
   assert found['package']['rouge_1'] == pytest.approx(100 * 2 / 3, abs=1e-4)
+  assert found['share_cut'] == pytest.approx(2 / 3)
   assert found['num_empty'] == 1 and found['greedy']['num_empty'] == 1
   expected = rouge.f1(outputs, references)
   assert expected.items() <= found.items()
@@ -126,6 +128,7 @@ def test_scores_have_baselines_and_greedy_search_beside_them(make, monkeypatch):
   report = task.report('test', found)
   assert report.splitlines()[-1].startswith('ROUGE-1, 2, L = 66.67, ')
   for line in (
+    '66.7% of the texts are cut',
     '1 summaries without words',
     f'lead, its first {best} words: {leads[best]["rouge_1"]:.2f}',
     'copy of the text: ',

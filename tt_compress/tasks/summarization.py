@@ -68,18 +68,22 @@ class Summarization(text_pairs.TextPairs):
   def _source_ids(
     self, lines: Sequence[str]
   ) -> list[Int32[np.ndarray, ' ids']]:
-    """Ids of the beginnings of texts; how many are cut is logged."""
-    found, longest = super()._source_ids(lines), self._longest()
-    num_cut = sum(len(ids) > longest for ids in found)
-    if num_cut:
+    """Ids of the beginnings of texts; the share that is cut is logged."""
+    found = super()._source_ids(lines)
+    share = self._share_cut(found)
+    if share:
       logging.info(
-        'cut %d of %d texts after %d tokens, the longest of '
-        'data.bucket_lengths less the end',
-        num_cut,
+        'cut %.1f %% of %d texts after %d tokens, the longest of '
+        'data.bucket_lengths without the end',
+        100 * share,
         len(found),
-        longest,
+        self._longest(),
       )
-    return [ids[:longest] for ids in found]
+    return [ids[: self._longest()] for ids in found]
+
+  def _share_cut(self, texts: Sequence[Sequence[int]]) -> float:
+    # There are none where all lines are blank.
+    return sum(len(ids) > self._longest() for ids in texts) / max(1, len(texts))
 
   def _scores(
     self, outputs: Sequence[str], references: Sequence[str]
@@ -107,7 +111,8 @@ class Summarization(text_pairs.TextPairs):
 
     Returns:
       Also, if all of the split is decoded: the scores of 'greedy' search and of
-      the baselines 'copy' and 'lead'.
+      the baselines 'copy' and 'lead', and 'share_cut', that of the texts that
+      are longer than what the model reads.
     """
     found = super().evaluate(
       variables, split, max_sentences=max_sentences, beam_size=beam_size
@@ -117,6 +122,7 @@ class Summarization(text_pairs.TextPairs):
     source, target = self._picked(split, None)
     greedy = self.generate(variables, source, beam_size=1)
     found['greedy'] = self._scores([best[0].text for best in greedy], target)
+    found['share_cut'] = self._share_cut(super()._source_ids(source))
     return found | self._baselines(source, target)
 
   def _baselines(
@@ -148,6 +154,8 @@ class Summarization(text_pairs.TextPairs):
 
   def _report_scores(self, scores: dict) -> list[str]:
     lines = []
+    if scores.get('share_cut'):
+      lines.append(f'{scores["share_cut"]:.1%} of the texts are cut')
     if scores['num_empty']:
       lines.append(f'{scores["num_empty"]} summaries without words')
     if 'lead' in scores:
