@@ -131,8 +131,10 @@ def test_an_incomplete_file_is_refused(folder):
 
 
 def test_quantized_tensors_are_refused(folder):
-  change(folder, lambda tensors: tensors.update(a=jnp.ones(3, jnp.int8)))
-  assert 'a has the type I8' in refusal(folder)
+  name = 'transformer.ln_f.bias'
+  change(folder, lambda all: all.update({name: jnp.ones(8, jnp.int8)}))
+  message = refusal(folder)
+  assert f'{name} in {folder}' in message and 'has the type I8' in message
 
 
 @pytest.mark.parametrize(

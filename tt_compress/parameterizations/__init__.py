@@ -84,6 +84,23 @@ def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
   return spec
 
 
+def options(spec: base.Parameterization) -> dict[str, Any]:
+  """The name and the options with which `make` builds a spec again."""
+  names = {kind: name for name, kind in REGISTRY.items()}
+  values = {
+    field.name: _options_within(getattr(spec, field.name))
+    for field in dataclasses.fields(spec)
+    if field.repr and field.name not in ('rows', 'cols')
+  }
+  return {'name': names[type(spec)], **values}
+
+
+def _options_within(value):
+  if isinstance(value, tuple):
+    return tuple(_options_within(entry) for entry in value)
+  return options(value) if isinstance(value, base.Parameterization) else value
+
+
 def _make(name, rows, cols, options):
   if name not in REGISTRY:
     raise ValueError(

@@ -2,12 +2,15 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from tt_compress.pretrained import tensors
 
 CONFIG_FILE = 'config.json'
+# The `model_type` of a folder with factors.
+FACTORS = 'tt_compress'
 # Ours by the names of Hugging Face.
 ACTIVATIONS = {
   'gelu': 'gelu_exact',
@@ -124,3 +127,12 @@ class Family:
   renamed: tuple[tuple[str, str], ...] = ()
   copies: tuple[tuple[str, tuple[str, ...]], ...] = ()
   ignored: tuple[str, ...] = ()
+
+
+def rename(rules: Iterable[tuple[str, str]], name: str) -> str:
+  """The name by the first (pattern, replacement) that matches, or itself."""
+  for pattern, replacement in rules:
+    match = re.fullmatch(pattern, name)
+    if match:
+      return match.expand(replacement)
+  return name

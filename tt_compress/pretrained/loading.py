@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tt_compress import models, rules
+from tt_compress import models, parameterizations, rules
 from tt_compress.nn import keys, modules
 from tt_compress.pretrained import (
   family,
+  gguf,
   gpt2,
   llama,
   marian,
@@ -37,68 +38,111 @@ class Pretrained:
   """A pretrained model.
 
   Attributes:
-    kind: name of its family in `FAMILIES`.
+    kind: name of its family in `FAMILIES`, or 'tt_compress'.
     config: the group `model` of a configuration: name and options of our model.
-    variables: its arrays {'params', 'buffers'}, of NumPy in float32.
+    variables: its arrays {'params', 'buffers'}, of NumPy.
+    matrices: {path: rows, cols and options} of compressed matrices.
   """
 
   kind: str
   config: dict[str, Any]
   variables: dict[str, Any]
+  matrices: dict[str, dict[str, Any]]
 
   def model(self) -> nnx.Module:
     """The model with the pretrained arrays."""
-    graphdef, _, _ = modules.split(abstract(self.config))
+    graphdef, _, _ = modules.split(abstract(self.config, self.matrices))
     return modules.merge(graphdef, **jax.tree.map(jnp.asarray, self.variables))
 
 
-def abstract(config: Mapping[str, Any]) -> nnx.Module:
-  """The dense model of a group `model`, without arrays."""
+def abstract(
+  config: Mapping[str, Any], matrices: Mapping[str, Mapping[str, Any]]
+) -> nnx.Module:
+  """The model of a group `model` without arrays, with compressed matrices."""
   _, make = models.MODELS[config['name']]
   options = models.options(config)
-  return nnx.eval_shape(lambda: make(options, rngs=keys.Rngs(0)), graph=True)
+
+  def build():
+    model = make(options, rngs=keys.Rngs(0))
+    found = modules.matrices(model)
+    for path, chosen in matrices.items():
+      spec = parameterizations.make(**chosen)
+      found[path].become(spec, spec.init(jax.random.key(0), std=1.0))
+    return model
+
+  return nnx.eval_shape(build, graph=True)
 
 
 def load(folder: str) -> Pretrained:
-  """Loads a model that `transformers` saved.
+  """Loads a model that `transformers`, `save` or `save_factors` wrote.
 
   Args:
     folder: holds `config.json`, whose `model_type` names the family, and
-      `model.safetensors` or its parts with their index.
+      `model.safetensors` or its parts with their index; or a GGUF file of a
+      LLaMA.
 
   Raises:
     ValueError: a family or a setting that our models do not have, a damaged
       file, or tensors that are missing, surplus or of other shapes; names the
       file and all of the tensors.
   """
-  settings = family.Settings.read(folder)
-  kind = settings.require('model_type')
-  chosen = settings.choose('model_type', None, FAMILIES)
-  config = {'name': chosen.model, **chosen.options(settings)}
-  model = _abstract(config, settings.path)
-  found = _renamed(tensors.find(folder), chosen.renamed)
-  params = places.params(model, _read(chosen, model, found, folder))
-  return Pretrained(kind, config, {'params': params, 'buffers': {}})
+  if gguf.is_gguf(folder):
+    settings, found = gguf.as_llama(gguf.read(folder))
+  else:
+    settings = family.Settings.read(folder)
+    found = tensors.find(folder)
+  if settings.require('model_type') == family.FACTORS:
+    return _load_factors(folder, settings, found)
+  kind, config = described(settings)
+  model = _abstract(config, {}, settings.path)
+  found = {
+    family.rename(kind.renamed, name): tensor for name, tensor in found.items()
+  }
+  params = places.params(model, _read(kind, model, found, folder))
+  variables = {'params': params, 'buffers': {}}
+  return Pretrained(settings.require('model_type'), config, variables, {})
 
 
-def _abstract(config, path):
-  try:
-    return abstract(config)
-  except ValueError as error:
-    raise ValueError(f'{path} describes no model of ours: {error}') from None
+def described(
+  settings: family.Settings,
+) -> tuple[family.Family, dict[str, Any]]:
+  """The family that settings describe, and the group `model` for ours."""
+  kind = settings.choose('model_type', None, FAMILIES)
+  return kind, {'name': kind.model, **kind.options(settings)}
 
 
-def _renamed(found, renamed):
-  """The tensors under the names of the table."""
-  first = lambda name: next(
-    (
-      match.expand(theirs)
-      for pattern, theirs in renamed
-      if (match := re.fullmatch(pattern, name))
-    ),
-    name,
+def _load_factors(folder, settings, found):
+  config, matrices = settings.require('model'), settings.get('matrices', {})
+  model = _abstract(config, matrices, settings.path)
+  _, *trees = modules.split(model)
+  shapes = {
+    path: leaf.shape for tree in trees for path, leaf in _leaves(tree).items()
+  }
+  _compare(found, shapes, folder)
+  params, buffers = (
+    jax.tree_util.tree_map_with_path(
+      lambda path, leaf: found[_name(path)].read().astype(leaf.dtype), tree
+    )
+    for tree in trees
   )
-  return {first(name): tensor for name, tensor in found.items()}
+  variables = {'params': params, 'buffers': buffers}
+  return Pretrained(family.FACTORS, config, variables, matrices)
+
+
+def _name(path):
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _leaves(tree):
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {_name(path): leaf for path, leaf in leaves}
+
+
+def _abstract(config, matrices, path):
+  try:
+    return abstract(config, matrices)
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(f'{path} describes no model of ours: {error}') from None
 
 
 def _read(kind, model, found, folder):
@@ -114,22 +158,25 @@ def _read(kind, model, found, folder):
     for name in found
     if any(re.fullmatch(pattern, name) for pattern in kind.ignored)
   }
-  _refuse(
-    f'{folder} does not hold the model that its {family.CONFIG_FILE} describes',
-    {
-      'missing': set(table) - set(found),
-      'surplus': set(found) - set(table) - set(copies) - ignored,
-    },
+  others = {*copies, *ignored}
+  _compare(
+    {name: tensor for name, tensor in found.items() if name not in others},
+    {name: place.shape for name, place in table.items()},
+    folder,
   )
-  wrong = {
-    f'{name} is {list(found[name].shape)}, not {list(place.shape)}'
-    for name, place in table.items()
-    if found[name].shape != place.shape
+  strange = {
+    f'{name} in {tensor.file} has the type {tensor.kind}'
+    for name, tensor in found.items()
+    if name not in ignored and tensor.kind not in tensors.FLOATS
   }
-  _refuse(f'{folder} has tensors of other shapes', {'tensors': wrong})
+  refuse(
+    f'{folder} has numbers that are not floating-point numbers, such as those '
+    'of quantized models, which are not supported',
+    {'tensors': strange},
+  )
   arrays, read = {}, {}
   for name, place in table.items():
-    tensor = found[name].read()
+    tensor = found[name].read().astype(np.float32)
     arrays |= place.arrays(tensor)
     if name in copies.values():
       read[name] = tensor
@@ -138,11 +185,28 @@ def _read(kind, model, found, folder):
     for copy, name in copies.items()
     if not np.array_equal(found[copy].read(), read[name])
   }
-  _refuse(f'{folder} has tensors that should be equal', {'tensors': differing})
+  refuse(f'{folder} has tensors that should be equal', {'tensors': differing})
   return arrays
 
 
-def _refuse(complaint: str, groups: Mapping[str, Iterable[str]]) -> None:
+def _compare(found, shapes, folder):
+  """Refuses tensors that are missing, surplus or of other shapes."""
+  refuse(
+    f'{folder} does not hold the model that its settings describe',
+    {
+      'missing': set(shapes) - set(found),
+      'surplus': set(found) - set(shapes),
+    },
+  )
+  wrong = {
+    f'{name} is {list(found[name].shape)}, not {list(shape)}'
+    for name, shape in shapes.items()
+    if found[name].shape != shape
+  }
+  refuse(f'{folder} has tensors of other shapes', {'tensors': wrong})
+
+
+def refuse(complaint: str, groups: Mapping[str, Iterable[str]]) -> None:
   """Raises a ValueError that lists the names of all groups, if any."""
   parts = [
     f'{len(names)} {group}: {", ".join(sorted(names))}'

@@ -8,12 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import safetensors
-from jaxtyping import Float
 from safetensors import flax
 
 FILE = 'model.safetensors'
 INDEX = 'model.safetensors.index.json'
-_FLOATS = {'F64', 'F32', 'F16', 'BF16'}
+FLOATS = ('F64', 'F32', 'F16', 'BF16')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,20 +22,21 @@ class Tensor:
   Attributes:
     file: path of the file.
     shape: of the tensor.
-    read: returns the numbers, in float32.
+    kind: of the numbers, one of FLOATS or another name of the format.
+    read: returns the numbers.
   """
 
   file: str
   shape: tuple[int, ...]
-  read: Callable[[], Float[np.ndarray, '...']]
+  kind: str
+  read: Callable[[], np.ndarray]
 
 
 def find(folder: str) -> dict[str, Tensor]:
   """{name: tensor} of a folder's `model.safetensors`, or of its parts.
 
   Raises:
-    ValueError: the folder holds no such file; a file is damaged, or holds
-      numbers that are not floating-point numbers.
+    ValueError: the folder holds no such file, or a file is damaged.
   """
   paths = [os.path.join(folder, name) for name in _files(folder)]
   return {name: tensor for path in paths for name, tensor in _tensors(path)}
@@ -79,19 +79,15 @@ def _tensors(path) -> Iterator[tuple[str, Tensor]]:
   with _open(path) as file:
     for name in file.keys():  # noqa: SIM118 (it is no mapping)
       part = file.get_slice(name)
-      if part.get_dtype() not in _FLOATS:
-        raise ValueError(
-          f'{path}: {name} has the type {part.get_dtype()}; quantized tensors '
-          f'are not supported, but {", ".join(sorted(_FLOATS))} are'
-        )
-      yield name, Tensor(path, tuple(part.get_shape()), _reader(path, name))
+      shape, kind = tuple(part.get_shape()), part.get_dtype()
+      yield name, Tensor(path, shape, kind, _reader(path, name))
 
 
 def _reader(path, name):
   def read():
     with _open(path) as file:
       # Of this flavor alone: the others have no bfloat16 without torch.
-      return np.asarray(file.get_tensor(name)).astype(np.float32)
+      return np.asarray(file.get_tensor(name))
 
   return read
 
@@ -110,7 +106,7 @@ def _open(path):
 
 def write(
   folder: str,
-  tensors: Mapping[str, Float[np.ndarray, '...']],
+  tensors: Mapping[str, np.ndarray],
   metadata: Mapping[str, str],
 ) -> str:
   """Writes `model.safetensors` into a folder and returns its path."""
