@@ -15,10 +15,16 @@ schedule.
     echo 'A text.' | python -m tt_compress.main --mode=predict \
       --config=configs/gigaword_word2ket.py
 
+On one CPU core, 100 steps take 0.55 minutes dense and 0.53 with word2ket, as
+measured over 150 steps; so a run takes about 20 minutes with compilation and
+evaluation. It reads the training text 5 times.
+
 Arguments: `data` is debian, descriptions and headlines of Debian's packages, a
 stand-in without any published figure, or gigaword, 200,000 training pairs by
 TFDS; `method` is word2ket or word2ketxs, of `order=4`, `rank=1` and `dim=256`
-columns; `seed=0`, `dense`, `tiny`.
+columns, always 256 in the dense twin; `feeding` is the input feeding of the
+released code, which takes the steps of training one by one; `seed=0`, `dense`,
+`tiny`.
 
 Published: the table is lost. Its text says that word2ket of order 4 and rank 1
 is 16 times smaller and loses 2 ROUGE, that word2ketXS loses as much at 34,000
@@ -60,12 +66,13 @@ DATA = {
     24,
   ),
 }
+DENSE_DIM = 256
 METHODS = ('word2ket', 'word2ketxs')
 
 
 def small(config):
   """A model that trains on a core in minutes."""
-  config.num_steps = 2500
+  config.num_steps = 3000
   config.data.batch_tokens = 4096
   config.model.update(
     source_vocab_size=10_000,
@@ -107,7 +114,8 @@ def get_config(arguments=''):
     method='word2ket',
     order=4,
     rank=1,
-    dim=256,
+    dim=DENSE_DIM,
+    feeding=False,
     seed=0,
   )
   make = SIZES[configuration.choose(arguments, 'size', SIZES)]
@@ -119,7 +127,10 @@ def get_config(arguments=''):
   config.seed = arguments['seed']
   config.data.source, config.data.options, lengths, target_length = data
   config.data.update(bucket_lengths=lengths, target_length=target_length)
-  config.model.embed_dim = arguments['dim']
+  config.model.update(
+    embed_dim=arguments['dim'], input_feeding=arguments['feeding']
+  )
+  config.dense = dict(embed_dim=DENSE_DIM)
   make(config)
   choice = dict(name=method, order=arguments['order'], rank=arguments['rank'])
   config.compress = (('(source|target)_embed', choice),)
