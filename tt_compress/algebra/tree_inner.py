@@ -7,13 +7,13 @@ their leaves,
 
 A layer norm is a sum of two products, so that the inner product of two nodes y
 = (x - mu) / s, with products x of their halves, follows from those of the
-halves. Over N entries of the nodes,
+halves. Over two leaves a and b, with means A and B,
 
-  <y, y'> = (<x, x'> - mu' sum x - mu sum x' + N mu mu') / (s s'),
+  x - mu = (a - A) (x) b + A (x) (b - B),
 
-and both <x, x'> and sum x are products of those of the halves. A cut at `size`
-entries splits the sum into one for each digit of `size` in base q, in which
-each leaf has a range of entries.
+which subtracts no large numbers where the means are large; over nodes, whose
+means are 0, mu = 0. A cut at `size` entries splits the sum into one for each
+digit of `size` in base q, in which each leaf has a range of entries.
 """
 
 import dataclasses
@@ -85,11 +85,14 @@ def _products(a, b, size, normalize):
   order, q = a.shape[-2:]
   found = 0
   for box in modes.boxes(size, (q,) * order):
-    leaves = [_leaf(a, b, j, box) for j in range(order)]
+    leaves = [(a[..., j, :], b[..., j, :], *box[j]) for j in range(order)]
     if normalize:
-      found += _node(leaves).products
+      found += _node([_leaf(*each) for each in leaves]).products
     else:
-      found += math.prod(leaf.products for leaf in leaves)
+      found += math.prod(
+        _gram(x[..., start:stop], y[..., start:stop])
+        for x, y, start, stop in leaves
+      )
   return found
 
 
@@ -111,24 +114,28 @@ class _Leaf(_Node):
   """A leaf, whose mean need not be zero.
 
   Attributes:
-    sums: of the entries in the range, [..., k] of a and [..., l] of b.
-    count: number of these entries.
+    centered: inner products [..., k, l] of the entries minus their means.
+    sums: of these differences, [..., k] of a and [..., l] of b.
+    count: number of entries in the range.
   """
 
+  centered: jax.Array
   sums: Sequence[jax.Array]
   count: int
 
 
-def _leaf(a, b, j, box):
-  leaves = [each[..., j, :] for each in (a, b)]
-  start, stop = box[j]
-  parts = [leaf[..., start:stop] for leaf in leaves]
-  return _Leaf(
-    _gram(*parts),
-    [trees.moments(leaf) for leaf in leaves],
-    [jnp.sum(part, -1) for part in parts],
-    stop - start,
-  )
+def _leaf(x, y, start, stop):
+  moments = [trees.moments(leaf) for leaf in (x, y)]
+  x_mean, y_mean = [mean for mean, _ in moments]
+  x, y = [
+    leaf[..., start:stop] - mean[..., None]
+    for leaf, mean in ((x, x_mean), (y, y_mean))
+  ]
+  centered, count = _gram(x, y), stop - start
+  x_sum, y_sum = sums = [jnp.sum(each, -1) for each in (x, y)]
+  products = centered + _outer(x_mean, y_sum + count * y_mean)
+  products += _outer(x_sum, y_mean)
+  return _Leaf(products, moments, centered, sums, count)
 
 
 def _node(leaves):
@@ -138,10 +145,10 @@ def _node(leaves):
   (_, middle), _ = trees.halves(0, len(leaves))
   left, right = _node(leaves[:middle]), _node(leaves[middle:])
   halves = list(zip(left.moments, right.moments, strict=True))
+  # The left half of more leaves is a layer norm: its mean, and so mu, is 0.
   products = left.products * right.products
   if len(leaves) == 2:
-    # The left half of more leaves is a layer norm: its mean, and so mu, is 0.
-    products -= _of_means(left, right)
+    products = _of_pair(left, right)
   variances = [trees.variance(*both) for both in halves]
   inverse = [jax.lax.rsqrt(each + trees.EPSILON) for each in variances]
   moments = [
@@ -151,14 +158,16 @@ def _node(leaves):
   return _Node(products * _outer(*inverse), moments)
 
 
-def _of_means(left, right):
-  """mu' sum x + mu sum x' - N mu mu' for the products x of two leaves."""
-  of_a, of_b = (
-    x[0] * y[0] for x, y in zip(left.moments, right.moments, strict=True)
-  )
-  sum_a, sum_b = (x * y for x, y in zip(left.sums, right.sums, strict=True))
-  count = left.count * right.count
-  return _outer(sum_a, of_b) + _outer(of_a, sum_b - count * of_b)
+def _of_pair(left, right):
+  """<x - mu, x' - mu'> for the products x of two leaves."""
+  (a, _), (a_other, _) = left.moments
+  (b, _), (b_other, _) = right.moments
+  a_sum, a_other_sum = left.sums
+  b_sum, b_other_sum = right.sums
+  products = left.centered * right.products
+  products += _outer(a_sum, a_other) * (right.centered + _outer(b, b_other_sum))
+  products += _outer(a, a_other_sum) * (right.centered + _outer(b_sum, b_other))
+  return products + left.count * _outer(a, a_other) * right.centered
 
 
 def _outer(x, y):
