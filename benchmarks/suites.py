@@ -30,6 +30,7 @@ from benchmarks import (
   recurrent,
   sample,
   scaling,
+  similar,
   startup,
   step_peers,
   training,
@@ -61,6 +62,7 @@ SUITES = {
   'clicks': clicks,
   'click_logs': click_logs,
   'adaptive': adaptive,
+  'similar': similar,
 }
 
 

@@ -51,5 +51,9 @@ def test_inner_products_make_no_rows():
 
 def test_high_ranks_need_the_vectors():
   """2 vectors of r p multiplications each, or r^2 n q."""
-  needs = lambda rank: tree_inner.needs_rows(rank, 2, 20, 400, normalize=False)
+  needs = lambda rank, **options: tree_inner.needs_rows(
+    rank, 2, 20, 400, normalize=False, **options
+  )
   assert not needs(10) and needs(30)
+  # A vector that is compared with 100 others costs each of them little.
+  assert needs(4, vectors_per_pair=0.01)

@@ -71,13 +71,27 @@ def of_every_pair(
 
 
 def needs_rows(
-  rank: int, order: int, q: int, size: int, *, normalize: bool
+  rank: int,
+  order: int,
+  q: int,
+  size: int,
+  *,
+  normalize: bool,
+  vectors_per_pair: float = 2,
 ) -> bool:
-  """Whether two vectors and their product need fewer multiplications."""
+  """Whether the vectors and their products need fewer multiplications.
+
+  Args:
+    rank, order, q: of the leaves.
+    size, normalize: as of `of_pairs`.
+    vectors_per_pair: number of vectors to compute for an inner product; 1 / m
+      where each vector has one with each of m others.
+  """
   boxes = len(modes.boxes(size, (q,) * order))
   nodes = 3 * (order - 1) if normalize else 0
-  row = trees.row_size((rank, order, q), rank * size)
-  return 2 * row + size <= boxes * rank**2 * (order * q + nodes)
+  vector = trees.row_size((rank, order, q), rank * size)
+  of_leaves = boxes * rank**2 * (order * q + nodes)
+  return vectors_per_pair * vector + size <= of_leaves
 
 
 def _products(a, b, size, normalize):

@@ -46,7 +46,7 @@ class TreeBacked(base.Parameterization):
 
   def _similarities(self, factors, ids):
     a = self._leaves(factors, ids)
-    if self._needs_rows(a):
+    if self._needs_rows(a, vectors_per_pair=1 / len(ids)):
       return base.Parameterization._similarities(self, factors, ids)
 
     def with_block(ids):
@@ -60,10 +60,13 @@ class TreeBacked(base.Parameterization):
     products = products.reshape(len(ids), -1)[:, : self.rows]
     return self._scaled(factors, products)
 
-  def _needs_rows(self, leaves):
+  def _needs_rows(self, leaves, **options):
     """Whether inner products of rows with such leaves need the rows."""
     return self.norm == 'affine' or tree_inner.needs_rows(
-      *leaves.shape[-3:], self.cols, normalize=self.norm != 'none'
+      *leaves.shape[-3:],
+      self.cols,
+      normalize=self.norm != 'none',
+      **options,
     )
 
   def _scaled(self, factors, products):
