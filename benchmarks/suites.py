@@ -27,6 +27,7 @@ from benchmarks import (
   peers,
   products,
   profile,
+  reader,
   recurrent,
   sample,
   scaling,
@@ -63,6 +64,7 @@ SUITES = {
   'click_logs': click_logs,
   'adaptive': adaptive,
   'similar': similar,
+  'reader': reader,
 }
 
 

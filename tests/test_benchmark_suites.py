@@ -29,9 +29,11 @@ from benchmarks import (
   networks,
   peer_cases,
   peers,
+  reader,
   records,
   recurrent,
   sample,
+  similar,
   subprocesses,
   suites,
   training,
@@ -127,6 +129,23 @@ def test_recurrent(zero_weights, made_up_times, monkeypatch):
   assert references == [('torch.nn.LSTM', 1), ('nnx.RNN', None), ('dense', 1)]
   assert len(recurrent.table(found).splitlines()) == 5
   json.dumps(found)
+
+
+def test_reader(zero_weights, made_up_times):
+  found = reader.measure(reader.TINY, rounds=1)
+  references = [(each['reference'], each['ratio']) for each in found]
+  assert references == [('lazy', 0.25), ('regular', 0.25), ('lazy', 0.25)]
+  assert len(reader.table(found).splitlines()) == 5
+  json.dumps(found)
+
+
+def test_similar(made_up_times):
+  inner, nearest = similar.measure(similar.TINY, rounds=1)
+  assert (inner['kind'], nearest['kind']) == ('inner', 'nearest')
+  assert inner['ratio'] == 0.25
+  assert max(inner['error'], nearest['error']) < 1e-5
+  assert len(similar.table([inner, nearest]).splitlines()) == 4
+  json.dumps(inner)
 
 
 def test_sample(zero_weights, made_up_times):
