@@ -6,7 +6,8 @@
 #   -n  number of processes (default: 2)
 #   -t  seconds after which all processes are killed (default: never)
 #
-# If a process fails, the others are killed a few seconds later. PYTHON is the
+# If a process fails, the others are killed a few seconds later. A signal to this
+# script makes them save and end; a second one kills them. PYTHON is the
 # interpreter (default: python), PORT the port of process 0 (default: a free
 # one).
 set -euo pipefail
@@ -49,13 +50,28 @@ done
 timeout "$limit" sleep infinity >/dev/null 2>&1 &
 watchdog=$!
 trap end EXIT
-trap 'exit 143' TERM
-trap 'exit 130' INT
+asked=0
+stop() {
+  if ((asked)); then exit "$((128 + $1))"; fi
+  asked=$1
+  interrupted=1
+  kill -TERM "${pids[@]}" 2>/dev/null || true
+}
+trap 'stop 15' TERM
+trap 'stop 2' INT
 
+last=0
+interrupted=0
 for ((left = number; left > 0; left--)); do
   status=0
   wait -n || status=$?
-  if ((status)); then
+  if ((interrupted)); then
+    # No process has ended.
+    interrupted=0
+    ((left += 1))
+  elif ((asked)); then
+    last=$status
+  elif ((status)); then
     if kill -0 "$watchdog" 2>/dev/null; then
       echo "$0: a process failed ($status); killing the others" >&2
       grace=30
@@ -65,3 +81,4 @@ for ((left = number; left > 0; left--)); do
     exit "$status"
   fi
 done
+exit "$last"

@@ -57,7 +57,9 @@ class Stop:
     if self._is_active:
       reader, self._writer = os.pipe()
       os.set_blocking(self._writer, False)
-      self._handlers = {n: signal.signal(n, self._note) for n in SIGNALS}
+      # A shell makes processes in the background ignore SIGINT.
+      noted = [n for n in SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
+      self._handlers = {n: signal.signal(n, self._note) for n in noted}
       self._others = signal.set_wakeup_fd(self._writer)
       threading.Thread(target=self._listen, args=(reader,), daemon=True).start()
     return self
