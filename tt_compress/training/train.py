@@ -105,7 +105,9 @@ def train(
     **described,
     'seconds': running.seconds,
     'params_sha256': workdir.digest(running.state['params']),
-    **_evaluate(config, blueprint, task, mesh, saved),
+    **_evaluate(
+      config, blueprint, task, mesh, saved, described['dense_num_params']
+    ),
   }
   if config.init_from:
     found['fit'] = origin.read(folder)
@@ -160,18 +162,16 @@ def _evaluate(
   task: base.Task,
   mesh: Mesh,
   saved: checkpoints.Checkpoints,
+  dense_num_params: int,
 ) -> dict[str, Any]:
   """The results of the chosen checkpoint of a trained run."""
   chosen = restore.chosen(config)
   variables = restore.variables(config, blueprint, mesh, saved, chosen)
-  counts = sizes.make(config, blueprint)
   return {
     'checkpoint': chosen,
     'best_step': saved.best_step(),
     'stored': sizes.measure_stored(
-      blueprint.graphdef,
-      processes.fetch(variables),
-      counts['dense_num_params'],
+      blueprint.graphdef, processes.fetch(variables), dense_num_params
     ),
     'validation': task.evaluate(variables, 'validation'),
     'test': task.evaluate(variables, 'test'),

@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 NAME = 'manifest.json'
+_DRAFT = f'.{NAME}'
 
 
 def digest(path: str | pathlib.Path) -> str:
@@ -81,11 +82,11 @@ def problem(folder: str | pathlib.Path) -> str | None:
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-  """The files of a folder by name, without its manifest."""
+  """The files of a folder by name, without its manifest and its draft."""
   return {
     path.relative_to(folder).as_posix(): path
     for path in sorted(folder.rglob('*'))
-    if path.is_file() and path.name != NAME
+    if path.is_file() and path.name not in (NAME, _DRAFT)
   }
 
 
@@ -100,7 +101,7 @@ def _read(folder: pathlib.Path) -> tuple[int | None, dict[str, str]]:
 def _write(
   folder: pathlib.Path, step: int | None, files: Mapping[str, str]
 ) -> None:
-  draft = folder.parent / f'.{folder.name}.{NAME}'
+  draft = folder / _DRAFT
   draft.write_text(json.dumps({'step': step, 'files': files}, indent=1))
   _flush(draft)
   os.replace(draft, folder / NAME)

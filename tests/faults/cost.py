@@ -1,0 +1,55 @@
+"""What verification costs: seconds of each part of a checkpoint.
+
+python -m tests.faults.cost --millions=20
+"""
+
+import argparse
+import pathlib
+import tempfile
+import time
+
+import jax.numpy as jnp
+import numpy as np
+
+from tt_compress.training import non_finite
+from tt_compress.training.checkpoints import checkpoints, manifests
+
+_ARRAYS = 20
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument('--millions', type=int, default=20)
+  size = parser.parse_args().millions * 10**6 // _ARRAYS
+  random = np.random.default_rng(0)
+  # Parameters and the two moments of Adam.
+  state = {
+    name: [jnp.asarray(random.random(size, np.float32)) for _ in range(_ARRAYS)]
+    for name in ('params', 'mean', 'square')
+  }
+  state['step'] = jnp.int32(1)
+  with tempfile.TemporaryDirectory() as root:
+    times = {}
+
+    def measure(name, call):
+      began = time.perf_counter()
+      call()
+      times[name] = time.perf_counter() - began
+
+    saved = checkpoints.Checkpoints(root)
+    measure('save', lambda: (saved.save(1, state), saved.wait()))
+    folder = pathlib.Path(root) / '1'
+    measure(
+      'check that numbers are finite', lambda: non_finite.check_state(state)
+    )
+    measure('write the manifest', lambda: manifests.write(folder, 1))
+    measure('verify', lambda: manifests.problem(folder))
+    saved.close()
+  for name, seconds in times.items():
+    print(
+      f'{name}: {seconds:.2f} s, {1000 * seconds / 600:.2f} per mille of 600 s'
+    )
+
+
+if __name__ == '__main__':
+  main()
