@@ -274,6 +274,15 @@ def is_alive(process_id):
   return True
 
 
+def any_is_left(folder):
+  """Whether a recorded process is still alive after some seconds."""
+  ids = [int(path.suffix[1:]) for path in folder.glob('log.*')]
+  deadline = time.monotonic() + 10
+  while any(map(is_alive, ids)) and time.monotonic() < deadline:
+    time.sleep(0.05)
+  return any(map(is_alive, ids))
+
+
 @pytest.mark.parametrize(
   'does, options, status, message',
   [
@@ -297,11 +306,31 @@ def test_no_local_process_is_left(
   assert ended.returncode == status
   assert message in ended.stderr
   assert len(calls) == 3
-  ids = [int(path.suffix[1:]) for path in tmp_path.glob('log.*')]
-  deadline = time.monotonic() + 10
-  while any(map(is_alive, ids)) and time.monotonic() < deadline:
-    time.sleep(0.05)
-  assert not any(map(is_alive, ids))
+  assert not any_is_left(tmp_path)
+
+
+SIGNALED = """
+import signal, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75) if {ends} else None)
+if "--process_id=0" in sys.argv:
+  for _ in range({signals}):
+    time.sleep(1)  # until the others have come so far
+    os.kill(os.getppid(), signal.SIGTERM)
+for _ in range(60):
+  time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize('ends, signals, status', [(1, 1, 75), (0, 2, 143)])
+def test_signals_reach_local_processes(fake, tmp_path, ends, signals, status):
+  """They end by themselves; a second signal kills them."""
+  python = fake.make('python', SIGNALED.format(ends=ends, signals=signals))
+  ended, calls = fake(
+    LOCAL, '-n', '3', *ARGUMENTS, PYTHON=str(python), PORT='1'
+  )
+  assert (ended.returncode, ended.stderr) == (status, '')
+  assert len(calls) == 3
+  assert not any_is_left(tmp_path)
 
 
 def test_wheelhouse(fake, tmp_path):

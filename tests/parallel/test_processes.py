@@ -3,10 +3,13 @@
 import json
 import os
 import pathlib
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -169,14 +172,53 @@ def free_port():
     return server.getsockname()[1]
 
 
-def test_every_process_reports_mistakes(environment, tmp_path):
-  address = f'127.0.0.1:{free_port()}'
-  place = lambda address, index, timeout: (
+def place(address, index, timeout):
+  return (
     f'--coordinator={address}',
     '--num_processes=2',
     f'--process_id={index}',
     f'--join_timeout={timeout}',
   )
+
+
+@pytest.mark.full
+def test_a_signal_to_one_process_stops_both_after_the_same_step(
+  environment, tmp_path
+):
+  more = ('--config.num_steps=400', '--config.evaluation.every=200')
+  address = f'127.0.0.1:{free_port()}'
+  folder = tmp_path / 'stopped'
+  both = [
+    start(
+      environment,
+      *main(*ARGUMENTS, *more, f'--workdir={folder}'),
+      *place(address, index, 100),
+      JAX_NUM_CPU_DEVICES='1',
+    )
+    for index in (0, 1)
+  ]
+  while len(metrics.read(folder)) < 3 and both[0].poll() is None:
+    time.sleep(0.01)
+  both[1].send_signal(signal.SIGTERM)
+  steps = set()
+  for status, _, errors in ends(both):
+    assert status == 75, errors
+    steps |= set(re.findall('stopped after step ([0-9]+) of 400', errors))
+  [step] = steps
+  assert os.listdir(folder / 'checkpoints') == [step]
+  script = ('launch/local_multiprocess.sh', '-n', '2', '-t', '200')
+  digests = []
+  for path in (folder, tmp_path / 'undisturbed'):
+    command = (*script, *ARGUMENTS, *more, f'--workdir={path}')
+    [(status, _, errors)] = ends([start(environment, *command)])
+    assert status == 0, errors
+    digests.append(results_of(path)['params_sha256'])
+  assert digests[0] == digests[1]
+  assert losses_of(folder) == losses_of(tmp_path / 'undisturbed')
+
+
+def test_every_process_reports_mistakes(environment, tmp_path):
+  address = f'127.0.0.1:{free_port()}'
   workdir = f'--workdir={tmp_path / "run"}'
   call = lambda *arguments: start(
     environment, *main(*ARGUMENTS, workdir, *arguments), JAX_NUM_CPU_DEVICES='1'
