@@ -1,8 +1,8 @@
 """Injects faults into runs and counts those that end as if undisturbed.
 
-  python -m tests.faults --kills=200 --stops=100 --output=found.json
+  python -m tests.faults --kills=200 --stops=100 --page=results/reliability.md
 
-Every kind of fault starts with an undisturbed run, the control. A mutation
+Every kind of fault is compared with an undisturbed run, the control. A mutation
 breaks the code, and the kinds that it names must fail then:
 
   python -m tests.faults --mutation=forget_optimizer
@@ -12,30 +12,23 @@ import argparse
 import json
 import os
 import pathlib
+import shlex
 import sys
 import tempfile
 import time
 
-# Programs of the runs are compiled once.
+# Before JAX is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 from tests.faults import faults, mutations  # noqa: E402
+from tt_compress.training import environment  # noqa: E402
 
 # Trials of each kind in the fast tier of the tests.
 FEW = dict(kill=5, stop=3, damage=1, full_disk=1, two_runs=1, stuck=1)
 
 
 def main() -> int:
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-  )
-  parser.add_argument('--kinds', default=','.join(FEW))
-  parser.add_argument('--kills', type=int, default=FEW['kill'])
-  parser.add_argument('--stops', type=int, default=FEW['stop'])
-  parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--mutation', choices=mutations.MUTATIONS)
-  parser.add_argument('--output', type=pathlib.Path)
-  options = parser.parse_args()
+  options = _options()
   mutate, kinds = lambda: None, options.kinds.split(',')
   if options.mutation:
     mutate, kinds = mutations.MUTATIONS[options.mutation]
@@ -55,14 +48,56 @@ def main() -> int:
       print(kind, found[kind], *count.failures, sep='\n  ', flush=True)
   if options.output:
     options.output.write_text(json.dumps(found, indent=2) + '\n')
-  failed = [kind for kind in kinds if not _has_passed(found[kind])]
-  if options.mutation:
-    return 0 if set(failed) == set(kinds) else 1
-  return 1 if failed else 0
+  if options.page:
+    options.page.write_text(page(found))
+  failed = {kind for kind in kinds if not _has_passed(found[kind])}
+  expected = set(kinds) if options.mutation else set()
+  return int(failed != expected)
+
+
+def _options() -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+  )
+  parser.add_argument('--kinds', default=','.join(FEW))
+  parser.add_argument('--kills', type=int, default=FEW['kill'])
+  parser.add_argument('--stops', type=int, default=FEW['stop'])
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--mutation', choices=mutations.MUTATIONS)
+  parser.add_argument('--output', type=pathlib.Path)
+  parser.add_argument('--page', type=pathlib.Path)
+  return parser.parse_args()
 
 
 def _has_passed(found) -> bool:
   return found['passed'] == found['trials'] > 0
+
+
+def page(found: dict[str, dict[str, int]]) -> str:
+  """The table of results."""
+  lines = [
+    '# Faults injected into runs',
+    '',
+    f'    python -m tests.faults {shlex.join(sys.argv[1:])}',
+    '',
+    f'Commit {environment.git_hash()}, {environment.hardware()}. A run of '
+    f'{faults.NUM_STEPS} steps with a checkpoint every 10; a trial passes if '
+    'parameters, scores and metrics are those of an undisturbed run.',
+    '',
+    '| fault | passed | of | of these |',
+    '| --- | --- | --- | --- |',
+  ]
+  for kind, count in found.items():
+    told = faults.FAULTS[kind].__doc__.splitlines()[0].rstrip('.')
+    details = ', '.join(
+      f'{number} {name}'
+      for name, number in count.items()
+      if name not in ('trials', 'passed', 'seconds')
+    )
+    lines.append(
+      f'| {told} | {count["passed"]} | {count["trials"]} | {details} |'
+    )
+  return '\n'.join(lines) + '\n'
 
 
 if __name__ == '__main__':
