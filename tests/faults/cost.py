@@ -39,16 +39,12 @@ def main() -> None:
     saved = checkpoints.Checkpoints(root)
     measure('save', lambda: (saved.save(1, state), saved.wait()))
     folder = pathlib.Path(root) / '1'
-    measure(
-      'check that numbers are finite', lambda: non_finite.check_state(state)
-    )
+    measure('check the numbers', lambda: non_finite.check_state(state))
     measure('write the manifest', lambda: manifests.write(folder, 1))
     measure('verify', lambda: manifests.problem(folder))
     saved.close()
   for name, seconds in times.items():
-    print(
-      f'{name}: {seconds:.2f} s, {1000 * seconds / 600:.2f} per mille of 600 s'
-    )
+    print(f'{name}: {seconds:.2f} s, {seconds / 600:.3%} of ten minutes')
 
 
 if __name__ == '__main__':
