@@ -5,7 +5,8 @@ import types
 
 import pytest
 
-from tt_compress.data import tfds
+from tt_compress import configuration
+from tt_compress.data import corpus, tfds
 
 LANGUAGES = dict(source_language='de', target_language='en')
 ROWS = [
@@ -147,6 +148,16 @@ def test_bad_names_and_text(library):
   library.builder = Builder([{'de': 3, 'en': b'a'}])
   with pytest.raises(ValueError, match='example 0, de: int is not text'):
     load()
+
+
+def test_documents_and_summaries_of_gigaword(library):
+  config = configuration.load('configs/gigaword_word2ket.py:data=gigaword')
+  library.builder = Builder([{'document': b'a long text', 'summary': b'text'}])
+  library.builder.info.features = {'document': None, 'summary': None}
+  library.builder.info.splits = dict.fromkeys(corpus.SPLITS)
+  for split in corpus.SPLITS:
+    found = tfds.load(split, **config.data.options)
+    assert (found.source, found.target) == (('a long text',), ('text',))
 
 
 @pytest.mark.parametrize('name', ['tensorflow_datasets', 'importlib_resources'])
