@@ -338,10 +338,10 @@ def test_factors_have_the_type_and_the_mesh_of_their_variable():
 def test_a_stack_of_variables_needs_its_number_of_axes():
   w = np.random.default_rng(0).normal(size=(3, 2, 4, 5)).astype(np.float32)
   model = nnx.Dict(w=nnx.Param(jnp.asarray(w)))
-  rule = dict(name='low_rank', rank=4, row_axes=(1,), stack_axes=1)
+  rule = dict(name='low_rank', rank=5, row_axes=(2,), stack_axes=1)
   report = compress.compress(model, {'w': rule}, fit=True)
   assert isinstance(model.w, matrix.Matrix)
-  assert str(report).startswith('w: 3 x 4 x 10 in ')
+  assert str(report).startswith('w: 3 x 5 x 8 in ')
   np.testing.assert_allclose(model.w[...], w, atol=1e-5)
   loop = nnx.vmap(lambda model: model.w[...] + 1)
   np.testing.assert_allclose(loop(model), w + 1, atol=1e-5)
@@ -364,3 +364,46 @@ def test_bias_is_dropped_where_the_layer_can_do_without():
     compress.compress(
       model, {'general': dict(name='low_rank', rank=2, activation='silu')}
     )
+
+
+def test_general_layers_take_the_sharding_of_their_result():
+  model = nnx.Dict(
+    general=nnx.LinearGeneral(8, (4, 2), rngs=nnx.Rngs(0)),
+    einsum=nnx.Einsum('btd,dhk->bhtk', (8, 4, 2), (4, 1, 2), rngs=nnx.Rngs(1)),
+  )
+  x = np.random.default_rng(0).normal(size=(4, 3, 8)).astype(np.float32)
+  dense = [model.general(x), model.einsum(x)]
+  compress.compress(model, {'.*': dict(name='low_rank', rank=8)}, fit=True)
+  mesh = jax.make_mesh(
+    (2, 2),
+    ('data', 'model'),
+    axis_types=2 * (jax.sharding.AxisType.Explicit,),
+    devices=jax.devices()[:4],
+  )
+  places = jax.P('data', None, 'model'), jax.P('data', 'model')
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(x, jax.NamedSharding(mesh, jax.P('data')))
+    found = jax.jit(
+      lambda x: [
+        model.general(x, out_sharding=places[0]),
+        model.einsum(x, out_sharding=places[1]),
+      ]
+    )(placed)
+  for ours, theirs, place in zip(found, dense, places, strict=True):
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert ours.sharding.is_equivalent_to(jax.NamedSharding(mesh, place), 4)
+
+
+def test_one_layer_in_two_places_and_arrays_of_numpy():
+  layer = nnx.LinearGeneral(4, (2, 3), rngs=nnx.Rngs(0))
+  kernel = np.asarray(layer.kernel.get_value())
+  layer.kernel.set_value(kernel)
+  model = nnx.Dict(first=layer, second=nnx.List([layer]), third=layer.kernel)
+  report = compress.compress(
+    model, {'first': dict(name='low_rank', rank=4)}, fit=True
+  )
+  assert report.swapped[0].path == 'first = second/0 = third'
+  assert model.first is model.second[0]
+  np.testing.assert_allclose(model.third[...], kernel, atol=1e-5)
+  sizes = [a.size for a in jax.tree.leaves(modules.split(model)[1])]
+  assert sum(sizes) == 4 * (4 + 6) + 6

@@ -60,8 +60,8 @@ def place(
   mesh with explicit axes, where products of factors have no sharding.
   """
   array = variable.get_value()
-  where = None if isinstance(array, jax.core.Tracer) else array.sharding
-  if not isinstance(where, NamedSharding):
+  where = getattr(array, 'sharding', None)
+  if isinstance(array, jax.core.Tracer) or not isinstance(where, NamedSharding):
     return
   mesh = where.mesh
 

@@ -50,7 +50,9 @@ def compress(
   A shared module, or variable, stays shared. New layers keep `dtype`,
   `param_dtype`, the bias and the metadata of variables; layers whose arrays
   have a leading axis of layers, for `nnx.scan`, get factors with that axis.
-  Without a `dtype`, `Linear` computes in the dtype of its input.
+  Without a `dtype`, a `Linear` of this package computes in the dtype of its
+  input, and one that replaces a layer of Flax in the wider of input and
+  factors, as that layer did.
 
   Under `nnx.eval_shape` or inside `jax.jit`, the replaced matrices are never
   allocated.
