@@ -23,10 +23,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Curve:
-  """Validation scores during training, means over seeds."""
+  """Validation scores during training, means over seeds.
+
+  Attributes:
+    steps: at which the scores were taken.
+    values: the scores.
+    seconds: of the run until then; None in older results.
+  """
 
   steps: tuple[int, ...]
   values: tuple[float, ...]
+  seconds: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,8 +112,10 @@ class Figure:
   Attributes:
     file: the ending of its name: NAME-FILE.png, or NAME.png for ''.
     kind: 'scatter' for a labeled point per row and their Pareto front; 'lines'
-      for a line per series of rows.
-    x: name of a metric; its axis is logarithmic.
+      for a line per series of rows; 'progress' for validation scores of the
+      main metric during training, a line per row.
+    x: name of a metric, whose axis is logarithmic; of 'progress', one whose
+      source is 'config/num_steps' or 'seconds'.
     y: name of a metric.
     published_x: name of the metric that gives published figures their place;
       `x` if None.
@@ -115,7 +124,7 @@ class Figure:
   file: str
   x: str
   y: str
-  kind: Literal['scatter', 'lines'] = 'scatter'
+  kind: Literal['scatter', 'lines', 'progress'] = 'scatter'
   published_x: str | None = None
 
 

@@ -205,7 +205,7 @@ class Study:
     name = f'validation/{self._metrics[0].source.rpartition("/")[2]}'
     curves = [
       {
-        line['step']: line[name]
+        line['step']: (line[name], line.get('validation/seconds'))
         for line in metrics.read(self._path(row.id, seed))
         # Nothing has been trained before the first step.
         if name in line and line['step']
@@ -215,11 +215,14 @@ class Study:
     steps = sorted(set.intersection(*map(set, curves)))
     if not steps:
       return None
+    values, seconds = (
+      [[curve[step][k] for curve in curves] for step in steps] for k in (0, 1)
+    )
+    mean = lambda found: tuple(float(np.mean(each)) for each in found)
     return results.Curve(
       steps=tuple(steps),
-      values=tuple(
-        float(np.mean([curve[step] for curve in curves])) for step in steps
-      ),
+      values=mean(values),
+      seconds=None if None in sum(seconds, []) else mean(seconds),
     )
 
 

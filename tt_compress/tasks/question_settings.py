@@ -25,7 +25,7 @@ def defaults() -> dict:
       max_question_length=40,
       vocabulary='words',
       vocabulary_options=dict(
-        specials=('<pad>', '<unk>'), pattern=r'\w+|[^\w\s]'
+        specials=('<pad>', '<unk>'), pattern=r'\w+|[^\w\s]', lower_case=False
       ),
     ),
     model=dict(num_features=NUM_FEATURES),

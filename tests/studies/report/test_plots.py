@@ -10,7 +10,14 @@ import pytest
 from tests.studies import made_up
 from tt_compress.studies import results, rows
 from tt_compress.studies.report import __main__ as again
-from tt_compress.studies.report import curves, lines, plots, scatter, write
+from tt_compress.studies.report import (
+  curves,
+  lines,
+  plots,
+  progress,
+  scatter,
+  write,
+)
 
 RATIO, BITS = made_up.make().figures
 
@@ -207,3 +214,36 @@ def test_curves_show_the_best_row_of_a_series():
   )
   shown = curves.rows(made_up.make(rows=found))
   assert [row.row.id for row in shown] == ['b', 'c', 'd']
+
+
+def test_progress_is_drawn_against_steps_and_time():
+  curve = lambda last, seconds: results.Curve(
+    steps=(10, 20), values=(0.1, last), seconds=seconds
+  )
+  found = (
+    made_up.row('a', (0.5,), curve=curve(0.5, (60.0, 120.0))),
+    made_up.row('b', (0.6,), curve=curve(0.6, (90.0, 180.0))),
+    made_up.row('c', (0.4,), curve=curve(0.4, None)),
+  )
+  result = made_up.make(rows=found)
+  minutes = rows.Metric(
+    name='minutes', source='seconds', better='lower', scale=1 / 60
+  )
+  steps = rows.Metric(name='steps', source='config/num_steps', better='lower')
+  result = dataclasses.replace(result, costs=(minutes, steps))
+  drawn = {}
+  for name in ('minutes', 'steps'):
+    figure = results.Figure(file='', kind='progress', x=name, y='accuracy')
+    with plots.axes(result) as axes:
+      progress.draw(axes, result, figure)
+      drawn[name] = {
+        line.get_label(): line.get_xydata().tolist() for line in axes.lines
+      }
+  assert drawn['minutes']['method a'] == [[1.0, 0.1], [2.0, 0.5]]
+  assert len(drawn['minutes']) == 2 and len(drawn['steps']) == 3
+  assert 'against minutes' in progress.caption(
+    result, results.Figure(file='', kind='progress', x='minutes', y='accuracy')
+  )
+  bad = results.Figure(file='', kind='progress', x='accuracy', y='accuracy')
+  with pytest.raises(ValueError, match="shows 'accuracy', whose source is"):
+    progress.draw(None, result, bad)

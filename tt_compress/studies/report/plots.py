@@ -6,7 +6,13 @@ import os
 from collections.abc import Callable, Iterator
 
 from tt_compress.studies import results
-from tt_compress.studies.report import curves, lines, palette, scatter
+from tt_compress.studies.report import (
+  curves,
+  lines,
+  palette,
+  progress,
+  scatter,
+)
 
 # Not the user's settings: the same result gives the same file everywhere.
 _SETTINGS = {
@@ -49,7 +55,7 @@ def write(result: results.Result, folder: str | os.PathLike) -> list[str]:
 
 def _drawings(result) -> dict[str, tuple[str, Callable]]:
   """Captions, and functions that draw on given axes, by file."""
-  kinds = {'scatter': scatter, 'lines': lines}
+  kinds = {'scatter': scatter, 'lines': lines, 'progress': progress}
   found = {
     figure.file: (
       kinds[figure.kind].caption(result, figure),
