@@ -323,6 +323,14 @@ MISTAKES = {
     (CONFIG, '--devices=8', '--workdir=NEW'),
     ['--devices needs --mode=plan'],
   ),
+  'budget of a run': (
+    (CONFIG, '--budget=4M', '--workdir=NEW'),
+    ['--budget needs --mode=plan'],
+  ),
+  'budget without a run': (
+    (CONFIG, '--mode=plan', '--budget=4M', '--workdir=NEW'),
+    ['error: no run in', 'config.json is missing'],
+  ),
   'number of devices': (
     (CONFIG, '--mode=plan', '--devices=1000', '--workdir=NEW'),
     ["error: --devices='1000' must be a number from 1 to 256"],

@@ -17,6 +17,7 @@ from tt_compress import configuration, lazy
 # Importing all of them takes two seconds: help and mistakes in flags need none,
 # a mode few.
 jax = lazy.Module('jax')
+budget_report = lazy.Module('tt_compress.planning.budget_report')
 cluster = lazy.Module('tt_compress.parallel.cluster')
 command = lazy.Module('tt_compress.studies.report.command')
 compile_cache = lazy.Module('tt_compress.parallel.compile_cache')
@@ -65,6 +66,13 @@ _DEVICES = flags.DEFINE_string(
   'plan: number of devices of this host, or GPUs or TPUs that need not be '
   'present, such as h100:8 and v5e:8x8. The step is compiled for them; bytes '
   'that each device holds and exchanges, and its kernels, are printed.',
+)
+_BUDGET = flags.DEFINE_string(
+  'budget',
+  None,
+  'plan: size of a compressed model, such as 4M parameters, 25% of the model '
+  'or 10MB. Prints the best method and rank of each matrix of the trained run '
+  'in --workdir.',
 )
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',
@@ -158,6 +166,8 @@ def _load() -> tuple:
     raise app.UsageError('--init_from needs --mode=compress')
   if _DEVICES.value is not None and _MODE.value != 'plan':
     raise app.UsageError('--devices needs --mode=plan')
+  if _BUDGET.value is not None and _MODE.value != 'plan':
+    raise app.UsageError('--budget needs --mode=plan')
   if _MODE.value == 'study':
     study.check(config)
     return config, path or os.path.join('runs', configurations.name(config))
@@ -212,6 +222,9 @@ def _predict(this: 'run.Run') -> None:
 
 
 def _plan(this: 'run.Run') -> None:
+  if _BUDGET.value is not None:
+    _plan_budget(this)
+    return
   made = plan.make(this.config, this.blueprint)
   if not processes.is_first():
     return
@@ -220,6 +233,13 @@ def _plan(this: 'run.Run') -> None:
     made['devices'] = device_plan.make(this.config, _DEVICES.value)
     print(device_plan.table(made['devices']))
   print('written to', plan.write(made, this.workdir))
+
+
+def _plan_budget(this: 'run.Run') -> None:
+  made = budget_report.of_run(this).plan(_BUDGET.value)
+  if processes.is_first():
+    print(budget_report.table(made))
+    print('written to', *budget_report.write(made, this.workdir))
 
 
 def _study(config, path: str) -> None:

@@ -54,7 +54,10 @@ class Calibration:
     """
     if not self.batches:
       raise ValueError('the calibration has no batches; give at least one')
-    twin, paths = _recording(model, rule_list)
+    twin, paths = dense_twin(model, rule_list)
+    found = modules.matrices(twin)
+    for path in paths:
+      recorded.record(found[path])
     graphdef, moments, rest = nnx.split(twin, _is_moment, ..., graph=True)
     moments = nnx.to_pure_dict(moments)
     run = jax.jit(functools.partial(_moments, graphdef, self.call))
@@ -71,12 +74,22 @@ class Calibration:
     found, specs = {}, modules.matrices(twin)
     for path, report_path in paths.items():
       counts = stacked.counts(specs[path].spec)
-      found |= recorded.weights(_at(total, path), report_path, counts)
+      found |= recorded.weights(at(total, path), report_path, counts)
     return {path: weights for path, weights in found.items() if weights.terms}
 
 
-def _recording(model, rule_list):
-  """A copy of a model that records, and {path: its path in a report}."""
+def dense_twin(
+  model: nnx.Module, rule_list: fitting.Rules
+) -> tuple[nnx.Module, dict[str, str]]:
+  """A copy of a model whose matched matrices are dense `matrix.Matrix`.
+
+  Args:
+    model: any Flax NNX model.
+    rule_list: as of `compress`; of the options, the axes of variables matter.
+
+  Returns:
+    The copy, and {path of a matrix in it: its path in a report of `compress`}.
+  """
   twin = nnx.clone(model, graph=True)
   report = compress.compress(
     twin,
@@ -92,9 +105,14 @@ def _recording(model, rule_list):
   names |= {f'{path}/kernel': name for path, name in names.items()}
   stack.unroll(twin)
   found = modules.matrices(twin)
-  for path in found.keys() & names.keys():
-    recorded.record(found[path])
-  return twin, {path: names[path] for path in found.keys() & names.keys()}
+  return twin, {path: names[path] for path in found if path in names}
+
+
+def at(tree: Any, path: str) -> dict[str, Any]:
+  """The factors of the matrix at a path, in a plain tree of a model."""
+  for key in path.split('/'):
+    tree = tree[int(key) if key.isdigit() and int(key) in tree else key]
+  return tree['factors']
 
 
 def _dense(rule: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,15 +144,9 @@ def _moments(graphdef, call, moments, rest, batch):
   return jax.grad(total)(moments)
 
 
-def _at(tree: Any, path: str) -> dict[str, np.ndarray]:
-  for key in path.split('/'):
-    tree = tree[int(key) if key.isdigit() and int(key) in tree else key]
-  return tree['factors']
-
-
 def _check_finite(total, paths, number):
   for path, report_path in paths.items():
-    if not all(np.isfinite(a).all() for a in _at(total, path).values()):
+    if not all(np.isfinite(a).all() for a in at(total, path).values()):
       raise ValueError(
         f'in batch {number} of the calibration, what {report_path} is '
         'multiplied with is not finite; check the batch and the model'

@@ -79,15 +79,35 @@ def _network(spec, factors) -> networks.Network | None:
   return network if shapes == found else None
 
 
-def _whitened(spec, network, matrix, weights):
-  """Factors by the fit of the whitened matrix."""
+def whiten(
+  network: networks.Network,
+  matrix: Float[np.ndarray, 'rows cols'],
+  weights: weighting.Weighting,
+) -> tuple[Float[np.ndarray, 'rows cols'], dict[str, np.ndarray]]:
+  """A matrix whose plain errors are about the weighted ones of `matrix`.
+
+  Args:
+    network: whose structure the whitening keeps.
+    matrix: [rows, cols].
+    weights: of its errors, positive definite.
+
+  Returns:
+    The whitened matrix, and for each digit of the network the inverse of what
+    it was multiplied with.
+  """
   rows, cols = (
     _side_digits(network, side, own)
-    for side, own in zip('ij', weights.sides(spec.rows, spec.cols), strict=True)
+    for side, own in zip('ij', weights.sides(*matrix.shape), strict=True)
   )
   white = _whiten(_whiten(matrix, rows).T, cols).T
+  return white, {k: inverse for k, (_, inverse) in {**rows, **cols}.items()}
+
+
+def _whitened(spec, network, matrix, weights):
+  """Factors by the fit of the whitened matrix."""
+  white, inverses = whiten(network, matrix, weights)
   factors = {k: np.asarray(a, np.float64) for k, a in spec.fit(white).items()}
-  for index, (_, inverse) in {**rows, **cols}.items():
+  for index, inverse in inverses.items():
     # One factor that has the digit, since W is a sum of products.
     name = next(name for name, sizes in network.items() if index in sizes)
     axis = list(network[name]).index(index)

@@ -108,19 +108,7 @@ def fit(
       array and both shapes.
     ValueError: a rule that does not fit the model.
   """
-  plain = copy.deepcopy(config)
-  plain.compress = ()
-  blueprint = build.blueprint(plain)
-  wanted = {'params': blueprint.params, 'buffers': blueprint.buffers}
-  expanded = stacked.alike(_expand(graphdef, variables), stacked.names(wanted))
-  expanded = _with_biases(expanded, wanted)
-  matching.check(
-    expanded,
-    wanted,
-    config.init_from,
-    advice='the models may differ in the rules of compression alone',
-  )
-  model = modules.merge(blueprint.graphdef, **expanded)
+  model = dense(config, graphdef, variables)
   report = compress.compress(
     model, config.compress, nnx.Rngs(config.seed), fit=by
   )
@@ -135,6 +123,32 @@ def fit(
     for swap in report.swapped
   ]
   return {'params': params, 'buffers': buffers}, rows
+
+
+def dense(config, graphdef: nnx.GraphDef, variables: dict) -> nnx.Module:
+  """The model of a configuration before compression, with trained matrices.
+
+  Args:
+    config: of the new run.
+    graphdef: graph of the trained model.
+    variables: its arrays {'params', 'buffers'}.
+
+  Raises:
+    matching.Misfit: the models differ in more than their compression.
+  """
+  plain = copy.deepcopy(config)
+  plain.compress = ()
+  blueprint = build.blueprint(plain)
+  wanted = {'params': blueprint.params, 'buffers': blueprint.buffers}
+  expanded = stacked.alike(_expand(graphdef, variables), stacked.names(wanted))
+  expanded = _with_biases(expanded, wanted)
+  matching.check(
+    expanded,
+    wanted,
+    config.init_from,
+    advice='the models may differ in the rules of compression alone',
+  )
+  return modules.merge(blueprint.graphdef, **expanded)
 
 
 def _expand(graphdef, variables):

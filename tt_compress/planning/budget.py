@@ -1,0 +1,314 @@
+"""The best way to write all matrices of a trained model within a size.
+
+Each matrix has candidates of different sizes, with errors from its spectra. How
+much an error of one matrix matters for the loss, its sensitivity, is measured
+by replacing it. The loss of a model is predicted to rise by sum_m s_m e_m^2,
+which a knapsack makes least for every size.
+"""
+
+import dataclasses
+import functools
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tt_compress import parameterizations
+from tt_compress.algebra import weighting
+from tt_compress.nn import calibration, modules
+from tt_compress.planning import candidates, knapsack
+
+Loss = Callable[[nnx.Module, Any], Any]
+_PATTERN = re.compile(r'(\d+(?:\.\d*)?)\s*(%|[kMG]B?|B)?')
+_UNITS = {'': 1, 'B': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9}
+# Candidates that measure a sensitivity have about these parts of the matrix.
+_PROBES = (0.3, 0.1)
+# Batches on which losses are measured, once for each probe.
+_BATCHES = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """What a plan does with one matrix.
+
+  Attributes:
+    path: as in the report of `compress.compress`.
+    rows, cols: of the matrix.
+    candidate: chosen for it.
+    sensitivity: rise of the loss per square of its relative error, the largest
+      of two measured ones.
+  """
+
+  path: str
+  rows: int
+  cols: int
+  candidate: candidates.Candidate
+  sensitivity: float
+
+  @property
+  def rise(self) -> float:
+    """The predicted rise of the loss."""
+    return self.sensitivity * self.candidate.square
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """The ways to write the matrices of a model.
+
+  Attributes:
+    budget: number of parameters that the model may have.
+    dense_num_params: that it has.
+    num_others: parameters outside of the matrices.
+    loss: of the model before.
+    choices: one for each matrix.
+    front: (number of parameters, predicted loss) of the best plans of all
+      sizes.
+  """
+
+  budget: int
+  dense_num_params: int
+  num_others: int
+  loss: float
+  choices: tuple[Choice, ...]
+  front: tuple[tuple[int, float], ...]
+
+  @property
+  def num_params(self) -> int:
+    sizes = (choice.candidate.num_params for choice in self.choices)
+    return self.num_others + sum(sizes)
+
+  @property
+  def predicted_loss(self) -> float:
+    return self.loss + sum(choice.rise for choice in self.choices)
+
+  @property
+  def rules(self) -> tuple[tuple[str, dict[str, Any]], ...]:
+    """For `compress.compress`; matrices that are kept have none."""
+    return tuple(
+      (re.escape(choice.path.split(' = ')[0]), dict(choice.candidate.options))
+      for choice in self.choices
+      if choice.candidate.options is not None
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+  """The candidates of all matrices of a model, and what their errors cost.
+
+  Attributes:
+    dense_num_params: number of parameters of the model.
+    loss: of the model.
+    shapes: (rows, cols) of each matrix, by path.
+    options: its candidates, the smallest first.
+    sensitivities: of its errors, see `Choice`.
+  """
+
+  dense_num_params: int
+  loss: float
+  shapes: Mapping[str, tuple[int, int]]
+  options: Mapping[str, Sequence[candidates.Candidate]]
+  sensitivities: Mapping[str, float]
+
+  @property
+  def num_others(self) -> int:
+    """Number of parameters outside of the matrices."""
+    matrices = sum(rows * cols for rows, cols in self.shapes.values())
+    return self.dense_num_params - matrices
+
+  @functools.cached_property
+  def front(self) -> knapsack.Front:
+    """The best choices of all sizes."""
+    points = []
+    for path, options in self.options.items():
+      squares = np.array([each.square for each in options])
+      sizes = np.array([each.num_params for each in options])
+      points.append((sizes, self.sensitivities[path] * squares))
+    return knapsack.front(points)
+
+  def plan(self, budget: str | int) -> Plan:
+    """The plan with the least predicted loss within a budget; see `plan`."""
+    limit = parse(budget, self.dense_num_params)
+    chosen = self.front.within(limit - self.num_others)
+    if chosen is None:
+      smallest = self.num_others + int(self.front.sizes[0])
+      raise ValueError(
+        f'budget={budget} is {limit:,} parameters, but the smallest plan has '
+        f'{smallest:,}, {smallest / self.dense_num_params:.1%} of '
+        f'{self.dense_num_params:,}; raise the budget or add methods'
+      )
+    choices = tuple(
+      Choice(
+        path, *self.shapes[path], options[k], float(self.sensitivities[path])
+      )
+      for k, (path, options) in zip(chosen, self.options.items(), strict=True)
+    )
+    curve = tuple(
+      (int(self.num_others + size), float(self.loss + cost))
+      for size, cost in _spread(self.front.sizes, self.front.costs)
+    )
+    return Plan(
+      limit, self.dense_num_params, self.num_others, self.loss, choices, curve
+    )
+
+
+def plan(
+  model: nnx.Module,
+  budget: str | int,
+  calibrated: calibration.Calibration,
+  **options: Any,
+) -> Plan:
+  """Plans the compression of a trained model, which is left as it is.
+
+  Args:
+    model: any Flax NNX model.
+    budget: number of its parameters: an int or '4M', a part such as '25%', or
+      '10MB' at 4 bytes per parameter.
+    calibrated: batches on which outputs and losses are to stay the same.
+    **options: see `measure`.
+
+  Returns:
+    The plan with the least predicted loss on the batches.
+
+  Raises:
+    ValueError: the budget cannot be read or is below the smallest plan; the
+      model has no matrices; or the calibration does not run.
+  """
+  return measure(model, calibrated, **options).plan(budget)
+
+
+def measure(
+  model: nnx.Module,
+  calibrated: calibration.Calibration,
+  *,
+  loss: Loss | None = None,
+  methods: Sequence[candidates.Method] = candidates.METHODS,
+  patterns: Sequence[str] = ('.*',),
+) -> Measured:
+  """Measures what errors of the matrices of a model cost, for many budgets.
+
+  Matrices of layers that are stacked for `nnx.scan` are kept.
+
+  Args:
+    model: any Flax NNX model.
+    calibrated: batches on which outputs and losses are to stay the same.
+    loss: (model, batch) -> mean loss; by default the mean of what `calibrated`
+      calls, if it is one number per batch.
+    methods: options of `parameterizations.make` without a rank.
+    patterns: of the paths of matrices that may be replaced.
+  """
+  rules = [(pattern, {}) for pattern in patterns]
+  weights = calibrated.weightings(model, rules)
+  twin, paths = calibration.dense_twin(model, rules)
+  fulls = {
+    path: np.asarray(module.full(), np.float64)
+    for path, module in modules.matrices(twin).items()
+    if path in paths
+  }
+  paths = {path: paths[path] for path, full in fulls.items() if full.ndim == 2}
+  matrices = {report: fulls[path] for path, report in paths.items()}
+  options = {
+    path: candidates.of_matrix(each, weights.get(path), methods)
+    for path, each in matrices.items()
+  }
+  batches = calibrated.batches[:_BATCHES]
+  evaluate = _Loss(twin, batches, loss or calibrated.call)
+  before = evaluate({})
+  sensitivities = {}
+  for path, report in paths.items():
+    own = matrices[report], weights.get(report), options[report]
+    slopes = [
+      (evaluate({path: full}) - before) / square
+      for full, square in _probes(*own)
+    ]
+    # The loss may fall by chance, but no error is better than some error.
+    sensitivities[report] = max([*slopes, 1e-6 * abs(before)])
+  shapes = {path: each.shape for path, each in matrices.items()}
+  return Measured(_num_params(model), before, shapes, options, sensitivities)
+
+
+def parse(budget: str | int, dense: int) -> int:
+  """The number of parameters of a budget; see `plan`.
+
+  Args:
+    budget: what is given.
+    dense: number of parameters of the model.
+  """
+  match = _PATTERN.fullmatch(str(budget).strip())
+  if match is None:
+    raise ValueError(
+      f'budget={budget!r} must be a number of parameters such as 4M, a part '
+      'of the model such as 25%, or bytes such as 10MB'
+    )
+  number, unit = float(match[1]), match[2] or ''
+  if unit == '%':
+    return int(number / 100 * dense)
+  is_bytes = unit.endswith('B')
+  size = number * _UNITS[unit.removesuffix('B')]
+  return int(size / 4 if is_bytes else size)
+
+
+class _Loss:
+  """The mean loss of a dense model with some matrices replaced."""
+
+  def __init__(self, model, batches, loss):
+    self._batches = batches
+    self._graphdef, params, self._rest = nnx.split(
+      model, nnx.Param, ..., graph=True
+    )
+    self._params = nnx.to_pure_dict(params)
+    self._run = jax.jit(
+      lambda params, rest, batch: jnp.asarray(
+        loss(nnx.merge(self._graphdef, params, rest, copy=True), batch)
+      )
+    )
+
+  def __call__(self, replaced: Mapping[str, np.ndarray]) -> float:
+    params = jax.tree.map(lambda a: a, self._params)
+    for path, found in replaced.items():
+      factors = calibration.at(params, path)
+      old = factors['matrix']
+      factors['matrix'] = jnp.asarray(found, old.dtype)
+    losses = [self._run(params, self._rest, batch) for batch in self._batches]
+    if losses[0].ndim:
+      raise ValueError(
+        f'the loss has shape {losses[0].shape}; give loss=, a function '
+        '(model, batch) -> one number'
+      )
+    return float(np.mean(jax.device_get(losses)))
+
+
+def _probes(matrix, weights, options):
+  """Yields matrices near another one, and squares of their relative errors."""
+  rows, cols = matrix.shape
+  ready = [each for each in options if each.options is not None]
+  goals = [part * matrix.size for part in _PROBES]
+  chosen = {
+    min(range(len(ready)), key=lambda k: abs(ready[k].num_params - goal))
+    for goal in (goals if ready else ())
+  }
+  measure = weights or weighting.Weighting(((None, None),))
+  for k in sorted(chosen):
+    spec = parameterizations.make(rows=rows, cols=cols, **ready[k].options)
+    factors = (
+      spec.fit_products(matrix, weights) if weights else spec.fit(matrix)
+    )
+    full = np.asarray(spec.full(factors))
+    square = float(measure.relative_error(matrix, full)) ** 2
+    if square > 1e-9:
+      yield full, square
+
+
+def _num_params(model):
+  _, params, _ = nnx.split(model, nnx.Param, ..., graph=True)
+  return sum(a.size for a in jax.tree.leaves(nnx.to_pure_dict(params)))
+
+
+def _spread(sizes, costs, count=60):
+  """About `count` points of a front, at equal distances in size."""
+  goals = np.geomspace(sizes[0], sizes[-1], count)
+  chosen = np.unique(np.searchsorted(sizes, goals, side='right') - 1)
+  return zip(sizes[chosen], costs[chosen], strict=True)
