@@ -23,8 +23,10 @@ command = lazy.Module('tt_compress.studies.report.command')
 compile_cache = lazy.Module('tt_compress.parallel.compile_cache')
 configurations = lazy.Module('tt_compress.studies.configurations')
 device_plan = lazy.Module('tt_compress.planning.device_plan')
+export = lazy.Module('tt_compress.training.export')
 heap = lazy.Module('tt_compress.parallel.heap')
 plan = lazy.Module('tt_compress.planning.plan')
+pretrained_origin = lazy.Module('tt_compress.training.pretrained_origin')
 processes = lazy.Module('tt_compress.parallel.processes')
 run = lazy.Module('tt_compress.training.run')
 stopping = lazy.Module('tt_compress.parallel.stopping')
@@ -41,6 +43,7 @@ MODES = (
   'plan',
   'study',
   'verify',
+  'export',
 )
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -57,8 +60,16 @@ _MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do with the run.')
 _INIT_FROM = flags.DEFINE_string(
   'init_from',
   None,
-  'compress: folder of a trained run. The rules of this configuration fit its '
-  'matrices, and training continues from the result.',
+  'compress: folder of a trained run, or hf:FOLDER of a model that '
+  'transformers saved. The rules of this configuration fit its matrices, and '
+  'training continues from the result.',
+)
+_FORMAT = flags.DEFINE_enum(
+  'format',
+  'safetensors',
+  ('safetensors', 'dense-safetensors', 'stablehlo'),
+  'export: factors; dense matrices, under the original names if the run began '
+  'with hf:FOLDER; or a compiled program.',
 )
 _DEVICES = flags.DEFINE_string(
   'devices',
@@ -189,7 +200,7 @@ def _from_trained(config, path):
       '--mode=compress needs --init_from=FOLDER of a trained run'
     )
   with config.unlocked():
-    config.init_from = os.path.abspath(os.path.expanduser(folder))
+    config.init_from = pretrained_origin.absolute(folder)
   return config
 
 
@@ -219,6 +230,10 @@ def _predict(this: 'run.Run') -> None:
       continue
     for rank, answer in enumerate(best, 1):
       print(f'{rank}\t{answer.score:.4f}\t{answer.text}')
+
+
+def _export(this: 'run.Run') -> None:
+  print('written to', export.write(this, _FORMAT.value))
 
 
 def _plan(this: 'run.Run') -> None:
@@ -290,6 +305,7 @@ def _do(config, path: str) -> None:
     'evaluate': _evaluate,
     'predict': _predict,
     'plan': _plan,
+    'export': _export,
   }[_MODE.value](processes.together(lambda: run.Run(config, path)))
 
 

@@ -122,9 +122,9 @@ def test_plain_numbers(tmp_path):
     'b': (F16, (1, 3), array.astype('<f2').tobytes()),
     'c': (BF16, (1, 3), upper.tobytes()),
   }
-  write(tmp_path / 'a.gguf', {'x': 3, 'y': 'z'}, entries)
+  write(tmp_path / 'a.gguf', {'x': 3, 'y': 'z', 'e': 1e-5}, entries)
   found = gguf.read(tmp_path / 'a.gguf')
-  assert found.metadata == {'x': 3, 'y': 'z'}
+  assert found.metadata == {'x': 3, 'y': 'z', 'e': 1e-5}
   for tensor in found.tensors.values():
     np.testing.assert_array_equal(tensor.read(), array)
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import pathlib
+import re
 
 import jax
 import numpy as np
@@ -82,6 +84,27 @@ def test_factors_are_read_again(tmp_path):
     names = {each.name for each in tmp_path.iterdir()}
     assert names == {'config.json', 'model.safetensors'}
     assert spec.num_params < spec.rows * spec.cols
+
+
+def test_the_reader_of_the_documentation(tmp_path):
+  """Its matrices are those of the model."""
+  page = pathlib.Path(__file__).parents[2] / 'docs' / 'pretrained.md'
+  [code] = [
+    block
+    for block in re.findall('```python\n(.*?)```', page.read_text(), re.S)
+    if 'READERS' in block
+  ]
+  space = {}
+  exec(code, space)
+  model = pretrained.load(peers.GOLDEN / 'llama').model()
+  tt_compress.compress(model, RULES[:2], nnx.Rngs(0), fit=True)
+  config = pretrained.load(peers.GOLDEN / 'llama').config
+  pretrained.save_factors(tmp_path, model, config)
+  found = space['matrices'](tmp_path)
+  expected = modules.matrices(model)
+  assert found.keys() == expected.keys()
+  for path, matrix in expected.items():
+    np.testing.assert_allclose(found[path], matrix.full(), atol=1e-5)
 
 
 def test_scanned_layers_are_written_one_by_one(tmp_path):

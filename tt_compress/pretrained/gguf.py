@@ -98,7 +98,9 @@ class _Reader:
     return part
 
   def scalar(self, code: str) -> Any:
-    return struct.unpack(code, self.take(struct.calcsize(code)))[0]
+    [found] = struct.unpack(code, self.take(struct.calcsize(code)))
+    # 1e-05, as it was before it became a float32.
+    return float(str(np.float32(found))) if code == '<f' else found
 
   def string(self) -> str:
     return bytes(self.take(self.scalar('<Q'))).decode('utf-8')

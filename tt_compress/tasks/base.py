@@ -39,6 +39,8 @@ class Task:
       model.
     inputs: dotted settings of the inputs of the model; a run that starts from
       another one must have the same.
+    called_with: arrays of a batch that are the arguments of a call of the
+      model; () if it has no such call.
     reads_lines: whether the task has `predict`.
     distills: whether its loss is the `cross_entropy` of the `features` of a
       model alone, so that `models.transformer.distilled` can add a teacher.
@@ -54,6 +56,7 @@ class Task:
   unit: ClassVar[str] = 'examples'
   reporting: ClassVar[Sequence[str]] = ()
   inputs: ClassVar[Sequence[str]] = ()
+  called_with: ClassVar[Sequence[str]] = ()
   reads_lines: ClassVar[bool] = False
   distills: ClassVar[bool] = False
 

@@ -29,6 +29,7 @@ class ClickThrough(base.Task):
   """
 
   kind = 'click logs'
+  called_with = ('ids',)
   metrics = {'loss': 'min', 'auc': 'max'}
   reporting = ('evaluation.batch_size',)
 

@@ -31,6 +31,7 @@ class LanguageModeling(base.Task):
   """
 
   kind = 'token streams'
+  called_with = ('inputs',)
   unit = 'tokens'
   reporting = (
     'evaluation.batch_size',

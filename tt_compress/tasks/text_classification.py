@@ -27,6 +27,7 @@ class TextClassification(classification.Classification):
   """
 
   kind = 'labeled text'
+  called_with = ('inputs',)
   unit = 'texts'
   inputs = ('data.vocabulary',)
   reporting = (

@@ -41,6 +41,7 @@ class TextPairs(base.Task):
   """
 
   kind = 'pairs'
+  called_with = ('inputs', 'targets')
   unit = 'tokens'
   output: ClassVar[str] = 'output'
   reporting = (

@@ -14,6 +14,7 @@ from tt_compress.tasks import base
 from tt_compress.training import (
   build,
   calibrated,
+  pretrained_origin,
   records,
   restore,
   sizes,
@@ -25,7 +26,10 @@ FILE = 'fit.json'
 
 
 def start(config, folder: str, task: base.Task) -> dict[str, Any]:
-  """Fits the trained run that a configuration starts from.
+  """Fits the trained run, or the pretrained model, that a run starts from.
+
+  A pretrained model, 'hf:FOLDER', brings no vocabulary: the task must have the
+  ids that it was trained with.
 
   Args:
     config: of the new run.
@@ -45,18 +49,17 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     raise ValueError(
       f'init_from={path} is the folder of this run; choose another --workdir'
     )
-  source = processes.together(lambda: _open(config, task))
-  blueprint = build.blueprint(source)
-  try:
-    trained = restore.from_folder(source, blueprint, path)
-  except (FileNotFoundError, ValueError) as error:
-    raise _refusal(path, error) from None
+  if pretrained_origin.is_pretrained(path):
+    graphdef, trained = pretrained_origin.load(config)
+    results = None
+  else:
+    graphdef, trained = _restore(config, task)
+    results = workdir.read_results(path)
+    if results is None:
+      logging.warning('the run in %s has not finished', path)
   is_calibrated = config.fit.error == 'products'
   by = calibrated.of_task(config, task) if is_calibrated else 'weights'
-  variables, rows = fit(config, blueprint.graphdef, trained, by)
-  results = workdir.read_results(path)
-  if results is None:
-    logging.warning('the run in %s has not finished', path)
+  variables, rows = fit(config, graphdef, trained, by)
   report = {
     'init_from': path,
     'params_sha256': workdir.digest(trained['params']),
@@ -64,6 +67,17 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     'matrices': rows,
   }
   return {'variables': variables, 'report': report}
+
+
+def _restore(config, task):
+  """The graph and the arrays of the trained run."""
+  source = processes.together(lambda: _open(config, task))
+  blueprint = build.blueprint(source)
+  try:
+    found = restore.from_folder(source, blueprint, config.init_from)
+  except (FileNotFoundError, ValueError) as error:
+    raise _refusal(config.init_from, error) from None
+  return blueprint.graphdef, found
 
 
 def _open(config, task):

@@ -1,0 +1,122 @@
+"""A run that starts from a pretrained model, and its exports."""
+
+import json
+
+import numpy as np
+import pytest
+from flax import nnx
+from jax import export as jax_export
+from safetensors import flax
+
+from tests.pretrained import peers
+from tests.tasks import test_language_modeling
+from tt_compress import configuration, models, pretrained
+from tt_compress.nn import modules
+from tt_compress.pretrained import family, loading
+from tt_compress.training import export, pretrained_origin, run
+
+RULES = (('.*/ffn/up', dict(name='low_rank', rank=3)),)
+TOKENS = np.random.default_rng(0).integers(1, 250, (3, 8)).astype(np.int32)
+
+
+@pytest.fixture(scope='module')
+def original(tmp_path_factory):
+  """The folder of a random GPT-2 that reads bytes."""
+  folder = tmp_path_factory.mktemp('gpt2')
+  settings = json.loads((peers.GOLDEN / 'gpt2' / 'config.json').read_text())
+  settings |= dict(vocab_size=260, n_positions=40)
+  (folder / 'config.json').write_text(json.dumps(settings))
+  _, config = loading.described(family.Settings.read(folder))
+  _, make = models.MODELS['decoder']
+  model = make(models.options(config), rngs=nnx.Rngs(0))
+  pretrained.save(folder / 'saved', model, like=folder)
+  return folder / 'saved'
+
+
+def make_config(original, **settings):
+  files = {split: str(original / f'{split}.txt') for split in LINES}
+  for split, path in files.items():
+    with open(path, 'w', encoding='utf-8') as file:
+      file.write('\n'.join(LINES[split]) + '\n')
+  config = test_language_modeling.from_files(files)
+  with config.unlocked():
+    config.model = pretrained.load(original).config
+    defaults = configuration.options.model_defaults('decoder')
+    for name, value in defaults.items():
+      if name not in config.model:
+        config.model[name] = value
+  config.update(init_from=f'hf:{original}', compress=RULES, num_steps=0)
+  config.update_from_flattened_dict(settings)
+  return config
+
+
+LINES = test_language_modeling.LINES
+
+
+@pytest.fixture(scope='module')
+def fitted(original, tmp_path_factory):
+  found = run.Run(
+    make_config(original), str(tmp_path_factory.mktemp('run') / 'run')
+  )
+  found.train()
+  return found
+
+
+@pytest.fixture(scope='module')
+def logits(fitted):
+  model = modules.merge(fitted.blueprint.graphdef, **fitted.variables())
+  return np.asarray(model(TOKENS))
+
+
+def test_matrices_of_the_pretrained_model_are_fitted(original, fitted, logits):
+  """Those that no rule matches are taken over."""
+  rows = fitted.results()['fit']['matrices']
+  assert [row['path'] for row in rows] == [
+    f'decoder/layers/{k}/ffn/up' for k in range(2)
+  ]
+  assert all(0.01 < row['error'] < 1 for row in rows)
+  model = pretrained.load(original).model()
+  for layer in model.decoder.layers:
+    up = layer.ffn.up
+    u, s, vt = np.linalg.svd(np.asarray(up.full()), full_matrices=False)
+    up.update({'matrix': u[:, :3] * s[:3] @ vt[:3]})
+  np.testing.assert_allclose(logits, model(TOKENS), atol=1e-4)
+
+
+def test_exports_compute_the_same(original, fitted, logits):
+  for form in ('dense-safetensors', 'safetensors'):
+    path = export.write(fitted, form)
+    found = pretrained.load(path.removesuffix('/model.safetensors'))
+    np.testing.assert_allclose(found.model()(TOKENS), logits, atol=1e-5)
+    assert found.kind == ('gpt2' if form.startswith('dense') else 'tt_compress')
+  dense = pretrained.tensors.find(f'{fitted.workdir}/export/dense-safetensors')
+  assert dense.keys() == pretrained.tensors.find(original).keys()
+
+
+def test_the_exported_program_computes_the_same(fitted, logits):
+  path = export.write(fitted, 'stablehlo')
+  with open(path, 'rb') as file:
+    program = jax_export.deserialize(bytearray(file.read()))
+  arrays = flax.load_file(path.replace('.stablehlo', '.safetensors'))
+  found = program.call(arrays, TOKENS)
+  np.testing.assert_allclose(found, logits, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'name, value, message',
+  [
+    ('norm_epsilon', 1e-3, 'set model.norm_epsilon=1e-05 instead of 0.001'),
+    ('num_layers', 3, 'model.num_layers=2 instead of 3'),
+  ],
+)
+def test_another_model_is_refused(original, name, value, message, tmp_path):
+  config = make_config(original, **{f'model.{name}': value})
+  with pytest.raises(ValueError, match=message):
+    pretrained_origin.load(config)
+
+
+def test_paths_become_absolute(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  assert pretrained_origin.absolute('hf:a/b') == f'hf:{tmp_path}/a/b'
+  assert pretrained_origin.absolute('a/b') == f'{tmp_path}/a/b'
+  assert not pretrained_origin.is_pretrained('a/b')
