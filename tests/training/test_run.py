@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import pathlib
 import shutil
 import signal
 
@@ -303,6 +304,7 @@ def test_a_run_whose_checkpoints_are_damaged_never_starts_over(start, tmp_path):
     ('s3:/bucket/run', 'is not a folder of a file system'),
     ('runs/a[1]', r'contains \[...\] or a backslash'),
     ('runs/a\\b', 'or a backslash'),
+    (pathlib.Path('runs/a[1]'), 'or a backslash'),
   ],
 )
 def test_paths_that_cannot_hold_checkpoints(path, told, tmp_path, monkeypatch):

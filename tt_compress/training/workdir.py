@@ -44,18 +44,19 @@ _WITHOUT_EFFECT = (
 _OF_EVALUATION = ('checkpoint.average', 'checkpoint.choose')
 
 
-def check_path(workdir: str) -> None:
+def check_path(workdir: str | os.PathLike) -> None:
   """Refuses a path that checkpoints could not be saved to or read from.
 
   Raises:
     ValueError: names the way out.
   """
-  if re.match(r'[a-z][a-z0-9+.-]*:/', workdir):
+  path = os.fspath(workdir)
+  if re.match(r'[a-z][a-z0-9+.-]*:/', path):
     raise ValueError(
       f'workdir={workdir} is not a folder of a file system; mount the bucket, '
       'e.g. by gcsfuse or mount-s3, and give the path of the mount'
     )
-  if re.search(r'\[.*\]|\\', workdir, re.DOTALL):
+  if re.search(r'\[.*\]|\\', path, re.DOTALL):
     raise ValueError(
       f'workdir={workdir} contains [...] or a backslash, which checkpoints '
       'cannot have in their path; choose another --workdir'
