@@ -89,6 +89,12 @@ def test_math(spec):
   contract.check_math(wrappers.disturbed(spec))
 
 
+@pytest.mark.parametrize('base', ['dense', 'tensor_train', 'sum'])
+def test_nearest_rows_are_those_of_the_changed_weights(base):
+  spec = wrappers.disturbed(wrappers.make('pruned', base))
+  contract.check_nearest(spec)
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize('names', NAMES, ids='-'.join)
 def test_fit(names):
