@@ -82,6 +82,7 @@ def small(config):
   )
   config.optimizer.update(
     learning_rate=2e-3,
+    structure_aware=True,
     schedule='cosine',
     warmup_steps=100,
     final_scale=0.02,

@@ -1,6 +1,5 @@
 """Summaries: what the model reads, the scores, and the baselines."""
 
-import functools
 import sys
 import types
 
@@ -14,7 +13,7 @@ from tt_compress.tasks.scores import rouge
 PAIRS = [
   ('This tool plays Ogg files. It is small.', 'Ogg file player'),
   ('A library for tables in C, which is fast.', 'fast library for tables'),
-  ('unk', 'unk'),
+  ('chunk', 'chunk'),
 ]
 
 
@@ -151,10 +150,14 @@ def test_validation_scores_greedy_summaries_alone(make, monkeypatch):
 
 
 def test_an_unknown_word_is_wrong(make):
-  score = functools.partial(make()._scores, references=['unk file'])
-  assert score(['unk file'])['rouge_1'] == pytest.approx(100)
+  task = make()
+  score = lambda text: task._scores([text], ['UNK file'])['rouge_1']
   # One of two words is right.
-  assert score(['<unk> file'])['rouge_1'] == pytest.approx(50)
+  for unknown in ('<unk>', 'unk', 'UNK'):
+    assert score(f'{unknown} file') == pytest.approx(50)
+  copied = task._baselines(['UNK file'], ['UNK file'])
+  assert copied['copy']['rouge_1'] == copied['lead']['rouge_1'] == 50
+  assert task._scores(['chunk'], ['chunk'])['rouge_1'] == 100
 
 
 def test_a_missing_package_is_told_before_training(make, monkeypatch):

@@ -1,16 +1,18 @@
 """Summarization: a headline for a text, scored by ROUGE."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 from jaxtyping import Int32
 
-from tt_compress.data import frequent_words
 from tt_compress.tasks import text_pair_settings, text_pairs
 from tt_compress.tasks.scores import rouge
 
-# An unknown word is wrong, also where a reference has the word "unk".
+# An unknown word is wrong, also where a reference has one: Gigaword of TFDS has
+# UNK in place of rare words.
+_UNKNOWN = re.compile(r'<unk>|\bunk\b', re.IGNORECASE)
 _WRONG = 'unknownword'
 # Numbers of words of which the best one on validation makes the lead baseline.
 _LEADS = (4, 6, 8, 10, 12, 16, 24, 32)
@@ -89,7 +91,7 @@ class Summarization(text_pairs.TextPairs):
     self, outputs: Sequence[str], references: Sequence[str]
   ) -> dict[str, float | str]:
     """ROUGE; summaries without words are counted in 'num_empty'."""
-    outputs = [text.replace(frequent_words.UNK, _WRONG) for text in outputs]
+    outputs = _without_unknown(outputs)
     result = {
       **rouge.f1(outputs, references),
       'signature': rouge.signature(),
@@ -131,7 +133,7 @@ class Summarization(text_pairs.TextPairs):
     number = self._lead_words()
     lead = rouge.f1(_leads(source, number), target)
     return {
-      'copy': rouge.f1(source, target),
+      'copy': rouge.f1(_without_unknown(source), target),
       'lead': {'num_words': number, **lead},
     }
 
@@ -172,7 +174,12 @@ class Summarization(text_pairs.TextPairs):
 
 def _leads(texts: Sequence[str], number: int) -> list[str]:
   """The first words of each text."""
-  return [' '.join(text.split()[:number]) for text in texts]
+  return _without_unknown(' '.join(text.split()[:number]) for text in texts)
+
+
+def _without_unknown(texts: Iterable[str]) -> list[str]:
+  """Texts with a word that no reference has for each unknown one."""
+  return [_UNKNOWN.sub(_WRONG, text) for text in texts]
 
 
 def _shown(scores: Mapping[str, float]) -> str:
