@@ -39,6 +39,17 @@ _MARIAN = dict(
 )
 # (class of the model, class of its settings, the settings).
 CASES = {
+  'bert': (
+    'BertModel',
+    'BertConfig',
+    dict(
+      hidden_size=8,
+      intermediate_size=12,
+      num_hidden_layers=2,
+      num_attention_heads=2,
+      max_position_embeddings=16,
+    ),
+  ),
   'gpt2': (
     'GPT2LMHeadModel',
     'GPT2Config',
@@ -104,7 +115,10 @@ def padding(name):
 def batch(name):
   """Token ids for the model of a case, by the names of its arguments."""
   if not name.startswith(HAS_ENCODER):
-    return {'tokens': TARGETS}
+    tokens = TARGETS.copy()
+    if name == 'bert':
+      tokens[0, 5:] = 0
+    return {'tokens': tokens}
   inputs = INPUTS.copy()
   inputs[0, 6:] = padding(name)
   return {'inputs': inputs, 'decoder_inputs': TARGETS}
@@ -120,7 +134,8 @@ def make(name, seed=0):
   config = getattr(transformers, config_class)(
     vocab_size=VOCAB, bos_token_id=1, **{'eos_token_id': 2, **settings}
   )
-  model = getattr(transformers, model_class)(config).eval()
+  options = {'add_pooling_layer': False} if name == 'bert' else {}
+  model = getattr(transformers, model_class)(config, **options).eval()
   if name == 't5_gated':
     # From version 5 on, the setting unties the scale of the logits alone.
     model.lm_head.weight = torch.nn.Parameter(torch.zeros(VOCAB, 8))
@@ -134,11 +149,15 @@ def make(name, seed=0):
 
 
 def logits(name, model):
-  """The logits of a model of `transformers` for `batch(name)`."""
+  """What a model of `transformers` computes of `batch(name)`."""
   import torch
 
   found = {k: torch.tensor(v) for k, v in batch(name).items()}
   with torch.no_grad():
+    if name == 'bert':
+      mask = (found['tokens'] != 0).long()
+      found = model(input_ids=found['tokens'], attention_mask=mask)
+      return found.last_hidden_state.numpy()
     if 'tokens' in found:
       return model(input_ids=found['tokens']).logits.numpy()
     return model(

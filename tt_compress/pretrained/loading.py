@@ -13,6 +13,7 @@ from flax import nnx
 from tt_compress import models, parameterizations, rules
 from tt_compress.nn import keys, modules
 from tt_compress.pretrained import (
+  bert,
   family,
   gguf,
   gpt2,
@@ -25,6 +26,7 @@ from tt_compress.pretrained import (
 
 # By `model_type` in config.json.
 FAMILIES = {
+  'bert': bert.FAMILY,
   'gpt2': gpt2.FAMILY,
   'llama': llama.FAMILY,
   'marian': marian.FAMILY,
