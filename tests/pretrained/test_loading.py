@@ -72,6 +72,23 @@ def test_names_of_early_files(folder):
   np.testing.assert_array_equal(found, expected)
 
 
+def test_names_of_norms_in_early_files_of_bert(tmp_path):
+  shutil.copytree(peers.GOLDEN / 'bert', tmp_path, dirs_exist_ok=True)
+  expected = pretrained.load(tmp_path).variables
+
+  def rename(tensors):
+    for name in list(tensors):
+      early = name.replace('LayerNorm.weight', 'LayerNorm.gamma')
+      early = early.replace('LayerNorm.bias', 'LayerNorm.beta')
+      tensors[f'bert.{early}'] = tensors.pop(name)
+    tensors['cls.predictions.transform.LayerNorm.gamma'] = jnp.ones(8)
+
+  change(tmp_path, rename)
+  jax.tree.map(
+    np.testing.assert_array_equal, pretrained.load(tmp_path).variables, expected
+  )
+
+
 def test_bfloat16_is_read_exactly(folder):
   rounded = {}
 

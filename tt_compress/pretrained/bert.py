@@ -65,7 +65,12 @@ FAMILY = family.Family(
   'encoder',
   options,
   ROWS,
-  renamed=((r'bert\.(.*)', r'\1'),),
+  renamed=(
+    # Early files, such as that of bert-base-uncased, name norms otherwise.
+    (r'(?:bert\.)?(.*LayerNorm)\.gamma', r'\1.weight'),
+    (r'(?:bert\.)?(.*LayerNorm)\.beta', r'\1.bias'),
+    (r'bert\.(.*)', r'\1'),
+  ),
   # Numbers of positions, and layers behind the features.
   ignored=(r'embeddings\.position_ids', r'(pooler|cls)\..*'),
 )
