@@ -124,6 +124,37 @@ def test_scanned_layers_are_written_one_by_one(tmp_path):
   assert scanned.decoder.is_scanned
 
 
+def test_biases_that_a_rule_dropped(tmp_path):
+  found = pretrained.load(peers.GOLDEN / 'gpt2')
+  model = found.model()
+  rules = (
+    ('.*ffn/up', dict(name='low_rank', rank=3, bias=False)),
+    ('.*ffn/down', dict(name='dense', bias=False)),
+  )
+  tt_compress.compress(model, rules, nnx.Rngs(0), fit=True)
+  expected = test_loading.logits('gpt2', model)
+  pretrained.save_factors(tmp_path / 'factors', model, found.config)
+  pretrained.save(tmp_path / 'dense', model, like=peers.GOLDEN / 'gpt2')
+  for folder in ('factors', 'dense'):
+    again = pretrained.load(tmp_path / folder).model()
+    np.testing.assert_allclose(
+      test_loading.logits('gpt2', again), expected, atol=1e-5
+    )
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path):
+  found = pretrained.load(peers.GOLDEN / 'gpt2')
+  model = found.model()
+  rules = (('.*0/ffn/up', dict(name='low_rank', rank=3, activation='silu')),)
+  tt_compress.compress(model, rules, nnx.Rngs(0))
+  with pytest.raises(ValueError, match='layers/0/ffn/up/.*') as error:
+    pretrained.save_factors(tmp_path / 'new', model, found.config)
+  assert 'write a program' in str(error.value)
+  assert not (tmp_path / 'new').exists()
+  with pytest.raises(ValueError, match='save_factors'):
+    pretrained.save(tmp_path / 'new', model, like='llama.gguf')
+
+
 def test_missing_factors_are_all_listed(tmp_path):
   found, model = compressed('gpt2')
   pretrained.save_factors(tmp_path, model, found.config)

@@ -62,13 +62,16 @@ def abstract(
 ) -> nnx.Module:
   """The model of a group `model` without arrays, with compressed matrices."""
   _, make = models.MODELS[config['name']]
-  options = models.options(config)
+  settings = models.options(config)
 
   def build():
-    model = make(options, rngs=keys.Rngs(0))
+    model = make(settings, rngs=keys.Rngs(0))
     found = modules.matrices(model)
     for path, chosen in matrices.items():
-      spec = parameterizations.make(**chosen)
+      options = dict(chosen)
+      if not options.pop('bias', True):
+        found[path].bias = None
+      spec = parameterizations.make(**options)
       found[path].become(spec, spec.init(jax.random.key(0), std=1.0))
     return model
 
@@ -116,11 +119,8 @@ def described(
 def _load_factors(folder, settings, found):
   config, matrices = settings.require('model'), settings.get('matrices', {})
   model = _abstract(config, matrices, settings.path)
+  _compare(found, shapes(model), folder)
   _, *trees = modules.split(model)
-  shapes = {
-    path: leaf.shape for tree in trees for path, leaf in _leaves(tree).items()
-  }
-  _compare(found, shapes, folder)
   params, buffers = (
     jax.tree_util.tree_map_with_path(
       lambda path, leaf: found[_name(path)].read().astype(leaf.dtype), tree
@@ -131,13 +131,18 @@ def _load_factors(folder, settings, found):
   return Pretrained(family.FACTORS, config, variables, matrices)
 
 
+def shapes(model: nnx.Module) -> dict[str, tuple[int, ...]]:
+  """{path: shape} of all arrays of a model, which may be abstract."""
+  _, *trees = modules.split(model)
+  return {
+    _name(path): leaf.shape
+    for tree in trees
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
 def _name(path):
   return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
-def _leaves(tree):
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {_name(path): leaf for path, leaf in leaves}
 
 
 def _abstract(config, matrices, path):
