@@ -327,6 +327,10 @@ MISTAKES = {
     (CONFIG, '--budget=4M', '--workdir=NEW'),
     ['--budget needs --mode=plan'],
   ),
+  'format of a run': (
+    (CONFIG, '--format=stablehlo', '--workdir=NEW'),
+    ['--format needs --mode=export'],
+  ),
   'budget without a run': (
     (CONFIG, '--mode=plan', '--budget=4M', '--workdir=NEW'),
     ['error: no run in', 'config.json is missing'],

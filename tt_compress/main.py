@@ -179,6 +179,8 @@ def _load() -> tuple:
     raise app.UsageError('--devices needs --mode=plan')
   if _BUDGET.value is not None and _MODE.value != 'plan':
     raise app.UsageError('--budget needs --mode=plan')
+  if _FORMAT.present and _MODE.value != 'export':
+    raise app.UsageError('--format needs --mode=export')
   if _MODE.value == 'study':
     study.check(config)
     return config, path or os.path.join('runs', configurations.name(config))
@@ -233,7 +235,9 @@ def _predict(this: 'run.Run') -> None:
 
 
 def _export(this: 'run.Run') -> None:
-  print('written to', export.write(this, _FORMAT.value))
+  path = export.write(this, _FORMAT.value)
+  if processes.is_first():
+    print('written to', path)
 
 
 def _plan(this: 'run.Run') -> None:

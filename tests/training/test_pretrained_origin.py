@@ -1,6 +1,7 @@
 """A run that starts from a pretrained model, and its exports."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from safetensors import flax
 from tests.pretrained import peers
 from tests.tasks import test_language_modeling
 from tt_compress import configuration, models, pretrained
+from tt_compress.models import transformer_xl
 from tt_compress.nn import modules
 from tt_compress.pretrained import family, loading
+from tt_compress.tasks import language_modeling
 from tt_compress.training import export, pretrained_origin, run
 
 RULES = (('.*/ffn/up', dict(name='low_rank', rank=3)),)
@@ -100,6 +103,20 @@ def test_the_exported_program_computes_the_same(fitted, logits):
   arrays = flax.load_file(path.replace('.stablehlo', '.safetensors'))
   found = program.call(arrays, TOKENS)
   np.testing.assert_allclose(found, logits, atol=1e-5)
+
+
+def test_a_model_without_a_call_is_no_program():
+  config = transformer_xl.TransformerXLConfig(
+    vocab_size=5, model_dim=4, ffn_dim=4, num_heads=1, num_layers=1
+  )
+  made = nnx.eval_shape(
+    lambda: transformer_xl.TransformerXL(config, rngs=nnx.Rngs(0)), graph=True
+  )
+  settings = mock.Mock(task='language_modeling')
+  settings.model.name = 'transformer_xl'
+  this = mock.Mock(task=language_modeling.LanguageModeling, config=settings)
+  with pytest.raises(ValueError, match="'transformer_xl' .*safetensors"):
+    export._inputs(this, made)
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,17 @@ def write(this: run.Run, form: str) -> str:
 
   Raises:
     FileNotFoundError: nothing has been trained.
-    ValueError: the model has no call of one array or more for each example.
+    ValueError: the model has no call of arrays of a batch.
   """
-  inputs = _inputs(this) if form == 'stablehlo' else ()
   arrays = processes.fetch(this.variables(this.chosen))
   model = modules.merge(this.blueprint.graphdef, **arrays)
+  return processes.first(lambda: _write(this, model, form))
+
+
+def _write(this, model, form):
   folder = os.path.join(this.workdir, FOLDER, form)
   if form == 'stablehlo':
-    return programs.save(folder, model, inputs)
+    return programs.save(folder, model, _inputs(this, model))
   origin = this.config.init_from or ''
   if form == 'dense-safetensors':
     if pretrained_origin.is_pretrained(origin):
@@ -43,13 +46,14 @@ def write(this: run.Run, form: str) -> str:
   return pretrained.save_factors(folder, model, this.config.model.to_dict())
 
 
-def _inputs(this):
+def _inputs(this, model):
   """The shape of one example of each argument of a call."""
   names = this.task.called_with
-  if not names:
+  if not names or not callable(model):
     raise ValueError(
-      f'--format=stablehlo: the model of task={this.config.task!r} has no call '
-      'of arrays of a batch; use --format=safetensors'
+      f'--format=stablehlo: model.name={this.config.model.name!r} of '
+      f'task={this.config.task!r} has no call of arrays of a batch; use '
+      '--format=safetensors'
     )
   shapes = this.task.batch_shapes(this.config, 1)
   return [
