@@ -142,9 +142,7 @@ def factors(model: nnx.Module) -> dict[str, np.ndarray]:
   }
 
 
-def matrices(
-  model: nnx.Module, plain: nnx.Module
-) -> dict[str, dict[str, Any]]:
+def matrices(model: nnx.Module, plain: nnx.Module) -> dict[str, dict[str, Any]]:
   """{path: rows, cols and options} of the compressed matrices.
 
   Args:
