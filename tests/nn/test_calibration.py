@@ -83,6 +83,20 @@ def test_moments_inside_of_a_loop():
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_layers_that_share_a_variable_are_recorded_together():
+  first, second = (
+    nnx.Linear(6, 6, use_bias=False, rngs=nnx.Rngs(0)) for _ in range(2)
+  )
+  second.kernel = first.kernel
+  x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+  model = nnx.Sequential(first, jnp.tanh, second)
+  found = of([x]).weightings(model, rank(2))
+  assert set(found) == {'layers/0 = layers/2'}
+  hidden = np.tanh(np.asarray(first(x)))
+  rows = sum(rows for rows, _ in found['layers/0 = layers/2'].terms)
+  np.testing.assert_allclose(rows, x.T @ x + hidden.T @ hidden, rtol=1e-5)
+
+
 def test_the_recurrence_of_our_layers_is_recorded():
   model = recurrent.Recurrent('lstm', 5, 4, rngs=nnx.Rngs(0))
   x = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)

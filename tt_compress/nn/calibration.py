@@ -74,7 +74,11 @@ class Calibration:
     found, specs = {}, modules.matrices(twin)
     for path, report_path in paths.items():
       counts = stacked.counts(specs[path].spec)
-      found |= recorded.weights(at(total, path), report_path, counts)
+      new = recorded.weights(at(total, path), report_path, counts)
+      for name, weights in new.items():
+        # Modules that share a variable have a part of its products each.
+        terms = found[name].terms if name in found else ()
+        found[name] = weighting.Weighting(terms + weights.terms)
     return {path: weights for path, weights in found.items() if weights.terms}
 
 
