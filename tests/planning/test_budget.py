@@ -37,8 +37,10 @@ def make_batches():
   return [dict(x=x, y=label(x)) for x in inputs]
 
 
-def of(model, size, **options):
-  calibrated = calibration.Calibration(make_batches(), call=loss)
+def of(model, size, batches=None, **options):
+  batches = make_batches() if batches is None else batches
+  call = options.get('loss', loss)
+  calibrated = calibration.Calibration(batches, call=call)
   return budget.plan(model, size, calibrated, **{'methods': METHODS} | options)
 
 
@@ -159,6 +161,27 @@ def test_a_budget_that_is_none(given):
 def test_a_model_without_matrices():
   with pytest.raises(ValueError, match='the model has no matrix'):
     of(nnx.Sequential(nnx.relu), '50%')
+
+
+def test_matrices_that_are_shared_or_compressed_are_counted_once():
+  first, second, last = (
+    nnx.Linear(12, 12, use_bias=False, rngs=nnx.Rngs(k)) for k in range(3)
+  )
+  second.kernel = first.kernel
+  model = nnx.Sequential(first, jnp.tanh, second, jnp.tanh, last)
+  rule = {'layers/4': dict(name='low_rank', rank=2)}
+  compress.compress(model, rule, fit=True)
+  made = of(
+    model,
+    '50%',
+    batches=[np.eye(12, dtype=np.float32)],
+    loss=lambda model, x: jnp.mean(model(x) ** 2),
+  )
+  assert {choice.path for choice in made.choices} == {
+    'layers/0 = layers/2',
+    'layers/4',
+  }
+  assert (made.dense_num_params, made.num_others) == (2 * 12 * 12, 0)
 
 
 def test_a_loss_of_several_numbers_is_refused(model):

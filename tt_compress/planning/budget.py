@@ -100,7 +100,8 @@ class Measured:
   """The candidates of all matrices of a model, and what their errors cost.
 
   Attributes:
-    dense_num_params: number of parameters of the model.
+    dense_num_params: number of parameters of the model, with these matrices
+      dense.
     loss: of the model.
     shapes: (rows, cols) of each matrix, by path.
     options: its candidates, the smallest first.
@@ -208,7 +209,12 @@ def measure(
     for path, module in modules.matrices(twin).items()
     if path in paths
   }
-  paths = {path: paths[path] for path, full in fulls.items() if full.ndim == 2}
+  # Modules that share a variable are one matrix, and `_Loss` knows the first.
+  first = {}
+  for path, full in fulls.items():
+    if full.ndim == 2:
+      first.setdefault(paths[path], path)
+  paths = {path: report for report, path in first.items()}
   matrices = {report: fulls[path] for path, report in paths.items()}
   options = {
     path: candidates.of_matrix(each, weights.get(path), methods)
@@ -227,7 +233,7 @@ def measure(
     # The loss may fall by chance, but no error is better than some error.
     sensitivities[report] = max([*slopes, 1e-6 * abs(before)])
   shapes = {path: each.shape for path, each in matrices.items()}
-  return Measured(_num_params(model), before, shapes, options, sensitivities)
+  return Measured(_num_params(twin), before, shapes, options, sensitivities)
 
 
 def parse(budget: str | int, dense: int) -> int:
