@@ -274,6 +274,20 @@ def test_a_signal_in_a_step_that_is_evaluated_costs_no_validation(
   assert steps == [2, 2, 3, 4, 4, 6, 6]
 
 
+def test_a_signal_in_the_last_step_stops_a_run_that_is_saved(start):
+  def send(step, params, measured):
+    if step == 6:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  first = start(corrupt=send)
+  with pytest.raises(stopping.Stopped, match='after step 6 of 6'):
+    first.train()
+  assert numbers_of(first.variables('latest')['params']) == {6}
+  second = start()
+  assert second.train()['best_step'] == 4
+  assert second.task.data.steps == []
+
+
 def test_metrics_of_repeated_steps_are_not_doubled(start, tmp_path):
   train_until_killed(start(corrupt=kill))
   path = tmp_path / 'run' / 'metrics.jsonl'

@@ -122,6 +122,7 @@ class Loop:
     self._progress = metrics.Progress(
       last, unit=self._task.unit, step=self._first
     )
+    self._watchdog.beat()
     for number in range(self._first + 1, last + 1):
       self._window.before(number)
       self._advance(number)
@@ -131,8 +132,11 @@ class Loop:
       if is_evaluated:
         with self._progress.paused():
           self.validate(number)
+      if number == last:
+        # From here on a signal ends the process at once.
+        self._saved.wait()
       self._watchdog.beat()
-      if self._stop.at(number) and number < last:
+      if self._stop.at(number):
         self._end_early(number, is_saved=is_evaluated)
 
   def _advance(self, number: int) -> None:
@@ -174,6 +178,7 @@ class Loop:
 
   def validate(self, number: int) -> None:
     """Scores the state after a step on the validation split and saves it."""
+    self._watchdog.beat()
     scores = self._task.validate(states.variables(self.state))
     # Losses of steps precede their updates, so they do not see an update that
     # spoils the parameters.
