@@ -16,8 +16,6 @@ from tt_compress.training import records
 
 tensorboardX = lazy.Module('tensorboardX')
 FILE = 'metrics.jsonl'
-# Errors of a line that is not JSON in UTF-8, or not an object of numbers.
-_DAMAGE = (AttributeError, OverflowError, RecursionError, TypeError, ValueError)
 
 
 class Writer:
