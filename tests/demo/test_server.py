@@ -23,6 +23,8 @@ class Echo:
     self.lines = []
 
   def predict(self, lines, *, num_best=1):
+    if 'refused' in lines:
+      raise ValueError('line 1: refused by the task')
     self.lines += lines
     return [
       [base.Answer(f'{line.upper()} {k}', -k / 8) for k in range(num_best)]
@@ -97,6 +99,7 @@ def test_models_and_answers(port):
     ('{"model": 0, "text": 7}', 'the text is empty'),
     (json.dumps({'model': 0, 'text': 'a' * 1001}), '1001 characters are more'),
     ('"' + 'a' * 20_000 + '"', 'at most 16,000 bytes'),
+    ('{"model": 0, "text": "refused"}', 'refused by the task'),
   ],
 )
 def test_a_request_that_is_not_understood_is_refused(port, body, message):

@@ -98,9 +98,10 @@ def make(models: Sequence[Model]) -> applications.Starlette:
   """The application.
 
   `GET /models` lists the models, `POST /answer` with {'model': index, 'text':
-  line} returns `answer`. A request that is not understood gets status 400 and
-  {'error': message}. Requests for other hosts than this one are refused, so
-  that no page of the web reaches the server through a name of its own.
+  line} returns `answer`. A request that is not understood, or a line that the
+  task refuses, gets status 400 and {'error': message}. Requests for other hosts
+  than this one are refused, so that no page of the web reaches the server
+  through a name of its own.
   """
   # Two programs at a time would share the cores, and so would their times.
   lock = threading.Lock()
@@ -111,9 +112,9 @@ def make(models: Sequence[Model]) -> applications.Starlette:
   async def post_answer(request: requests.Request) -> responses.Response:
     try:
       model, text = read(await _body(request), models)
+      found = await concurrency.run_in_threadpool(respond, model, text)
     except ValueError as error:
       return responses.JSONResponse({'error': str(error)}, status_code=400)
-    found = await concurrency.run_in_threadpool(respond, model, text)
     return responses.JSONResponse(found)
 
   def respond(model, text):
