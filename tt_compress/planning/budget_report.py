@@ -21,8 +21,10 @@ def of_run(this: run.Run) -> budget.Measured:
   variables = this.variables(this.chosen)
   model = origin.dense(this.config, this.blueprint.graphdef, variables)
 
+  carry = calibrated.no_memory(this.config, this.task)
+
   def loss(model, batch):
-    total, weight, _ = this.task.loss(model, batch)
+    total, weight, _ = this.task.loss(model, batch, carry=carry)
     return total / weight
 
   calibration = calibrated.of_task(this.config, this.task)

@@ -24,13 +24,17 @@ def of_task(config, task: base.Task) -> calibration.Calibration:
     config: of the run.
     task: of the run, with its vocabulary.
   """
-  # Without a memory of earlier batches.
-  carry = jax.tree.map(
-    lambda a: jnp.zeros(a.shape, a.dtype), task.carry_shapes(config)
-  )
+  carry = no_memory(config, task)
   return calibration.Calibration(
     batches(task, config.fit.batches),
     call=lambda model, batch: task.loss(model, batch, None, carry)[0],
+  )
+
+
+def no_memory(config, task: base.Task) -> Any:
+  """The carry of a task without earlier batches."""
+  return jax.tree.map(
+    lambda a: jnp.zeros(a.shape, a.dtype), task.carry_shapes(config)
   )
 
 
