@@ -189,6 +189,11 @@ def test_a_step_that_is_not_finite_can_leave_the_state_as_it_was():
   assert not np.isfinite(measured['loss'])
   after = jax.device_get(state)
   assert after.pop('step') == before.pop('step') + 1 == 2
+  # The schedule of the projection goes on.
+  left, were = (
+    each.pop('buffers')['linear']['factors'] for each in (after, before)
+  )
+  assert left['count'] == were['count'] + 2
   jax.tree.map(np.testing.assert_array_equal, after, before)
   # Without the option, such a step spoils the state; a finite one changes it.
   state, measured = update(state, sharding.put(batch, mesh))

@@ -276,8 +276,9 @@ def make_step(
     tokens: see `make_gradients`.
     constants: shardings of further arguments of the loss, which no step
       changes.
-    skips_non_finite: whether a step leaves everything but its number as it was
-      if its loss or the norm of its gradient is not finite.
+    skips_non_finite: whether a step changes nothing but its number, and what
+      `project` does at this number, if its loss or the norm of its gradient is
+      not finite.
 
   Returns:
     (state, batch, *constants) -> (state, {'loss', 'grad_norm', 'weight'}).
@@ -310,21 +311,12 @@ def make_step(
     params, opt_state, norm = lazy.update(
       optimizer, grads, rows, state['opt_state'], params, buffers=buffers
     )
-    model = modules.merge(graphdef, params, buffers)
-    step = state['step'] + 1
-    modules.project(model, step)
-    _, params, buffers = modules.split(model)
     metrics = {
       'loss': mean + extra,
       'grad_norm': norm,
       'weight': weight,
     }
-    found = {
-      'params': params,
-      'buffers': buffers,
-      'opt_state': opt_state,
-      'carry': carry,
-    }
+    found = {'params': params, 'opt_state': opt_state, 'carry': carry}
     if skips_non_finite:
       is_finite = jnp.isfinite(metrics['loss']) & jnp.isfinite(norm)
       found = jax.tree.map(
@@ -332,7 +324,13 @@ def make_step(
         found,
         {name: state[name] for name in found},
       )
-    return {'step': step, **found}, metrics
+    # Of skipped steps, too: schedules such as that of pruning go on.
+    model = modules.merge(graphdef, found['params'], buffers)
+    step = state['step'] + 1
+    modules.project(model, step)
+    _, params, buffers = modules.split(model)
+    projected = {'params': params, 'buffers': buffers}
+    return {'step': step, **found, **projected}, metrics
 
   return jax.jit(
     update,
