@@ -102,7 +102,9 @@ def check_state(state: Mapping[str, Any]) -> None:
     FloatingPointError: naming the first such array and the step.
   """
   for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-    if not all(_is_finite(part.data) for part in leaf.addressable_shards):
+    # Replicas on other devices of this process need not be copied.
+    parts = {str(part.index): part.data for part in leaf.addressable_shards}
+    if not all(map(_is_finite, parts.values())):
       name = jax.tree_util.keystr(path, simple=True, separator='/')
       raise FloatingPointError(
         f'{name} after step {int(state["step"])} is not finite; {_ADVICE}'
