@@ -185,7 +185,7 @@ class Task:
   def train_batches(self, **share: int) -> Any:
     """Batches as a pure function of the step, see `batching.Batches`.
 
-    The training loop calls `batch`, `first_steps` and `summary`.
+    The training loop calls `batch`, `first_steps`, `examples` and `summary`.
 
     Args:
       **share: `batch_multiple`, `process_index`, `process_count` of `Batches`.
