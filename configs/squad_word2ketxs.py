@@ -21,8 +21,8 @@ Arguments:
 
 - `size=small`: an embedding of 20,000 words in lower case x 128, LSTMs of 64,
   12 epochs; `published`: 118,655 words x 300, LSTMs of 128, 40 epochs;
-- `data=partial`: 4,330 training questions, 1,000 of SQuAD's development
-  questions for validation and 8,380 others as test; `squad`: 87,599 and 10,570
+- `data=partial`: 4,330 training questions, 1,002 of SQuAD's development
+  questions for validation and 8,378 others as test; `squad`: 87,599 and 10,570
   from TFDS, the same for validation and test, as published;
 - `method=word2ketxs`, `order=4`, `rank=1`; `method=dense`;
 - `seed=0`, `dense`, `tiny`.

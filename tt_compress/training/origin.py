@@ -52,6 +52,11 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
   if pretrained_origin.is_pretrained(path):
     graphdef, trained = pretrained_origin.load(config)
     results = None
+    logging.warning(
+      '%s brings no vocabulary: the ids of this task must be those that the '
+      'model was trained with',
+      path,
+    )
   else:
     graphdef, trained = _restore(config, task)
     results = workdir.read_results(path)
