@@ -82,6 +82,7 @@ def test_names_of_norms_in_early_files_of_bert(tmp_path):
       early = early.replace('LayerNorm.bias', 'LayerNorm.beta')
       tensors[f'bert.{early}'] = tensors.pop(name)
     tensors['cls.predictions.transform.LayerNorm.gamma'] = jnp.ones(8)
+    tensors['classifier.weight'] = jnp.ones((2, 8))
 
   change(tmp_path, rename)
   jax.tree.map(

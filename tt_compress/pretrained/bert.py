@@ -72,5 +72,8 @@ FAMILY = family.Family(
     (r'bert\.(.*)', r'\1'),
   ),
   # Numbers of positions, and layers behind the features.
-  ignored=(r'embeddings\.position_ids', r'(pooler|cls)\..*'),
+  ignored=(
+    r'embeddings\.position_ids',
+    r'(pooler|cls|classifier|qa_outputs)\..*',
+  ),
 )
