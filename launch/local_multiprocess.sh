@@ -65,8 +65,8 @@ interrupted=0
 for ((left = number; left > 0; left--)); do
   status=0
   wait -n || status=$?
-  if ((interrupted)); then
-    # No process has ended.
+  if ((interrupted && status > 128)); then
+    # The signal has ended the wait, but no process.
     interrupted=0
     ((left += 1))
   elif ((asked)); then
