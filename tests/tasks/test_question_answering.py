@@ -235,6 +235,13 @@ def test_bad_lines_are_named(made, line, message):
     made.predict([good, line], num_best=1)
 
 
+def test_an_answer_is_one_line():
+  places = np.array([[0, 3], [4, 7]])
+  best = [(0, 1, 0.0), (1, 2, -1.0)]
+  [answer] = question_answering._parts('two\nred', places, best)
+  assert (answer.text, answer.score) == ('two red', 1)
+
+
 def test_shapes_of_a_batch_are_those_of_the_longest(files):
   config = make_config(files)
   graphdef = build.blueprint(config).graphdef

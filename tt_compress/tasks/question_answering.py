@@ -35,7 +35,6 @@ class QuestionAnswering(base.Task):
   The loss of a question is -log p(start) - log p(end) of its first answer.
   Training leaves out contexts that are longer than the longest bucket;
   evaluation and prediction read contexts of any length.
-
   """
 
   kind = 'questions'
@@ -350,9 +349,13 @@ def _losses(
 def _parts(
   context: str, places: Int[np.ndarray, 'words 2'], best: Iterable
 ) -> list[base.Answer]:
-  """Spans of words as parts of a context, without those of padding."""
+  """Spans of words as parts of a context, without those of padding.
+
+  A line break in a part becomes a space: predictions have a line each.
+  """
+  part = lambda i, j: ' '.join(context[places[i, 0] : places[j, 1]].split())
   return [
-    base.Answer(context[places[i, 0] : places[j, 1]], math.exp(log_p))
+    base.Answer(part(i, j), math.exp(log_p))
     for i, j, log_p in best
     if j < len(places)
   ]
