@@ -268,6 +268,10 @@ def test_a_weight_computes_as_a_variable():
   close(w + 1, dense + 1)
   close(2 * w[...] - w, dense)
   close(-w / 2, -dense / 2)
+  close(2 * w - (1 - w), 3 * dense - 1)
+  close(np.ones((2, 4)) @ w, x @ dense)
+  close(np.asarray(w), dense)
+  assert len([*w]) == 4
   close(jnp.einsum('bi,ij->bj', x, w), x @ dense)
   close(w[jnp.asarray([[3, 1]])], dense[[[3, 1]]])
   close(w[1:, 0], dense[1:, 0])

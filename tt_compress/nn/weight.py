@@ -1,10 +1,12 @@
 """A matrix in the place of a variable of Flax."""
 
 import operator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -54,6 +56,9 @@ class Weight(matrix.Matrix):
     """The variable, materialized by every call."""
     return self.axes.weight(jnp.asarray(self.full()))
 
+  # Arrays of NumPy leave operators to this class, as to arrays of JAX.
+  __array_priority__ = 100
+
   @property
   def value(self) -> Float[Array, '*shape']:
     return self.get_value()
@@ -64,6 +69,16 @@ class Weight(matrix.Matrix):
 
   def __jax_array__(self) -> Float[Array, '*shape']:
     return self.get_value()
+
+  def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+    return np.array(self.get_value(), dtype)
+
+  def __iter__(self) -> Iterator[Float[Array, '...']]:
+    # Python would call `__getitem__` until an index error, which JAX never has.
+    return iter(self.get_value())
+
+  def __neg__(self) -> Float[Array, '*shape']:
+    return -self.get_value()
 
   def __getitem__(self, index: Any) -> Float[Array, '...']:
     ids = index[0] if isinstance(index, tuple) and len(index) == 1 else index
@@ -82,14 +97,18 @@ class Weight(matrix.Matrix):
 
 
 def _forward(name: str) -> None:
-  """Makes an operator of `Weight` that of its value."""
+  """Makes an operator of `Weight` that of its value, on either side."""
   function = getattr(operator, name)
 
   def forward(self: Weight, *others: Any) -> Array:
     return function(self.get_value(), *others)
 
+  def reflected(self: Weight, other: Any) -> Array:
+    return function(other, self.get_value())
+
   setattr(Weight, f'__{name}__', forward)
+  setattr(Weight, f'__r{name}__', reflected)
 
 
-for _name in ('add', 'sub', 'mul', 'truediv', 'matmul', 'pow', 'neg'):
+for _name in ('add', 'sub', 'mul', 'truediv', 'matmul', 'pow'):
   _forward(_name)
