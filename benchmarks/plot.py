@@ -101,6 +101,7 @@ def label(case: str) -> str:
   """The text of a case without its longest options."""
   case = re.sub(r'(, )?(row|col)_modes=\([^)]*\)', '', case)
   case = re.sub('(prefer=speed), max_params=[0-9]+', r'\1', case)
+  case = re.sub(r'order=([0-9]+), rank=([0-9]+)', r'\1/\2', case)
   return case.replace('tt_rank', 'rank').replace('()', '')
 
 

@@ -10,8 +10,11 @@ import pytest
 from tt_compress.parallel import stopping, watchdog
 
 STOP = """
+import signal
 import time
 from tt_compress.parallel import stopping
+# A program in the background of a shell ignores it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with stopping.Stop() as stop:
   print('ready', flush=True)
   step = 0

@@ -20,6 +20,7 @@ def make_run():
   pruned = dict(name='pruned', sparsity=0.5, end=6, base=dict(name='dense'))
   config.compress = (('layers/0', pruned),)
   config.checkpoint.update(keep_latest=3, average=2)
+  config.evaluation.every = 2
   blueprint = build.blueprint(config)
   random = np.random.default_rng(0)
   params = [

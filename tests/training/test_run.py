@@ -231,9 +231,17 @@ def test_a_run_continues_after_its_last_checkpoint(start):
   assert numbers_of(second.variables('latest')['params']) == {6}
 
 
+@pytest.fixture
+def interrupts():
+  """SIGINT is heard, also by tests in the background of a shell."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize('number', stopping.SIGNALS)
 def test_a_signal_stops_a_run_after_the_step_and_saves_it(
-  start, number, tmp_path
+  start, number, tmp_path, interrupts
 ):
   def send(step, params, measured):
     if step == 3:
