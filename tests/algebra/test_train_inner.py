@@ -29,7 +29,7 @@ def test_inner_products_are_those_of_the_rows(name):
 def test_high_ranks_need_the_rows():
   shapes = lambda rank: ((1, 32, 8, rank), (rank, 32, 8, 1))
   # 2 * 64 r + 64 multiplications for both rows, 16 r^2 + 8 r without them.
-  assert not train_inner.needs_rows(shapes(7), 64)
+  assert not train_inner.needs_rows(shapes(8), 64)
   assert train_inner.needs_rows(shapes(9), 64)
   # A cut in the middle of a digit sums over two boxes.
-  assert train_inner.needs_rows(shapes(7), 60)
+  assert train_inner.needs_rows(shapes(8), 60)

@@ -64,7 +64,7 @@ def needs_rows(shapes: Sequence[contractions.Shape], num_cols: int) -> bool:
     train_costs.lookup(shapes, from_left, 1, model).operations
     for from_left in (True, False)
   )
-  return 2 * row + num_cols <= len(boxes) * along
+  return 2 * row + num_cols < len(boxes) * along
 
 
 def _slices(cores, ids):

@@ -129,16 +129,18 @@ class _Leaf(_Node):
 
   Attributes:
     centered: inner products [..., k, l] of the entries minus their means.
-    sums: of these differences, [..., k] of a and [..., l] of b.
+    sums: of these differences, [..., k] of a and [..., l] of b; None if the
+      range is whole, where they are 0.
     count: number of entries in the range.
   """
 
   centered: jax.Array
-  sums: Sequence[jax.Array]
+  sums: Sequence[jax.Array] | None
   count: int
 
 
 def _leaf(x, y, start, stop):
+  size = x.shape[-1]
   moments = [trees.moments(leaf) for leaf in (x, y)]
   x_mean, y_mean = [mean for mean, _ in moments]
   x, y = [
@@ -146,9 +148,11 @@ def _leaf(x, y, start, stop):
     for leaf, mean in ((x, x_mean), (y, y_mean))
   ]
   centered, count = _gram(x, y), stop - start
-  x_sum, y_sum = sums = [jnp.sum(each, -1) for each in (x, y)]
-  products = centered + _outer(x_mean, y_sum + count * y_mean)
-  products += _outer(x_sum, y_mean)
+  products = centered + _outer(count * x_mean, y_mean)
+  sums = None
+  if count < size:
+    x_sum, y_sum = sums = [jnp.sum(each, -1) for each in (x, y)]
+    products += _outer(x_mean, y_sum) + _outer(x_sum, y_mean)
   return _Leaf(products, moments, centered, sums, count)
 
 
@@ -159,11 +163,13 @@ def _node(leaves):
   (_, middle), _ = trees.halves(0, len(leaves))
   left, right = _node(leaves[:middle]), _node(leaves[middle:])
   halves = list(zip(left.moments, right.moments, strict=True))
-  # The left half of more leaves is a layer norm: its mean, and so mu, is 0.
-  products = left.products * right.products
   if len(leaves) == 2:
     products = _of_pair(left, right)
-  variances = [trees.variance(*both) for both in halves]
+    variances = [trees.variance(*both) for both in halves]
+  else:
+    # The left half is a layer norm: its mean, and so mu, is 0.
+    products = left.products * right.products
+    variances = [a * (b + jnp.square(mean)) for (_, a), (mean, b) in halves]
   inverse = [jax.lax.rsqrt(each + trees.EPSILON) for each in variances]
   moments = [
     (jnp.zeros_like(variance), variance * jnp.square(scale))
@@ -176,12 +182,18 @@ def _of_pair(left, right):
   """<x - mu, x' - mu'> for the products x of two leaves."""
   (a, _), (a_other, _) = left.moments
   (b, _), (b_other, _) = right.moments
-  a_sum, a_other_sum = left.sums
-  b_sum, b_other_sum = right.sums
   products = left.centered * right.products
-  products += _outer(a_sum, a_other) * (right.centered + _outer(b, b_other_sum))
-  products += _outer(a, a_other_sum) * (right.centered + _outer(b_sum, b_other))
-  return products + left.count * _outer(a, a_other) * right.centered
+  products += _outer(left.count * a, a_other) * right.centered
+  if left.sums is not None:
+    a_sum, a_other_sum = left.sums
+    after, before = right.centered, right.centered
+    if right.sums is not None:
+      b_sum, b_other_sum = right.sums
+      after = after + _outer(b, b_other_sum)
+      before = before + _outer(b_sum, b_other)
+    products += _outer(a_sum, a_other) * after
+    products += _outer(a, a_other_sum) * before
+  return products
 
 
 def _outer(x, y):
