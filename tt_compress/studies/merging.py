@@ -1,0 +1,70 @@
+"""One result of a study whose runs are in several folders or hosts."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tt_compress.studies import results
+
+# What parts of one study agree on. A part of the rows has a name of its own.
+_SAME = {
+  'name': lambda result: result.name.removesuffix('-part'),
+  'metrics': lambda result: [
+    (each.name, each.source) for each in (*result.metrics, *result.costs)
+  ],
+}
+
+
+def merge(found: Sequence[results.Result]) -> results.Result:
+  """All runs of results of one study.
+
+  The study is described as by the first result: its rows, texts and versions.
+  A curve, a latency and a difference are those of the result with most runs of
+  the row, since they belong to runs that one process had at hand.
+
+  Args:
+    found: at least one result.
+
+  Raises:
+    ValueError: the results are of different studies, have other metrics or
+      another configuration of a row, or other numbers for the same seed.
+  """
+  first, *others = found
+  for other in others:
+    for name, of in _SAME.items():
+      if of(first) != of(other):
+        raise ValueError(
+          f'results of different studies: {name} {of(first)} and {of(other)}'
+        )
+  rows = tuple(_merge_row(row, others) for row in first.rows)
+  commits = {each for result in found for each in result.git.split(', ')}
+  return dataclasses.replace(
+    first,
+    git=', '.join(sorted(commits)),
+    seeds=max((result.seeds for result in found), key=len),
+    seconds=sum(result.seconds for result in found),
+    rows=rows,
+  )
+
+
+def _merge_row(row, others):
+  same = [row]
+  for other in others:
+    same += [each for each in other.rows if each.row.id == row.row.id]
+  runs = {}
+  for each in same:
+    for name in ('config', 'overrides'):
+      if getattr(each.row, name) != getattr(row.row, name):
+        raise ValueError(
+          f'row {row.row.id}: {name} is {getattr(row.row, name)} and '
+          f'{getattr(each.row, name)}; runs of different models do not merge'
+        )
+    for run in each.runs:
+      if runs.setdefault(run.seed, run) != run:
+        raise ValueError(
+          f'row {row.row.id}, seed {run.seed} has run twice, with different '
+          'numbers; remove one of them from its file'
+        )
+  most = max(same, key=lambda each: len(each.runs))
+  return dataclasses.replace(
+    most, row=row.row, runs=tuple(runs[seed] for seed in sorted(runs))
+  )
