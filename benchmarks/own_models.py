@@ -1,14 +1,19 @@
-"""Trained models made smaller without training, by one rank or by a plan.
+"""Trained models made smaller, by one rank or by a plan, and trained further.
 
-  python -m benchmarks.own_models --run=FOLDER
+  python -m benchmarks.own_models --run=FOLDER --steps=700
 
 Fits the matrices of a trained run at several sizes: with one method and
 compression ratio for all of them, and with the plan of `planning.budget`; by
-the error of the weights and by that of products with training batches. Writes
-JSON and a page of Markdown with losses and scores.
+the error of the weights and by that of products with training batches. With
+`--steps`, each result is then trained for so many steps, as a run of its own
+that starts from the trained one. Writes JSON and a page of Markdown with losses
+and scores. The same command continues where it was interrupted.
 """
 
+import copy
+import functools
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -29,6 +34,12 @@ _RUN = flags.DEFINE_multi_string('run', None, 'Folder of a trained run.')
 _RATIOS = flags.DEFINE_multi_float(
   'ratio', [2.0, 4.0, 8.0], 'Parameters of the model relative to the new ones.'
 )
+_STEPS = flags.DEFINE_multi_integer(
+  'steps', [0], 'Of training after the fit; one number, or one for each run.'
+)
+_RATE = flags.DEFINE_float(
+  'rate', 0.25, 'Learning rate of these steps, relative to that of the run.'
+)
 _BEAM = flags.DEFINE_integer('beam_size', 1, 'Of decoding, where there is any.')
 _OUTPUT = flags.DEFINE_string(
   'scores', 'results/own_models.json', 'JSON file; the page lies beside it.'
@@ -37,30 +48,37 @@ _UNIFORM = {
   'low rank': dict(name='low_rank'),
   'trains of 2 cores': dict(name='tensor_train', num_modes=2),
 }
+_FITS = ('products', 'weights')
 
 
 class Model:
-  """A trained model and its task, with its matrices dense."""
+  """A trained model and its task, with its matrices dense.
+
+  Args:
+    folder: of the run; fine-tuned runs are kept in FOLDER-smaller.
+    beam_size: of decoding.
+  """
 
   def __init__(self, folder: str, beam_size: int):
-    config = workdir.load_config(folder)
-    self._run = run.Run(config, folder)
+    self._folder = os.path.abspath(folder)
+    self.config = workdir.load_config(folder)
+    if 'beam_size' in self.config.evaluation:
+      self.config.evaluation.beam_size = beam_size
+      # The loss alone is taken of the validation split.
+      self.config.evaluation.max_sentences = 1
+    self._run = run.Run(workdir.load_config(folder), folder)
     variables = self._run.variables(self._run.chosen)
     self.make = lambda: origin.dense(
-      config, self._run.blueprint.graphdef, variables
+      self.config, self._run.blueprint.graphdef, variables
     )
     graphdef, params, buffers = modules.split(self.make())
     self.variables = {'params': params, 'buffers': buffers}
     self.num_params = modules.num_params(params)
-    plain = workdir.load_config(folder)
-    if 'beam_size' in plain.evaluation:
-      plain.evaluation.beam_size = beam_size
-      # The loss alone is taken of the validation split.
-      plain.evaluation.max_sentences = 1
-    self._task = TASKS[config.task](plain, graphdef, folder)
-    self.calibration = calibrated.of_task(plain, self._task)
-    self.name = config.name
+    self._task = TASKS[self.config.task](self.config, graphdef, folder)
+    self.calibration = calibrated.of_task(self.config, self._task)
+    self.name = self.config.name
 
+  @functools.cached_property
   def measured(self) -> budget.Measured:
     return budget_report.of_run(self._run)
 
@@ -83,6 +101,45 @@ class Model:
     _, params, buffers = modules.split(model)
     return {'params': params, 'buffers': buffers}, report
 
+  def fine_tuned(
+    self, rules: fitting.Rules, fit: str, steps: int, rate: float, name: str
+  ) -> dict[str, Any]:
+    """Scores of a run that starts from this one, and its seconds.
+
+    Args:
+      rules: of its matrices.
+      fit: 'weights' or 'products'.
+      steps: of training, with a warm-up of a tenth and a cosine.
+      rate: highest learning rate, relative to that of this run.
+      name: of its folder; what has been trained there is not trained again.
+    """
+    config = copy.deepcopy(self.config)
+    with config.unlocked():
+      config.name = f'{self.name}-{name}'
+      config.compress = tuple((k, dict(options)) for k, options in rules)
+      config.init_from = self._folder
+    config.fit.error = fit
+    config.num_steps = steps
+    config.optimizer.learning_rate *= rate
+    config.optimizer.update(schedule='cosine', warmup_steps=steps // 10)
+    config.evaluation.every = steps
+    config.checkpoint.update(choose='latest', average=1)
+    folder = os.path.join(f'{self._folder}-smaller', f'{name}-{steps}-{rate:g}')
+    made = run.Run(config, folder)
+    results = made.train()
+    made.close()
+    numbers = lambda scores: {
+      k: v for k, v in scores.items() if isinstance(v, int | float)
+    }
+    return {
+      'steps': steps,
+      'rate': rate,
+      'seconds': round(results['seconds'], 1),
+      'before': numbers(results['fit']['test']),
+      'validation_loss': results['validation']['loss'],
+      **numbers(results['test']),
+    }
+
 
 def uniform(
   measured: budget.Measured, method: Mapping[str, Any], limit: int
@@ -104,39 +161,76 @@ def uniform(
 
 
 def rows(
-  model: Model, ratios: Sequence[float], measured: budget.Measured | None = None
-) -> Iterator[dict[str, Any]]:
-  """A record of scores for each size, choice of ranks and fit."""
-  measured = measured or model.measured()
-  yield {
-    'ratio': 1.0,
-    'ranks': 'trained model',
-    'params': model.num_params,
-    **model.scores(model.variables),
-  }
-  fits = {'weights': 'weights', 'products': model.calibration}
+  model: Model,
+  ratios: Sequence[float],
+  steps: int = 0,
+  rate: float = 0.25,
+  found: Sequence[Mapping[str, Any]] = (),
+) -> Iterator[list[dict[str, Any]]]:
+  """The records of all sizes, choices of ranks and fits, after each new one.
+
+  First all of them without training, then with it.
+
+  Args:
+    model: the trained one.
+    ratios: numbers of its parameters relative to those of the new ones.
+    steps: of training after the fit.
+    rate: of these steps, see `Model.fine_tuned`.
+    found: records that are there already.
+  """
+  found = [dict(each) for each in found]
+  if not found:
+    found.append(
+      {
+        'ratio': 1.0,
+        'ranks': 'trained model',
+        'params': model.num_params,
+        **model.scores(model.variables),
+      }
+    )
+    yield found
+  known = {(each['ratio'], each['ranks'], each.get('fit')) for each in found}
   for ratio in ratios:
-    limit = int(model.num_params / ratio)
-    plan = measured.plan(limit)
-    ways = {
-      name: uniform(measured, method, limit)
-      for name, method in _UNIFORM.items()
-    }
-    for ranks, rules in (ways | {'planned': plan.rules}).items():
-      for fit, by in fits.items():
-        variables, report = model.compressed(rules, by)
-        saved = sum(
-          swap.spec.rows * swap.spec.cols - swap.spec.num_params
-          for swap in report.swapped
-        )
-        yield {
-          'ratio': ratio,
-          'ranks': ranks,
-          'fit': fit,
-          'params': model.num_params - saved,
-          'errors': _errors(report),
-          **model.scores(variables),
-        }
+    for ranks in ('planned', *_UNIFORM):
+      missing = [fit for fit in _FITS if (ratio, ranks, fit) not in known]
+      if missing:
+        rules = _rules(model, ranks, ratio)
+      for fit in missing:
+        found.append(_fitted(model, ratio, ranks, fit, rules))
+        yield found
+  for each in found[1:] if steps else ():
+    if 'tuned' not in each and each['ratio'] in ratios:
+      name = f'{each["ratio"]:g}x {each["ranks"]} {each["fit"]}'
+      each['tuned'] = model.fine_tuned(
+        each['rules'], each['fit'], steps, rate, name.replace(' ', '-')
+      )
+      yield found
+
+
+def _rules(model, ranks, ratio):
+  limit = int(model.num_params / ratio)
+  if ranks == 'planned':
+    return model.measured.plan(limit).rules
+  return uniform(model.measured, _UNIFORM[ranks], limit)
+
+
+def _fitted(model, ratio, ranks, fit, rules):
+  """The record of a fit without training."""
+  by = {'weights': 'weights', 'products': model.calibration}[fit]
+  variables, report = model.compressed(rules, by)
+  saved = sum(
+    swap.spec.rows * swap.spec.cols - swap.spec.num_params
+    for swap in report.swapped
+  )
+  return {
+    'ratio': ratio,
+    'ranks': ranks,
+    'fit': fit,
+    'rules': rules,
+    'params': model.num_params - saved,
+    'errors': _errors(report),
+    **model.scores(variables),
+  }
 
 
 def _errors(report):
@@ -149,24 +243,36 @@ def _errors(report):
 
 
 def table(found: Sequence[Mapping[str, Any]]) -> str:
-  """The records as Markdown."""
-  names = ('bleu', 'accuracy', 'perplexity')
-  scores = [name for name in names if name in found[0]]
+  """The records as Markdown, by size, choice of ranks and fit."""
+  names = ('bleu', 'accuracy', 'perplexity', 'bits_per_byte')
+  shown = ('loss', *(name for name in names if name in found[0]))
+  is_tuned = any('tuned' in each for each in found)
+  order = ('trained model', *_UNIFORM, 'planned')
+  number = lambda scores, name: f'{scores[name]:.4g}' if scores else ''
   lines = [
     (
-      each['ratio'],
+      f'{each["ratio"]:g}',
       each['ranks'],
       each.get('fit', ''),
       f'{each["params"]:,}',
       f'{each["validation_loss"]:.4f}',
-      f'{each["loss"]:.4f}',
-      *(f'{each[name]:.4g}' for name in scores),
+      *(number(each, name) for name in shown),
+      *(number(each.get('tuned'), name) for name in shown if is_tuned),
     )
-    for each in found
+    for each in sorted(
+      found,
+      key=lambda each: (
+        each['ratio'],
+        order.index(each['ranks']),
+        each.get('fit', ''),
+      ),
+    )
   ]
+  label = lambda name: 'BLEU' if name == 'bleu' else name.replace('_', ' ')
   header = (
     *('times smaller', 'ranks', 'fit', 'parameters', 'validation loss'),
-    *('test loss', *scores),
+    *(f'test {label(name)}' for name in shown),
+    *(f'{label(name)} after training' for name in shown if is_tuned),
   )
   return records.table(header, lines)
 
@@ -176,43 +282,76 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
   if not _RUN.value:
     raise app.UsageError('--run=FOLDER of a trained run is missing')
+  if len(_STEPS.value) not in (1, len(_RUN.value)):
+    raise app.UsageError('--steps is one number, or one for each --run')
   compile_cache.use()
-  ratios = ' '.join(f'--ratio={ratio:g}' for ratio in _RATIOS.value)
-  command = f'python -m benchmarks.own_models --run=FOLDER {ratios}'
+  path = pathlib.Path(_OUTPUT.value)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  results = _begun(path)
+  steps = _STEPS.value * (1 if len(_STEPS.value) > 1 else len(_RUN.value))
+  for folder, count in zip(_RUN.value, steps, strict=True):
+    model = Model(folder, _BEAM.value)
+    before = results['models'].get(model.name, ())
+    for found in rows(model, _RATIOS.value, count, _RATE.value, before):
+      results['models'][model.name] = found
+      path.write_text(json.dumps(results, indent=1) + '\n')
+      path.with_suffix('.md').write_text(page(results))
+  print(page(results))
+
+
+def _begun(path):
+  """The results so far of this command, or those of none."""
+  flag = lambda name, values: [f'--{name}={value:g}' for value in values]
+  options = [
+    *flag('ratio', _RATIOS.value),
+    *flag('steps', _STEPS.value),
+    *flag('rate', [_RATE.value]),
+    *flag('beam_size', [_BEAM.value]),
+  ]
+  runs = ['--run=FOLDER'] * len(_RUN.value)
   results = {
-    'command': f'{command} --beam_size={_BEAM.value}',
+    'command': ' '.join(['python -m benchmarks.own_models', *runs, *options]),
     'git': records.commit(),
     'versions': records.versions(),
     'machine': records.machine(),
     'models': {},
   }
-  path = pathlib.Path(_OUTPUT.value)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  for folder in _RUN.value:
-    model, found = Model(folder, _BEAM.value), []
-    results['models'][model.name] = found
-    for record in rows(model, _RATIOS.value):
-      found.append(record)
-      path.write_text(json.dumps(results, indent=1) + '\n')
-  path.with_suffix('.md').write_text(page(results))
-  print(page(results))
+  if path.exists():
+    begun = json.loads(path.read_text())
+    if begun['command'] == results['command']:
+      return begun
+  return results
 
 
 def page(results: Mapping[str, Any]) -> str:
   """The results as Markdown."""
   parts = [
-    '# Trained models made smaller without training',
+    '# Trained models made smaller',
     f'`{results["command"]}`, commit {results["git"]}, '
     f'{results["machine"]["processor"]}.',
     'All matrices of a trained run are replaced, with one method and one '
     'compression ratio for all of them or by the plan of `--mode=plan '
     '--budget=`. Parameters are those of the whole model. The fit minimizes '
     'the error of the weights, or of their products with training batches; '
-    'the plan is made with the latter errors. Nothing is trained.',
+    'the plan is made with the latter errors. Scores are those without '
+    'training, and after the steps named below.',
   ]
   for name, found in results['models'].items():
-    parts += [f'## {name}', table(found)]
+    parts += [f'## {name}', *_training(found), table(found)]
   return '\n\n'.join(parts) + '\n'
+
+
+def _training(found):
+  """A sentence on the training of records, if there is any."""
+  tuned = [each['tuned'] for each in found if 'tuned' in each]
+  if not tuned:
+    return []
+  seconds = sorted(each['seconds'] for each in tuned)
+  return [
+    f'{tuned[0]["steps"]} steps of training, at {tuned[0]["rate"]:g} of the '
+    f'learning rate of the run: {seconds[0]:.0f} to {seconds[-1]:.0f} seconds '
+    'on this machine.'
+  ]
 
 
 if __name__ == '__main__':

@@ -1,32 +1,72 @@
 """The program that makes trained models smaller, on a tiny run."""
 
+import copy
+
+import pytest
+
 from benchmarks import own_models
 from tests.training import test_origin
 
 trained = test_origin.trained
+SCORES = ('loss', 'accuracy')
 
 
-def test_ways_of_one_size_are_compared(trained):
-  model = own_models.Model(trained.workdir, beam_size=1)
-  dense, *found = own_models.rows(model, [2.0])
+@pytest.fixture(scope='module')
+def model(trained):
+  return own_models.Model(trained.workdir, beam_size=1)
+
+
+@pytest.fixture(scope='module')
+def found(model):
+  *_, last = own_models.rows(model, [2.0])
+  return copy.deepcopy(last)
+
+
+def test_ways_of_one_size_are_compared(trained, found):
+  dense, *fitted = found
   assert dense['params'] == trained.results()['num_params']
   assert dense['accuracy'] == trained.results()['test']['accuracy']
-  ways = {(each['ranks'], each['fit']) for each in found}
-  assert len(ways) == len(found) == 6
-  for each in found:
+  ways = {(each['ranks'], each['fit']) for each in fitted}
+  assert len(ways) == len(fitted) == 6
+  for each in fitted:
     assert 0.3 * dense['params'] < each['params'] <= dense['params'] / 2
     assert each['validation_loss'] > 0
-  by = {(each['ranks'], each['fit']): each['errors'] for each in found}
+  by = {(each['ranks'], each['fit']): each['errors'] for each in fitted}
   weights, products = (
     by['low rank', fit]['layers/0'] for fit in ('weights', 'products')
   )
   assert weights[0] < products[0] and weights[1] is None
+
+
+def test_only_what_is_missing_is_done(model, found, monkeypatch):
+  monkeypatch.setattr(
+    own_models.Model, 'compressed', lambda *_: pytest.fail('fitted again')
+  )
+  steps = lambda some: list(own_models.rows(model, [2.0], 2, 0.5, some))
+  some = [dict(each, tuned={}) for each in found]
+  del some[1]['tuned']
+  [done] = steps(some)
+  tuned, own = done[1]['tuned'], done[1]
+  # The run fits by itself, from the same matrices.
+  for name in SCORES:
+    assert tuned['before'][name] == pytest.approx(own[name], rel=1e-4)
+  assert tuned['loss'] != tuned['before']['loss']
+  assert (tuned['steps'], tuned['rate']) == (2, 0.5)
+  assert not steps(done)
+
+
+def test_the_page_has_scores_before_and_after(found):
+  after = dict(steps=2, rate=0.5, seconds=1.0, loss=1.0, accuracy=0.5)
+  some = [found[0], dict(found[1], tuned=after), *found[2:]]
   page = own_models.page(
     {
       'command': 'a command',
       'git': 'a commit',
       'machine': {'processor': 'a processor'},
-      'models': {'mnist': [dense, *found]},
+      'models': {'mnist': some},
     }
   )
-  assert page.count('planned') == 2 and '| accuracy |' in page
+  assert page.count('| planned |') == 2 and '| test accuracy |' in page
+  assert 'accuracy after training' in page
+  assert '2 steps of training' in page
+  assert 'after training |' not in own_models.table(found)
