@@ -111,6 +111,75 @@ def test_pins_are_exact_and_satisfy_setup_cfg(name, jax_version):
       assert extras[requirement].specifier.contains(pinned[requirement])
 
 
+@pytest.mark.parametrize(
+  'path',
+  sorted((ROOT / 'constraints').glob('*.txt')),
+  ids=lambda path: path.stem,
+)
+def test_hashed_requirements_are_the_pins(path):
+  # `launch/hashes.sh` writes them anew.
+  text = (path.parent / 'hashed' / path.name).read_text()
+  hashed = re.findall(
+    r'^(\S+)==(\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$', text, re.M
+  )
+  assert {normalize(name): version for name, version, _ in hashed} == pins(path)
+  # Nothing else is in the file.
+  rest = [line for line in text.splitlines() if '--hash=' not in line]
+  assert len(rest) == len(hashed) + 1
+
+
+# What would run code out of a file, by the calls that do.
+RUNS_DATA = re.compile(
+  r'(.*\.)?(eval|exec|__import__|system|popen)|builtins\.compile|'
+  r'(c?[pP]ickle|dill|joblib|marshal|shelve|torch|cloudpickle)\.\w+|'
+  r'yaml\.(unsafe_)?load(_all)?|runpy\.\w+'
+)
+
+
+def runs_data(tree):
+  """(line, call) of each call that may run code out of data."""
+  for node in ast.walk(tree):
+    if not isinstance(node, ast.Call):
+      continue
+    called = ast.unparse(node.func)
+    options = {word.arg: ast.unparse(word.value) for word in node.keywords}
+    if (
+      RUNS_DATA.fullmatch(called)
+      or options.get('allow_pickle', 'False') != 'False'
+      or options.get('shell', 'False') != 'False'
+      or 'trust_remote_code' in options
+    ):
+      yield node.lineno, called
+
+
+def test_no_data_are_run_as_code():
+  found = [
+    f'{path.relative_to(ROOT)}: {called}'
+    for path in ROOT.glob('tt_compress/**/*.py')
+    for line, called in runs_data(ast.parse(path.read_text()))
+  ]
+  # A configuration file is code of the user; a workdir has none.
+  assert found == ['tt_compress/configuration/arguments.py: runpy.run_path']
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'eval(text)',
+    'builtins.exec(text)',
+    'pickle.load(file)',
+    'np.load(path, allow_pickle=True)',
+    'subprocess.run(line, shell=True)',
+    'os.system(line)',
+    'torch.load(path)',
+    'yaml.load(text)',
+    'load_dataset(name, trust_remote_code=True)',
+  ],
+)
+def test_code_that_runs_data_is_found(text):
+  assert list(runs_data(ast.parse(text)))
+
+
 def run_setup(command, path, **environment):
   """Runs bash with setup.sh sourced and only `path` on PATH."""
   return subprocess.run(
