@@ -170,6 +170,9 @@ def test_tiny_drops_modes_inside_wrappers_and_lowers_ranks():
     ('.*/up', dict(name='sum', parts=(inner, dict(name='dense')))),
     ('.*/ffn/.*', dict(name='tensor_train', tt_rank=(4, 16))),
     ('.*/query', dict(name='monarch', num_blocks=(128, 256))),
+    ('.*/key', dict(name='tensor_ring', rank=0.1)),
+    ('.*/value', dict(name='tucker', rank=6)),
+    ('.*/out', dict(name='phm', n='same')),
     ('.*', dict(name='low_rank', rank=2)),
   )
   small = dict(name='tensor_train', tt_rank=8)
@@ -178,6 +181,9 @@ def test_tiny_drops_modes_inside_wrappers_and_lowers_ranks():
     ('.*/up', dict(name='sum', parts=(small, dict(name='dense')))),
     ('.*/ffn/.*', dict(name='tensor_train', tt_rank=2)),
     ('.*/query', dict(name='monarch', num_blocks=2)),
+    ('.*/key', dict(name='tensor_ring', compression_ratio=2.0)),
+    ('.*/value', dict(name='tucker', rank=2)),
+    ('.*/out', dict(name='phm', compression_ratio=2.0)),
     ('.*', dict(name='low_rank', rank=2)),
   )
 

@@ -14,6 +14,13 @@ rows * cols. `make` chooses it by name, and `REGISTRY` has all names:
   >>> spec.apply(factors, jax.numpy.ones((5, 1024))).shape  # x W
   (5, 256)
 
+A rank may be a share of the dense parameters, or follow from a size:
+
+  >>> tt_compress.make('tensor_train', 1024, 256, rank=0.1).tt_rank
+  (1, 19, 19, 1)
+  >>> tt_compress.make('low_rank', 1024, 256, compression_ratio=10).rank
+  20
+
 `compress` replaces matrices of any Flax NNX model by rules, pairs of a pattern
 for their paths and the options of `make`. With `fit=True`, the new matrices
 approximate the present ones; otherwise they are random. With

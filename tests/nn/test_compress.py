@@ -44,10 +44,7 @@ class Foreign(nnx.Module):
 class Unreachable(nnx.Module):
   def __init__(self, rngs):
     self.head = nnx.Linear(6, 6, rngs=rngs)
-    self.batched = nnx.LinearGeneral(
-      6, 6, batch_axis={0: 2}, use_bias=False, rngs=rngs
-    )
-    self.einsum = nnx.Einsum('nta,nab->ntb', (3, 6, 6), rngs=rngs)
+    self.einsum = nnx.Einsum('nta,anb->ntb', (6, 3, 6), rngs=rngs)
     self.lora = nnx.LoRALinear(6, 6, lora_rank=2, use_bias=False, rngs=rngs)
 
 
@@ -305,7 +302,6 @@ def test_weights_out_of_reach_are_reported_with_the_reason():
   report = compress.compress(model, [('.*', RANK_2)], nnx.Rngs(1))
   assert [swap.path for swap in report.swapped] == ['head']
   expected = {
-    'batched/kernel': 'batch axes {0: 2}',
     'einsum/kernel': "axis 'n' in the input, the kernel and the result",
     'lora/kernel': '(6, 6) of LoRALinear; a rule reaches it that says which',
     'lora/lora/lora_a': 'row_axes=(0,)',
@@ -325,6 +321,13 @@ def test_weights_out_of_reach_are_reported_with_the_reason():
     ('head', dict(row_axes=(0,)), ['head: its layer says', 'leave row_axes']),
     ('lora/kernel', dict(row_axes=(0, 1)), ['lora/kernel', 'some, not all']),
     ('lora/kernel', dict(row_axes=0), ['lora/kernel', 'row_axes=0']),
+    ('lora/kernel', dict(row_axes=(0, 0)), ['row_axes=(0, 0)', 'each once']),
+    (
+      'lora/kernel',
+      dict(row_axes=(-1,)),
+      ['row_axes=(-1,)', '(0, 1) of (6, 6)'],
+    ),
+    ('lora/kernel', dict(row_axes=([0],)), ['row_axes=([0],)', 'each once']),
     (
       'lora/kernel',
       dict(row_axes=(0,), stack_axes=1),

@@ -9,7 +9,7 @@ from tt_compress.nn import compress, explain
 
 def test_a_table_has_every_weight_and_adds_up():
   model = own_models.Qwen(nnx.Rngs(0))
-  model.batched = nnx.LinearGeneral(2, 3, batch_axis={0: 4}, rngs=nnx.Rngs(0))
+  model.batched = nnx.Einsum('nta,anb->ntb', (2, 4, 3), rngs=nnx.Rngs(0))
   table = explain.explain(model)
   sizes = {line.path: (line.shape, line.size) for line in table.lines}
   assert sizes == {
@@ -29,8 +29,9 @@ def test_a_table_has_every_weight_and_adds_up():
   rest = table.num_params - sum(size for _, size in sizes.values())
   assert lines[-2].split() == ['all', 'others', str(rest)]
   assert lines[-1].split() == ['total', f'{table.num_params:,}']
+  assert lines[5].endswith('row_axes=, and stack_axes= for layers or experts')
   assert 'row_axes=' in lines[4] and 'OwnEinsum' in lines[5]
-  assert 'out of reach: it has batch axes {0: 4}' in lines[-3]
+  assert "out of reach: its equation 'nta,anb->ntb' has axis 'n'" in lines[-3]
 
 
 def test_compressed_and_shared_matrices():

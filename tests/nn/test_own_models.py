@@ -351,6 +351,60 @@ def test_a_stack_of_variables_needs_its_number_of_axes():
   np.testing.assert_allclose(loop(model), w + 1, atol=1e-5)
 
 
+class Experts(nnx.Module):
+  """Experts [experts, in, out] as three kinds of layers write them."""
+
+  def __init__(self, rngs):
+    up = rngs.normal((4, 6, 10)) / 3
+    self.up = nnx.Param(up)
+    self.gate = nnx.Einsum('etd,edf->etf', (4, 6, 10), (4, 1, 10), rngs=rngs)
+    self.down = nnx.LinearGeneral(10, 6, batch_axis={0: 4}, rngs=rngs)
+    self.router = nnx.Linear(6, 4, rngs=rngs)
+
+  def __call__(self, x):
+    """x [tokens, 6]; all experts, weighted by the router."""
+    each = jnp.broadcast_to(x, (4, *x.shape))
+    hidden = jnp.einsum('etd,edf->etf', each, self.up[...])
+    hidden = hidden * nnx.silu(self.gate(each))
+    weights = jax.nn.softmax(self.router(x))
+    return jnp.einsum('te,etd->td', weights, self.down(hidden))
+
+
+def test_experts_have_factors_each():
+  model = Experts(nnx.Rngs(0))
+  variables = {
+    'up': model.up.get_value(),
+    'gate': model.gate.kernel.get_value(),
+    'down': model.down.kernel.get_value(),
+  }
+  x = np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
+  expected = model(x)
+  axes = dict(row_axes=(0,), stack_axes=1)
+  full = nnx.clone(model)
+  rules = lambda rank: {
+    'gate|down': dict(name='low_rank', rank=rank),
+    'up': dict(name='low_rank', rank=rank, **axes),
+  }
+  report = compress.compress(full, rules(6), fit=True)
+  assert {str(swap).split(' in ')[0] for swap in report.swapped} == {
+    'gate: 4 x 6 x 10',
+    'down: 4 x 10 x 6',
+    'up: 4 x 6 x 10',
+  }
+  np.testing.assert_allclose(full(x), expected, atol=1e-5)
+  compress.compress(model, rules(2), fit=True)
+  for name, weight in variables.items():
+    held = getattr(model, name)
+    found = (held if name == 'up' else held.kernel).get_value()
+    left, values, right = np.linalg.svd(np.asarray(weight, np.float64))
+    nearest = np.einsum(
+      'eik,ek,ekj->eij', left[..., :2], values[:, :2], right[:, :2]
+    )
+    np.testing.assert_allclose(found, nearest, atol=1e-5)
+  gradients = nnx.grad(lambda model: jnp.sum(model(x) ** 2))(model)
+  assert all(np.any(leaf) for leaf in jax.tree.leaves(gradients))
+
+
 def test_bias_is_dropped_where_the_layer_can_do_without():
   rule = dict(name='low_rank', rank=2, bias=False)
   model = nnx.Dict(

@@ -50,13 +50,19 @@ def _shrink_choice(choice: Mapping, scale: float) -> dict:
     for name, value in choice.items()
     if name not in ('row_modes', 'col_modes', 'row_split', 'col_split')
   }
-  if choice.keys() & {'max_params', 'compression_ratio'}:
-    choice.pop('max_params', None)
+  is_rank = lambda name: name.endswith('rank') or name == 'num_blocks'
+  sizes = {'max_params', 'compression_ratio'} | {
+    name
+    for name, value in choice.items()
+    if (is_rank(name) or name == 'n') and isinstance(value, float | str)
+  }
+  if choice.keys() & sizes:
+    choice = {name: choice[name] for name in choice if name not in sizes}
     choice['compression_ratio'] = 2.0
   for name, value in choice.items():
-    if name.endswith('rank') or name == 'num_blocks':
+    if is_rank(name):
       # The modes of a Tucker core are small in a tiny model.
-      most = 2 if name == 'tucker_rank' else _TINY_RANK
+      most = 2 if choice.get('name') == 'tucker' else _TINY_RANK
       choice[name] = min(value, most) if isinstance(value, int) else 2
     if name in ('begin', 'end', 'every'):
       choice[name] = int(value * scale) or min(value, 1)

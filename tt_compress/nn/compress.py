@@ -45,13 +45,13 @@ def compress(
   Any other `nnx.Param` with two or more axes is reached by a rule that says
   which axes are its rows: `('.*/attn/q', dict(row_axes=(0,), ...))`. It matches
   paths of such variables only; `stack_axes=1` says that their first axis is
-  that of layers.
+  that of layers, or of experts.
 
   A shared module, or variable, stays shared. New layers keep `dtype`,
   `param_dtype`, the bias and the metadata of variables; layers whose arrays
-  have a leading axis of layers, for `nnx.scan`, get factors with that axis.
-  Without a `dtype`, a `Linear` of this package computes in the dtype of its
-  input, and one that replaces a layer of Flax in the wider of input and
+  have a leading axis of layers, for `nnx.scan`, or of experts, get factors with
+  that axis. Without a `dtype`, a `Linear` of this package computes in the dtype
+  of its input, and one that replaces a layer of Flax in the wider of input and
   factors, as that layer did.
 
   Under `nnx.eval_shape` or inside `jax.jit`, the replaced matrices are never

@@ -87,6 +87,8 @@ def explain(model: nnx.Module) -> Table:
   for site in found.variables:
     shape = site.weight.get_value().shape
     form = 'dense; a rule reaches it with row_axes='
+    if len(shape) > 2:
+      form += ', and stack_axes= for layers or experts'
     lines.append(_dense(site, shape, form))
   lines += [
     Line(path, '', '', 0, f'out of reach: {reason}', 1.0)

@@ -88,8 +88,21 @@ class Einsum(nnx.Einsum):
     return matrix.placed(product, out_sharding)(inputs)
 
 
+def num_experts(layer: nnx.LinearGeneral | nnx.Einsum) -> int:
+  """The number of axes of the kernel with a matrix for each of their entries.
+
+  Those are axes of the input, the kernel and the result.
+  """
+  if isinstance(layer, nnx.LinearGeneral):
+    return len(layer.batch_axis)
+  left, letters, out = _operands(layer.einsum_str)
+  return len(set(letters) & set(left) & set(out))
+
+
 def einsum_layout(layer: nnx.Einsum) -> layout.Layout:
   """Axes of the kernel that the input has, too, as rows; the others as columns.
+
+  Axes that the input and the result have are those of experts.
 
   Raises:
     ValueError: the product is not one with a matrix, and why.
@@ -98,18 +111,21 @@ def einsum_layout(layer: nnx.Einsum) -> layout.Layout:
   equation = f'its equation {layer.einsum_str!r}'
   if len(set(letters)) < len(letters) or '.' in letters:
     raise ValueError(f'{equation} has an ellipsis or a diagonal of the kernel')
+  count = num_experts(layer)
+  letters = letters[count:]
   for letter in letters:
     if letter in left and letter in out:
       raise ValueError(
         f'{equation} has axis {letter!r} in the input, the kernel and the '
-        'result, hence a matrix for each entry of this axis'
+        'result, hence a matrix for each entry of this axis, which is not the '
+        'first of the kernel'
       )
     if letter not in left and letter not in out:
       raise ValueError(f'{equation} sums axis {letter!r} of the kernel alone')
   rows = tuple(axis for axis, each in enumerate(letters) if each in left)
   if not rows or len(rows) == len(letters):
     raise ValueError(f'{equation} has no sum, or no axis of the result')
-  return layout.stacked(layer.kernel.shape, layer.kernel_shape, rows)
+  return layout.stacked(layer.kernel.shape, layer.kernel_shape, rows, count)
 
 
 def _operands(equation: str) -> tuple[str, str, str]:

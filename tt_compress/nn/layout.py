@@ -15,7 +15,7 @@ class Layout:
   Attributes:
     shape: of the weight of one layer.
     row_axes: axes of `shape` that make the rows; the others make the columns.
-    stack: numbers of layers, where layers share an array.
+    stack: numbers of layers or experts, where their matrices share an array.
   """
 
   shape: tuple[int, ...]
@@ -61,9 +61,18 @@ class Layout:
 
 
 def stacked(
-  shape: Sequence[int], expected: Sequence[int], row_axes: Sequence[int] = (0,)
+  shape: Sequence[int],
+  expected: Sequence[int],
+  row_axes: Sequence[int] = (0,),
+  num_experts: int = 0,
 ) -> Layout:
   """The layout of a weight, which may have more leading axes than expected.
+
+  Args:
+    shape: of the weight.
+    expected: shape of the weight of one layer.
+    row_axes: axes of one matrix that make its rows.
+    num_experts: number of axes, the first of `expected`, with a matrix each.
 
   Raises:
     ValueError: the last axes are not the expected ones.
@@ -74,4 +83,5 @@ def stacked(
     raise ValueError(
       f'its shape is {shape} instead of {expected}, with axes of layers first'
     )
-  return Layout(expected, tuple(row_axes), shape[:stack])
+  stack += num_experts
+  return Layout(shape[stack:], tuple(row_axes), shape[:stack])

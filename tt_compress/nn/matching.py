@@ -36,10 +36,13 @@ def out_of_reach(found: sites.Found) -> dict[str, str]:
   """{path: why rules without `row_axes` do not reach this weight}."""
   reasons = dict(found.unreached)
   for site in found.variables:
+    shape = site.weight.get_value().shape
     reasons[site.path] = (
-      f'{site.weight.get_value().shape} of {site.kind}; a rule reaches it that '
-      'says which of these axes are its rows, such as row_axes=(0,)'
+      f'{shape} of {site.kind}; a rule reaches it that says which of these '
+      'axes are its rows, such as row_axes=(0,)'
     )
+    if len(shape) > 2:
+      reasons[site.path] += ', after stack_axes=1 of layers or experts, if any'
   return reasons
 
 

@@ -184,7 +184,7 @@ def _new(
     param_dtype=site.dtype,
     rngs=rngs,
   )
-  if type(layer) in _GENERAL and is_plain:
+  if type(layer) in _GENERAL and is_plain and not general.num_experts(layer):
     new = _GENERAL[type(layer)](layer, held)
     if not options.keep_bias:
       new.bias = None

@@ -30,14 +30,21 @@ def take_axes(site: sites.Site, choice: dict[str, Any]) -> layout.Layout:
       f'of shape {shape}; it leaves at least two axes'
     )
   stack_sizes, shape = shape[:num_stacked], shape[num_stacked:]
-  known = set(range(len(shape)))
-  is_tuple = isinstance(row_axes, Sequence) and not isinstance(row_axes, str)
-  if not is_tuple or not set() < set(row_axes) < known:
+  known = tuple(range(len(shape)))
+  if not _are_row_axes(row_axes, known):
     raise ValueError(
       f'the rule for {site.path} has row_axes={row_axes!r}; it is a tuple of '
-      f'some, not all, of the axes {tuple(known)} of {shape}, such as (0,)'
+      f'some, not all, of the axes {known} of {shape}, each once, such as (0,)'
     )
   return layout.Layout(shape, tuple(row_axes), stack_sizes)
+
+
+def _are_row_axes(axes: Any, known: Sequence[int]) -> bool:
+  """Whether these are some, not all, of the known axes, each once."""
+  if not isinstance(axes, Sequence) or isinstance(axes, str):
+    return False
+  is_part = 0 < len(axes) < len(known)
+  return is_part and all(a in known and axes.count(a) == 1 for a in axes)
 
 
 def take_layer(

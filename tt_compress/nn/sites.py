@@ -217,13 +217,12 @@ def _embed(layer: nnx.Embed) -> _Description:
 
 
 def _general(layer: nnx.LinearGeneral) -> _Description:
-  if layer.batch_axis:
-    raise ValueError(
-      f'it has batch axes {dict(layer.batch_axis)}, hence a matrix for each '
-      'index of them'
-    )
-  expected = (*layer.in_features, *layer.out_features)
-  return _described(layer, expected, range(len(layer.in_features)))
+  features = (*layer.in_features, *layer.out_features)
+  expected = (*layer.batch_axis.values(), *features)
+  row_axes = range(len(layer.in_features))
+  return _described(
+    layer, expected, row_axes, num_experts=len(layer.batch_axis)
+  )
 
 
 def _einsum(layer: nnx.Einsum) -> _Description:
@@ -241,12 +240,14 @@ def _described(
   row_axes: Sequence[int],
   attribute: str = 'kernel',
   role: networks.Role = 'product',
+  num_experts: int = 0,
 ) -> _Description:
   held = getattr(layer, attribute)
   if isinstance(held, weight.Weight):
     return attribute, held.axes, held.role
   shape = held.get_value().shape
-  return attribute, layout.stacked(shape, expected, row_axes), role
+  axes = layout.stacked(shape, expected, row_axes, num_experts)
+  return attribute, axes, role
 
 
 # Not subclasses: they may compute something else, as nnx.LoRALinear does.

@@ -11,7 +11,6 @@ from tt_compress.parameterizations import (
   base,
   block_tensor_train,
   butterfly,
-  checks,
   dense,
   frozen,
   kronecker,
@@ -21,6 +20,7 @@ from tt_compress.parameterizations import (
   phm,
   pruned,
   quantized,
+  size_options,
   sum,
   tensor_ring,
   tensor_train,
@@ -52,8 +52,6 @@ REGISTRY: dict[str, type[base.Parameterization]] = {
   'sum': sum.Sum,
 }
 
-_SIZES = ('compression_ratio', 'max_params')
-
 
 def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
   """Builds the spec of a matrix [rows, cols] from a name and plain values.
@@ -64,10 +62,13 @@ def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
     cols: number of columns.
     **options: fields of the entry. Lists become tuples. Specs inside of the
       spec, such as the `base` of a wrapper and the `parts` of a sum, are
-      mappings with a `name` of their own. Without a rank, `compression_ratio`
-      (dense / compressed parameters) or `max_params` chooses the largest rank
-      that fits. With a rank, a size and prefer='speed', a tensor train gets the
-      modes with the fastest products; the default is 'size'.
+      mappings with a `name` of their own. `rank` may stand for the rank of any
+      entry, such as `tt_rank`. A size chooses the largest rank that fits:
+      `compression_ratio` (dense / compressed parameters), `max_params`, or a
+      rank that is a share of the rows * cols dense parameters, such as
+      `rank=0.1`; `rank='same'` is as many as these. With a rank, a size and
+      prefer='speed', a tensor train gets the modes with the fastest products;
+      the default is 'size'.
 
   Raises:
     ValueError: an unknown name or option, a value of the wrong type, options
@@ -109,7 +110,8 @@ def _make(name, rows, cols, options):
     )
   cls = REGISTRY[name]
   options = {key: _plain(value) for key, value in options.items()}
-  sizes = {key: options.pop(key) for key in _SIZES if key in options}
+  options = size_options.name_rank(name, cls, options)
+  sizes = size_options.take(cls, options)
   prefer = options.pop('prefer', 'size')
   _check_names(name, cls, options)
   options = {
@@ -150,7 +152,7 @@ def _check_complete(name, cls, options, sizes):
   if missing:
     # A size determines a rank and no other option.
     is_rank = missing == [cls.rank_option]
-    instead = f', or one of {", ".join(_SIZES)}' if is_rank else ''
+    instead = f', or one of {", ".join(size_options.NAMES)}' if is_rank else ''
     raise ValueError(f'{name} needs {", ".join(missing)}{instead}')
 
 
@@ -164,9 +166,10 @@ def _fastest(name, cls, options, sizes, prefer):
   if not sizes or cls.rank_option not in options:
     raise ValueError(
       f"{name}: prefer='speed' needs {cls.rank_option} and one of "
-      f'{", ".join(_SIZES)}: modes are chosen for speed at a rank and a size'
+      f'{", ".join(size_options.NAMES)}: modes are chosen for speed at a rank '
+      'and a size'
     )
-  return cls.fastest(_max_params(name, options, sizes), **options)
+  return cls.fastest(size_options.max_params(name, options, sizes), **options)
 
 
 def _solve(name, cls, options, sizes):
@@ -175,25 +178,7 @@ def _solve(name, cls, options, sizes):
       f'{name}: {cls.rank_option} and {next(iter(sizes))} are both given; '
       'leave one out'
     )
-  return cls.within(_max_params(name, options, sizes), **options)
-
-
-def _max_params(name, options, sizes):
-  if len(sizes) > 1:
-    raise ValueError(f'{name}: give only one of {" and ".join(sizes)}')
-  [(key, value)] = sizes.items()
-  if key == 'max_params':
-    return checks.positive_int(key, value)
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    raise ValueError(f'{name}: {key} must be a number, got {value!r}')
-  if not 1 <= value < float('inf'):
-    # Some libraries mean the fraction that is left.
-    hint = f'; use {1 / value:.4g}' if 0 < value < 1 else ''
-    raise ValueError(
-      f'{name}: {key}={value!r} must be at least 1 and finite: it is dense / '
-      f'compressed parameters{hint}'
-    )
-  return int(options['rows'] * options['cols'] / value)
+  return cls.within(size_options.max_params(name, options, sizes), **options)
 
 
 def _hints(cls):
@@ -207,7 +192,7 @@ def _hints(cls):
 
 
 def _check_names(name, cls, options):
-  valid = [*_hints(cls), *(_SIZES if cls.rank_option else ())]
+  valid = [*_hints(cls), *(size_options.NAMES if cls.rank_option else ())]
   for key in options:
     if key not in valid:
       raise ValueError(

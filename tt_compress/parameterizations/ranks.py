@@ -25,7 +25,7 @@ def largest(cls: type, max_params: int, **options):
       f'{cls.__name__} of {options["rows"]} x {options["cols"]} has '
       f'{at(1).num_params} parameters at {cls.rank_option}=1, more than '
       f'the {max_params} allowed; use a smaller compression_ratio, a larger '
-      'max_params, or other options'
+      'max_params or share of the dense parameters, or other options'
     )
 
   def fits(rank):
