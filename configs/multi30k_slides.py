@@ -69,6 +69,11 @@ def rules(arguments):
   """Rules for the matrices of the first layers."""
   method, size = arguments['method'], arguments['size']
   if method == 'fewer_layers':
+    if arguments['layers'] == 6:
+      raise ValueError(
+        'method=fewer_layers with layers=6 is the dense model; give layers=1 '
+        'to 5'
+      )
     if arguments['attention']:
       raise ValueError(
         'attention with method=fewer_layers: nothing is compressed; leave out '
@@ -128,7 +133,7 @@ def small(config, arguments):
   )
   config.evaluation.update(every=500, max_sentences=500)
   if arguments['data'] == 'iwslt14':
-    config.evaluation.update(detokenize=True, max_ratio=1.5, max_extra=10)
+    config.evaluation.update(max_ratio=1.5, max_extra=10)
 
 
 def published(config, arguments):
@@ -201,6 +206,8 @@ def get_config(arguments=''):
     max_extra=50,
     nltk_bleu=True,
     timed=True,
+    # The text of IWSLT'14 has spaces around punctuation.
+    detokenize=data == 'iwslt14',
   )
   make(config, arguments)
   if method == 'fewer_layers':

@@ -144,6 +144,7 @@ def set_recipe(config, arguments, size):
     scale_embeddings=False,
     dropout=0.1,
     attention_dropout=0.1,
+    output_dropout=0.1,
   )
   config.optimizer.update(
     name='lamb',

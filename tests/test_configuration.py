@@ -305,6 +305,8 @@ def test_settings_that_an_older_version_did_not_write_get_their_defaults():
 def test_an_argument_without_effect_is_refused():
   with pytest.raises(ValueError, match='nothing is compressed; leave out att'):
     load('multi30k_slides', 'method=fewer_layers,layers=3,attention')
+  with pytest.raises(ValueError, match='is the dense model; give layers=1'):
+    load('multi30k_slides', 'method=fewer_layers')
 
 
 def test_a_mean_of_checkpoints_keeps_as_many():

@@ -86,7 +86,12 @@ def test_a_split_of_another_text(tmp_path):
       "languages de and en, not .*'fr'",
     ),
     ('train', ('ding/de-en', 'de', 'de'), {}, 'languages de and en, not'),
-    ('train', ('newstest2014/en-de', 'de', 'en'), {}, "no files for split 'tr"),
+    (
+      'train',
+      ('newstest2014/en-de', 'de', 'en'),
+      {},
+      "2014/en-de has no split 'train', only val",
+    ),
     (
       'test',
       ('ding/de-en', 'de', 'en'),

@@ -170,3 +170,18 @@ def test_embeddings_are_dropped_together_with_their_positions(side):
   )
   expected = normalized(np.where(dropped, 0, x.astype(np.float64)))
   np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize('side', ['source', 'target'])
+def test_the_output_of_the_final_norm_is_dropped(side):
+  config = dataclasses.replace(CONFIG, dropout=0.0, output_dropout=RATE)
+  model = transformer.Transformer(config, rngs=nnx.Rngs(0))
+  silence(model)
+  tokens = jax.random.randint(jax.random.key(1), (BATCH, LENGTH), 1, 11)
+  if side == 'source':
+    call = lambda noise: model.encode(tokens, noise)[0]
+  else:
+    call = lambda noise: model.features(tokens, tokens, noise)
+  y, kept = call(make_noise()), call(None)
+  assert_dropped(y == 0)
+  np.testing.assert_allclose(y[y != 0], (kept / (1 - RATE))[y != 0], rtol=1e-5)

@@ -130,6 +130,11 @@ def load(
       f'source_language={source_language!r} and '
       f'target_language={target_language!r}'
     )
+  if chosen.num_held_out is None and split not in chosen.files:
+    raise ValueError(
+      f'{found} has no split {split!r}, only {" and ".join(chosen.files)}; '
+      f'take them from it by validation= or test=, and another text as name='
+    )
   pairs = text.load(
     split,
     files={part: _under(folder, it) for part, it in chosen.files.items()},

@@ -44,6 +44,7 @@ def options(settings: family.Settings) -> dict[str, Any]:
     padding_id=settings.get('pad_token_id', 0),
     dropout=rate,
     attention_dropout=rate,
+    output_dropout=rate,
   )
 
 

@@ -16,6 +16,7 @@ _OF_TRAINING = (
   'ffn_dropout',
   'ffn_initialization',
   'initialization',
+  'output_dropout',
   'scan_layers',
 )
 

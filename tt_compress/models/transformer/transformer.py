@@ -123,7 +123,8 @@ class Transformer(encoder_decoder.EncoderDecoder):
     length = inputs.shape[1]
     x = self._embed('source', inputs, noise, length)
     bias = self._bias(self.encoder_bias, length)
-    return self.encoder(x, mask, bias, noise=noise), mask
+    x = self.encoder(x, mask, bias, noise=noise)
+    return dropout(x, self.config.output_dropout, noise), mask
 
   def _bias(self, module, length, index=None):
     """The bias of self-attention for queries at all positions or at one."""
@@ -153,7 +154,7 @@ class Transformer(encoder_decoder.EncoderDecoder):
     x = self._embed('target', decoder_inputs, noise, length)
     bias = self._bias(self.decoder_bias, length)
     x = self.decoder(x, context, causal_mask, context_mask, bias, noise=noise)
-    return self._scaled(x)
+    return self._scaled(dropout(x, self.config.output_dropout, noise))
 
   def _scaled(self, x):
     """The input of the logits."""

@@ -170,13 +170,14 @@ class TransformerConfig(LayersConfig):
       bias of self-attention, which the layers of a stack share).
     distance_buckets: of relative positions, see `nn.distance_bias`.
     max_distance: from which on all distances share a bucket.
+    output_dropout: rate after the final norms of encoder and decoder.
     padding_id: of the source token that fills a batch; no query attends to it.
       Tasks need 0.
 
   A T5 has norm='pre', norm_kind='rms', ffn_initialization='fan_in',
   positions='relative', and neither use_bias, scale_attention nor
-  scale_embeddings. Version 1.1 has gated=True and activation='gelu', too, and
-  no tie_logits. The dropout of T5 after its final norms is left out.
+  scale_embeddings; all its rates of dropout are equal. Version 1.1 has
+  gated=True and activation='gelu', too, and no tie_logits.
   """
 
   vocab_size: int
@@ -191,6 +192,7 @@ class TransformerConfig(LayersConfig):
   positions: str = 'sinusoidal'
   distance_buckets: int = 32
   max_distance: int = 128
+  output_dropout: float = 0.0
   padding_id: int = 0
 
   def __post_init__(self):
