@@ -8,7 +8,7 @@ import numpy as np
 
 from tt_compress.algebra import blocks, distinct
 from tt_compress.algebra.fit import svd, threads
-from tt_compress.parameterizations import base, checks
+from tt_compress.parameterizations import base, checks, weighted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,6 +126,12 @@ class LowRank(base.Parameterization):
       root = np.sqrt(values)
       factors = {'left': left * root, 'right': right * root}
     return {name: jnp.asarray(a, jnp.float32) for name, a in factors.items()}
+
+  def fit_products(self, matrix, weights):
+    """The nearest matrix of the rank, by the weighted error."""
+    if len(weights.terms) > 1:
+      return super().fit_products(matrix, weights)
+    return weighted.nearest(self, self._check_matrix(matrix), weights)
 
   def _to_middle(self, rows, factors):
     return rows @ factors['middle'] if self.middle else rows

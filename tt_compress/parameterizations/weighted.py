@@ -4,8 +4,9 @@ The matrix is whitened, so that the plain error of the whitened one is the
 weighted error, fitted, and the factors are whitened back. This keeps the
 structure of a tensor network if every digit is whitened on its own; the weights
 of the digits come from `weighting.digits`. For a matrix of low rank, with one
-digit for its rows and one for its columns, the result is the nearest one.
-Otherwise sweeps of weighted least squares over single factors follow.
+digit for its rows and one for its columns, the result is the nearest one if the
+weights have one term. Otherwise sweeps of weighted least squares over single
+factors follow.
 """
 
 import functools
@@ -66,6 +67,23 @@ def fit(
       break
     last = found
   return _balanced(best, network) if best is not starts[0] else best
+
+
+def nearest(
+  spec: random_factors.Initialized,
+  matrix: Float[np.ndarray, 'rows cols'],
+  weights: weighting.Weighting,
+) -> dict[str, Any]:
+  """The factors that `fit` finds for a matrix of low rank, without sweeps.
+
+  Args:
+    spec: whose `fit` is the nearest one, with one digit for the rows and one
+      for the columns.
+    matrix: [rows, cols], finite.
+    weights: of the error, of one term; damped here.
+  """
+  factors = _whitened(spec, spec.network, matrix, weights.damped(DAMPING))
+  return _balanced(factors, spec.network)
 
 
 def _network(spec, factors) -> networks.Network | None:
