@@ -9,9 +9,10 @@ from flax import nnx
 from jax import export as jax_export
 from safetensors import flax
 
-from tests.pretrained import peers
+from tests.pretrained import peers, texts
 from tests.tasks import test_language_modeling
 from tt_compress import configuration, models, pretrained
+from tt_compress.data import vocabularies
 from tt_compress.models import transformer_xl
 from tt_compress.nn import modules
 from tt_compress.pretrained import family, loading
@@ -24,15 +25,16 @@ TOKENS = np.random.default_rng(0).integers(1, 250, (3, 8)).astype(np.int32)
 
 @pytest.fixture(scope='module')
 def original(tmp_path_factory):
-  """The folder of a random GPT-2 that reads bytes."""
+  """The folder of a random GPT-2 with a tokenizer."""
   folder = tmp_path_factory.mktemp('gpt2')
   settings = json.loads((peers.GOLDEN / 'gpt2' / 'config.json').read_text())
-  settings |= dict(vocab_size=260, n_positions=40)
+  settings |= dict(vocab_size=264, n_positions=40)
   (folder / 'config.json').write_text(json.dumps(settings))
   _, config = loading.described(family.Settings.read(folder))
   _, make = models.MODELS['decoder']
   model = make(models.options(config), rngs=nnx.Rngs(0))
   pretrained.save(folder / 'saved', model, like=folder)
+  texts.write(folder / 'saved')
   return folder / 'saved'
 
 
@@ -43,11 +45,13 @@ def make_config(original, **settings):
       file.write('\n'.join(LINES[split]) + '\n')
   config = test_language_modeling.from_files(files)
   with config.unlocked():
-    config.model = pretrained.load(original).config
+    config.model = pretrained.config(original)
     defaults = configuration.options.model_defaults('decoder')
     for name, value in defaults.items():
       if name not in config.model:
         config.model[name] = value
+    config.data.vocabulary = 'pretrained'
+    config.data.vocabulary_options = dict(folder=str(original), end='\n')
   config.update(init_from=f'hf:{original}', compress=RULES, num_steps=0)
   config.update_from_flattened_dict(settings)
   return config
@@ -84,6 +88,25 @@ def test_matrices_of_the_pretrained_model_are_fitted(original, fitted, logits):
     u, s, vt = np.linalg.svd(np.asarray(up.full()), full_matrices=False)
     up.update({'matrix': u[:, :3] * s[:3] @ vt[:3]})
   np.testing.assert_allclose(logits, model(TOKENS), atol=1e-4)
+
+
+def test_the_run_reads_and_writes_text(original, fitted):
+  """Scores and continuations are those of the ids that the tokenizer gives."""
+  words = vocabularies.load(f'{fitted.workdir}/vocabulary.tokenizer')
+  assert len(words) == 261
+  model = modules.merge(fitted.blueprint.graphdef, **fitted.variables())
+  window, losses = fitted.config.data.window, []
+  ids = [i for t in words.encode(LINES['test']) for i in (*t, words.eos_id)]
+  for k in range(0, len(ids) - 1, window):
+    part = np.array([ids[k : k + window + 1]])
+    scores = np.asarray(model(part[:, :-1])[0], np.float64)
+    scores -= np.log(np.exp(scores).sum(-1, keepdims=True))
+    losses += [-row[i] for row, i in zip(scores, part[0, 1:], strict=True)]
+  found = fitted.results()['test']
+  assert found['num_tokens'] == len(losses) == len(ids) - 1
+  assert found['loss'] == pytest.approx(np.mean(losses), rel=1e-4)
+  [[answer]] = fitted.predict(['the theory'], num_best=1)
+  assert answer.text.startswith('the theory')
 
 
 def test_exports_compute_the_same(original, fitted, logits):

@@ -8,12 +8,14 @@ from tt_compress.data import (
   byte_vocabulary,
   frequent_words,
   keyword_options,
+  pretrained_vocabulary,
   sentence_pieces,
   vocabulary,
 )
 
 VOCABULARIES: dict[str, type[vocabulary.Vocabulary]] = {
   'bytes': byte_vocabulary.Bytes,
+  'pretrained': pretrained_vocabulary.PretrainedVocabulary,
   'sentencepiece': sentence_pieces.SentencePieces,
   'words': frequent_words.FrequentWords,
 }

@@ -24,18 +24,19 @@ class Lines(Protocol):
 
 
 class Vocabulary(abc.ABC):
-  """Pieces of text and their ids; padding is id 0.
+  """Pieces of text and their ids.
 
   Attributes:
     suffix: ending of its files, different for every class.
     content: bytes of its file, which decide everything.
+    pad_id: of padding, 0 where batches are padded; None if it has none.
     unk_id: of text that is not in the vocabulary; None if all text is.
     bos_id: of the begin of a text; None if the vocabulary has none.
     eos_id: of its end; None if the vocabulary has none.
   """
 
   suffix: ClassVar[str]
-  pad_id = corpus.PAD_ID
+  pad_id: int | None = corpus.PAD_ID
   unk_id: int | None = corpus.UNK_ID
   bos_id: int | None = corpus.BOS_ID
   eos_id: int | None = corpus.EOS_ID

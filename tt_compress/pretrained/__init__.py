@@ -15,7 +15,7 @@ configuration. No other library than `safetensors` is needed.
 `transformers` loads the folder; `save_factors` writes factors, for `load`.
 """
 
-from tt_compress.pretrained.loading import FAMILIES, Pretrained, load
+from tt_compress.pretrained.loading import FAMILIES, Pretrained, config, load
 from tt_compress.pretrained.saving import save, save_factors
 
-__all__ = ['FAMILIES', 'Pretrained', 'load', 'save', 'save_factors']
+__all__ = ['FAMILIES', 'Pretrained', 'config', 'load', 'save', 'save_factors']

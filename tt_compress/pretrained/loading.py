@@ -108,6 +108,24 @@ def load(folder: str) -> Pretrained:
   return Pretrained(settings.require('model_type'), config, variables, {})
 
 
+def config(folder: str) -> dict[str, Any]:
+  """The group `model` of a configuration for a model, without its tensors.
+
+  Args:
+    folder: see `load`.
+
+  Raises:
+    ValueError: a family or a setting that our models do not have.
+  """
+  if gguf.is_gguf(folder):
+    settings, _ = gguf.as_llama(gguf.read(folder))
+  else:
+    settings = family.Settings.read(folder)
+  if settings.require('model_type') == family.FACTORS:
+    return settings.require('model')
+  return described(settings)[1]
+
+
 def described(
   settings: family.Settings,
 ) -> tuple[family.Family, dict[str, Any]]:

@@ -56,6 +56,7 @@ class LanguageModeling(base.Task):
       name=config.data.vocabulary,
       options=config.data.vocabulary_options,
       model=config.model,
+      is_padded=False,
     )
     self._has_memory = language_settings.has_memory(config)
     self._sums = evaluation.fold(self._batch_sums)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tt_compress.data import disk_cache, vocabularies, vocabulary
+from tt_compress.data import corpus, disk_cache, vocabularies, vocabulary
 
 CACHE = disk_cache.root('vocabulary')
 
@@ -20,6 +20,7 @@ class RunVocabulary:
     options: of that vocabulary.
     model: options of the model, whose 'vocab_size' is the number of rows of the
       embedding.
+    is_padded: whether the texts of a batch are padded, which takes id 0.
     prefix: of the option, of the file and of the facts, e.g. 'source_', where
       a run has several vocabularies.
   """
@@ -32,8 +33,10 @@ class RunVocabulary:
     name: str,
     options: Mapping[str, Any],
     model: Mapping[str, Any],
+    is_padded: bool = True,
     prefix: str = '',
   ):
+    self._is_padded = is_padded
     self._workdir, self._lines = workdir, lines
     self._folder = workdir
     self._name, self._options = name, options
@@ -48,8 +51,8 @@ class RunVocabulary:
     """The vocabulary in the folder of the run, or a trained one.
 
     Raises:
-      ValueError: it cannot be trained, or has more ids than the embedding has
-        rows.
+      ValueError: it cannot be trained, has more ids than the embedding has
+        rows, or has no padding of id 0 where the task needs it.
     """
     path = self._workdir and os.path.join(self._workdir, self._file)
     if path and os.path.exists(path):
@@ -60,6 +63,12 @@ class RunVocabulary:
       raise ValueError(
         f'{path} has {len(found)} pieces, but model.{self._setting}='
         f'{self._size}; another run wrote it: choose another --workdir'
+      )
+    if self._is_padded and found.pad_id != corpus.PAD_ID:
+      raise ValueError(
+        f'the batches of this task are padded with id {corpus.PAD_ID}, which '
+        f'data.vocabulary={self._name!r} has for something else; its padding '
+        f'is {found.pad_id}'
       )
     return found
 

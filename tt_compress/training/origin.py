@@ -28,8 +28,8 @@ FILE = 'fit.json'
 def start(config, folder: str, task: base.Task) -> dict[str, Any]:
   """Fits the trained run, or the pretrained model, that a run starts from.
 
-  A pretrained model, 'hf:FOLDER', brings no vocabulary: the task must have the
-  ids that it was trained with.
+  The task of a pretrained model, 'hf:FOLDER', must have the ids that it was
+  trained with: those of data.vocabulary='pretrained', or the same by chance.
 
   Args:
     config: of the new run.
@@ -52,11 +52,12 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
   if pretrained_origin.is_pretrained(path):
     graphdef, trained = pretrained_origin.load(config)
     results = None
-    logging.warning(
-      '%s brings no vocabulary: the ids of this task must be those that the '
-      'model was trained with',
-      path,
-    )
+    if config.data.get('vocabulary') not in (None, 'pretrained'):
+      logging.warning(
+        'the ids of this task must be those that the model of %s was trained '
+        "with; data.vocabulary='pretrained' has them",
+        path,
+      )
   else:
     graphdef, trained = _restore(config, task)
     results = workdir.read_results(path)
