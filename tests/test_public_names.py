@@ -53,8 +53,12 @@ def test_public_names():
 
 
 def test_unknown_names():
-  with pytest.raises(AttributeError, match="no attribute 'TensorTrain'"):
+  message = "no attribute 'TensorTrain'; its names are REGISTRY, Calibration, "
+  with pytest.raises(AttributeError, match=message):
     tt_compress.TensorTrain  # noqa: B018
+  message = "no attribute 'Calibrate'; did you mean 'Calibration'"
+  with pytest.raises(AttributeError, match=message):
+    tt_compress.Calibrate  # noqa: B018
 
 
 def test_the_example_of_help():

@@ -1,5 +1,6 @@
 """Modules that are imported at first use: importing them takes long."""
 
+import difflib
 import importlib
 import sys
 from collections.abc import Mapping
@@ -37,7 +38,12 @@ def attribute(
     AttributeError: `places` has no such name.
   """
   if name not in places:
-    raise AttributeError(f'module {package!r} has no attribute {name!r}')
+    message = f'module {package!r} has no attribute {name!r}'
+    if not name.startswith('_'):
+      close = difflib.get_close_matches(name, places, n=1)
+      guess = f'did you mean {close[0]!r}?' if close else ''
+      message += '; ' + (guess or f'its names are {", ".join(places)}')
+    raise AttributeError(message)
   module, original = places[name]
   value = getattr(importlib.import_module(f'{package}.{module}'), original)
   setattr(sys.modules[package], name, value)

@@ -78,7 +78,8 @@ def _compile(pattern):
     return re.compile(pattern)
   except re.error as error:
     raise ValueError(
-      f'rule {pattern!r} is not a regular expression: {error}'
+      f'rule {pattern!r} is not a regular expression: {error}; in one, .* '
+      'stands for any text'
     ) from error
 
 

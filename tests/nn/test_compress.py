@@ -357,6 +357,15 @@ def test_a_model_without_matrices_is_refused():
     compress.compress(einsum, [('.*', RANK_2)])
 
 
+def test_a_report_says_what_is_larger_than_dense():
+  model = nnx.Dict(layer=nnx.Linear(6, 6, rngs=nnx.Rngs(0)))
+  report = compress.compress(model, {'layer': dict(name='low_rank', rank=6)})
+  line = 'layer: 6 x 6 in 72 numbers, ratio 0.50, more than dense'
+  assert str(report) == line
+  report = compress.compress(model, {'layer': dict(name='low_rank', rank=3)})
+  assert str(report) == 'layer: 6 x 6 in 36 numbers, ratio 1.00'
+
+
 def test_a_matrix_in_a_tuple_is_refused():
   model = nnx.Dict(pair=nnx.data((nnx.Linear(6, 6, rngs=nnx.Rngs(0)),)))
   model.other = nnx.Linear(6, 6, rngs=nnx.Rngs(0))

@@ -1,6 +1,7 @@
 """The table of the matrices of a model."""
 
 import numpy as np
+import treescope
 from flax import nnx
 
 from tests.nn import own_models
@@ -58,3 +59,32 @@ def test_nothing_is_allocated_for_the_table():
   table = explain.explain(nnx.eval_shape(lambda: nnx.Dict(layer=make())))
   assert table.lines[0].size == 10**12
   np.testing.assert_equal(table.num_params, 10**12 + 10**6)
+
+
+class Shown(nnx.Module):
+  def __init__(self, rngs):
+    self.up = nnx.Linear(4, 8, rngs=rngs)
+    self.mix = nnx.Conv(8, 3, (2,), rngs=rngs)
+
+  def __call__(self, x):
+    return self.mix(self.up(x))
+
+
+def test_flax_and_treescope_show_the_factors(capsys):
+  model = Shown(nnx.Rngs(0))
+  rule = dict(name='tensor_train', rank=0.7, num_modes=2)
+  compress.compress(model, {'.*': rule})
+  text = treescope.render_to_text(model)
+  nnx.display(model)
+  for shown in (text, repr(model), capsys.readouterr().out):
+    assert 'up=Linear(' in shown and 'mix=Conv(' in shown
+    assert shown.count('spec=TensorTrain(rows=') == 2
+    assert "'core_0'" in shown
+  with treescope.active_autovisualizer.set_scoped(
+    treescope.ArrayAutovisualizer()
+  ):
+    assert treescope.render_to_html(model)
+  table = nnx.tabulate(
+    model, np.ones((1, 5, 4), np.float32), console_kwargs=dict(width=200)
+  )
+  assert 'core_0' in table and 'Conv' in table

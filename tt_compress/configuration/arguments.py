@@ -98,12 +98,14 @@ def load(path: str) -> ml_collections.ConfigDict:
 
 
 def _near(file: str) -> str:
-  """The similar names in the folder of a file, as the end of a message."""
-  folder = os.path.dirname(file)
-  names = os.listdir(folder or '.') if os.path.isdir(folder or '.') else []
-  near = difflib.get_close_matches(os.path.basename(file), names)
-  paths = ', '.join(os.path.join(folder, name) for name in near)
-  return f'; nearest: {paths}' if near else ''
+  """The similar names in the folder of a file or `configs/`, for a message."""
+  name = os.path.basename(file).removesuffix('.py') + '.py'
+  for folder in (os.path.dirname(file), 'configs'):
+    names = os.listdir(folder or '.') if os.path.isdir(folder or '.') else []
+    if near := difflib.get_close_matches(name, names):
+      paths = ', '.join(os.path.join(folder, name) for name in near)
+      return f'; nearest: {paths}'
+  return ''
 
 
 def check_flags(flags: Sequence[str]) -> None:

@@ -52,6 +52,11 @@ class Calibration:
       ValueError: there are no batches, a batch does not run, or something that
         a matrix is multiplied with is not finite.
     """
+    if hasattr(self.batches, 'shape') or isinstance(self.batches, Mapping):
+      kind = type(self.batches).__name__
+      raise ValueError(
+        f'the batches of the calibration are one {kind}; give a list of batches'
+      )
     if not self.batches:
       raise ValueError('the calibration has no batches; give at least one')
     twin, paths = dense_twin(model, rule_list)
@@ -138,12 +143,14 @@ def _moments(graphdef, call, moments, rest, batch):
     # Copies, which loops of Flax accept in the trace of the gradient.
     model = nnx.merge(graphdef, moments, rest, copy=True)
     leaves = jax.tree.leaves(call(model, batch))
-    floats = (jnp.asarray(a) for a in leaves)
-    return sum(
-      jnp.sum(a.astype(jnp.float32))
-      for a in floats
-      if jnp.issubdtype(a.dtype, jnp.floating)
-    )
+    arrays = [jnp.asarray(a) for a in leaves]
+    floats = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+    if not floats:
+      raise ValueError(
+        'its call returns no array of floats, to which products lead; let it '
+        'return logits or a loss'
+      )
+    return sum(jnp.sum(a.astype(jnp.float32)) for a in floats)
 
   return jax.grad(total)(moments)
 

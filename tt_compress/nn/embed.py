@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Integer
 from tt_compress.algebra import networks
 from tt_compress.nn import matrix
 from tt_compress.nn.dropout import Noise
-from tt_compress.parameterizations import base, dense
+from tt_compress.parameterizations import base
 
 
 class Embed(matrix.Matrix):
@@ -44,7 +44,7 @@ class Embed(matrix.Matrix):
     rngs: nnx.Rngs,
   ):
     super().__init__(
-      spec or dense.Dense(rows=rows, cols=cols),
+      matrix.spec_of(spec, rows, cols),
       std=cols**-0.5 if std is None else std,
       role=role,
       shard='rows',

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from tt_compress import rules
 from tt_compress.algebra import weighting
 from tt_compress.parameterizations import base, stacked
 
@@ -32,9 +33,28 @@ Fit = bool | Literal['weights'] | Calibrated | Function
 
 
 def pairs(rule_list: Rules) -> tuple[tuple[str, Mapping[str, Any]], ...]:
-  """Rules as pairs, also if they are given as a dict."""
+  """Rules as pairs, also if they are given as a dict.
+
+  Raises:
+    ValueError: they are no rules; with an example.
+  """
+  example = "dict(name='tensor_train', rank=0.1)"
   is_dict = isinstance(rule_list, Mapping)
-  return tuple(rule_list.items() if is_dict else rule_list)
+  if isinstance(rule_list, str) or not (
+    is_dict or hasattr(rule_list, '__len__')
+  ):
+    raise ValueError(
+      f'the rules are {rule_list!r}; give a dict of patterns of paths and '
+      f"options, such as {{'.*': {example}}}"
+    )
+  found = tuple(rules.pairs(tuple(rule_list.items() if is_dict else rule_list)))
+  for pattern, options in found:
+    if not hasattr(options, 'keys'):
+      raise ValueError(
+        f'the rule {pattern!r} has the options {options!r}; give a dict, such '
+        f'as {example}'
+      )
+  return found
 
 
 def fitted(
@@ -63,10 +83,13 @@ def _layers(
 def check(fit: Any) -> None:
   """Raises ValueError for a fit of an unknown kind."""
   is_function = callable(fit) or hasattr(fit, 'weightings')
-  if not (is_function or isinstance(fit, bool) or fit == 'weights'):
+  is_word = isinstance(fit, str) and fit == 'weights'
+  if not (is_function or isinstance(fit, bool) or is_word):
+    is_plain = fit is None or isinstance(fit, str | int | float)
+    given = repr(fit) if is_plain else f'({type(fit).__name__})'
     raise ValueError(
-      f"fit={fit!r} must be True, False, 'weights', a Calibration or a "
-      'function of the path, the spec and the matrix'
+      f"fit={given} must be True, False, 'weights', a "
+      'Calibration(batches) or a function of the path, the spec and the matrix'
     )
 
 

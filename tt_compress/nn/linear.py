@@ -48,7 +48,7 @@ class Linear(matrix.Matrix):
     rngs: nnx.Rngs,
   ):
     super().__init__(
-      spec or dense.Dense(rows=rows, cols=cols),
+      matrix.spec_of(spec, rows, cols),
       std=rows**-0.5 if std is None else std,
       shard=shard,
       dtype=dtype,

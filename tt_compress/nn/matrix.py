@@ -34,6 +34,29 @@ def _wrap(factors: base.Factors, buffers: tuple[str, ...]) -> dict[str, Any]:
   return jax.tree_util.tree_map_with_path(wrap, factors)
 
 
+def spec_of(
+  spec: base.Parameterization | None, rows: int, cols: int
+) -> base.Parameterization:
+  """The spec of a layer of rows x cols; dense if None.
+
+  Raises:
+    TypeError: it is no spec.
+    ValueError: it is that of a matrix of another size.
+  """
+  if spec is None:
+    return dense.Dense(rows=rows, cols=cols)
+  if not isinstance(spec, base.Parameterization):
+    raise TypeError(
+      f'spec={spec!r} is no parameterization; make one, such as '
+      f"make('tensor_train', {rows}, {cols}, rank=0.1)"
+    )
+  if (spec.rows, spec.cols) != (rows, cols):
+    raise ValueError(
+      f'the layer has {rows} x {cols}, and its spec {spec.rows} x {spec.cols}'
+    )
+  return spec
+
+
 def join(trained: base.Factors, buffers: base.Factors) -> base.Factors:
   """The factors that `Matrix.parts` took apart."""
   return jax.tree.map(

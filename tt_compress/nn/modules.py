@@ -3,10 +3,24 @@
 from typing import Any
 
 import jax
-from flax import nnx
+from flax import linen, nnx
 from jaxtyping import Array, Float, Int
 
 from tt_compress.nn import matrix
+
+
+def check_model(model: Any) -> None:
+  """Raises TypeError for what is no Flax NNX model, with the way out."""
+  if isinstance(model, nnx.Pytree):
+    return
+  kind = type(model).__name__
+  way_out = 'give the nnx.Module itself'
+  if isinstance(model, type):
+    kind, way_out = f'the class {model.__name__}', 'make a model of it'
+  elif isinstance(model, linen.Module):
+    kind = f'{kind}, a model of Linen'
+    way_out = 'wrap it: nnx.bridge.ToNNX(model, rngs).lazy_init(inputs)'
+  raise TypeError(f'the model is {kind}, no model of Flax NNX; {way_out}')
 
 
 def _string_keys(tree: Any) -> Any:

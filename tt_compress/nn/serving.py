@@ -36,6 +36,7 @@ def expand(
     max_bytes: bytes that the dense matrices may take; the matrices that save
       most time per byte come first. None sets no limit.
   """
+  modules.check_model(model)
   stack.unroll(model)
   found = [
     (_gain(first, tokens or 1), _dense_bytes(first), first, others)

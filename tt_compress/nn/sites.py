@@ -16,7 +16,15 @@ from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Float
 
 from tt_compress.algebra import networks
-from tt_compress.nn import embed, general, layout, linear, matrix, weight
+from tt_compress.nn import (
+  embed,
+  general,
+  layout,
+  linear,
+  matrix,
+  modules,
+  weight,
+)
 from tt_compress.parameterizations import stacked
 
 
@@ -111,7 +119,12 @@ class Found:
 
 
 def find(model: nnx.Module) -> Found:
-  """The sites of a model, each once however often it is shared."""
+  """The sites of a model, each once however often it is shared.
+
+  Raises:
+    TypeError: it is no model of Flax NNX.
+  """
+  modules.check_model(model)
   walk = _Walk()
   walk.visit(model, '', None, None, None)
   sites = list(walk.sites.values())

@@ -32,10 +32,11 @@ class Swap:
     error = '' if self.error is None else f', error {float(self.error):.4f}'
     if self.product_error is not None:
       error += f', of products {float(self.product_error):.4f}'
+    ratio = spec.compression_ratio
+    larger = ', more than dense' if ratio < 1 and not frozen else ''
     return (
       f'{self.path}: {counts}{spec.rows} x {spec.cols} in '
-      f'{spec.num_params:,} numbers{frozen}, ratio '
-      f'{spec.compression_ratio:.2f}{error}'
+      f'{spec.num_params:,} numbers{frozen}, ratio {ratio:.2f}{larger}{error}'
     )
 
 

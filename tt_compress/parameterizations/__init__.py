@@ -52,6 +52,18 @@ REGISTRY: dict[str, type[base.Parameterization]] = {
   'sum': sum.Sum,
 }
 
+# Of other libraries.
+_OTHER_NAMES = {
+  'tt': 'tensor_train',
+  'ttm': 'tensor_train',
+  'blocktt': 'tensor_train',
+  'tr': 'tensor_ring',
+  'cp': 'word2ketxs',
+  'svd': 'low_rank',
+  'lora': 'low_rank',
+  'int8': 'quantized',
+}
+
 
 def make(name: str, rows: int, cols: int, **options) -> base.Parameterization:
   """Builds the spec of a matrix [rows, cols] from a name and plain values.
@@ -250,4 +262,6 @@ def _type_name(hint):
 
 def _guess(word, words):
   close = difflib.get_close_matches(str(word), list(words), n=1)
-  return f', did you mean {close[0]!r}?' if close else ''
+  other = _OTHER_NAMES.get(word)
+  best = other if other in words else close[0] if close else None
+  return f', did you mean {best!r}?' if best else ''

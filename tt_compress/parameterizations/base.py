@@ -385,6 +385,8 @@ def join(path: tuple) -> str:
 def _signed(ids):
   """Ids of at least 32 bits: in fewer, the number of rows would overflow."""
   ids = jnp.asarray(ids)
+  if not jnp.issubdtype(ids.dtype, jnp.integer):
+    raise TypeError(f'ids are {ids.dtype}; give integers')
   is_wide = ids.dtype in (jnp.int32, jnp.int64)
   return ids if is_wide else ids.astype(jnp.int32)
 

@@ -45,6 +45,10 @@ class Run:
   """
 
   def __init__(self, config, workdir: str):
+    if isinstance(config, str):
+      raise TypeError(
+        f'config={config!r} is no configuration; give load_config({config!r})'
+      )
     folder.check_path(workdir)
     self.config = config
     self.workdir = os.path.abspath(workdir)
@@ -121,6 +125,8 @@ class Run:
 
   def predict(self, lines, *, num_best: int = 1) -> list:
     """The `num_best` answers of the chosen checkpoint to each line."""
+    if isinstance(lines, str):
+      raise TypeError(f'lines={lines!r} is one string; give a list of them')
     self.task.check_lines()
     with build.machine(self.config):
       return self.task.predict(self.variables(self.chosen), lines, num_best)
