@@ -13,16 +13,25 @@ sys.path.insert(0, str(ROOT))
 # For the kernels of the notebooks.
 os.environ['PYTHONPATH'] = str(ROOT)
 
-from docs import configurations, methods, notebooks, studies  # noqa: E402
+from docs import (  # noqa: E402
+  configurations,
+  decision,
+  methods,
+  notebooks,
+  studies,
+)
 
 project = 'tt_compress'
 extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
-exclude_patterns = ['README.md']
-myst_enable_extensions = ['strikethrough']
+# The latter is a part of another page.
+exclude_patterns = ['README.md', 'generated/decision.md']
+myst_enable_extensions = ['dollarmath', 'strikethrough']
 # Other formats than HTML do not strike text out.
 suppress_warnings = ['myst.strikethrough']
 # Links to sections of the same page.
 myst_heading_anchors = 3
+# Flags keep their two dashes, and names of options their straight quotes.
+smartquotes = False
 nb_execution_mode = 'cache'
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
@@ -42,7 +51,7 @@ html_theme_options = {
 def setup(app):
   """Writes the pages that are made from code, results and notebooks."""
   folder = ROOT / 'docs' / 'generated'
-  for pages in (methods, configurations, studies, notebooks):
+  for pages in (methods, decision, configurations, studies, notebooks):
     pages.write(ROOT, folder)
   app.connect('source-read', _link)
 

@@ -1,5 +1,6 @@
 """The documentation site: its generated pages, and a build without warnings."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from docs import configurations, markdown, methods, studies
+from docs import configurations, decision, markdown, methods, studies
 from tt_compress import parameterizations
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -24,6 +25,25 @@ def test_every_parameterization_has_a_page_with_its_options(tmp_path):
   for expected in ('- `tt_rank`: ', '- `index_order`: ', 'has 5,120 numbers'):
     assert expected in train
   assert 8 * 8 * 8 * 2 + 8 * 8 * 8 * 8 == 5120
+
+
+def test_the_decision_table_has_the_numbers_of_results(tmp_path):
+  decision.write(ROOT, tmp_path)
+  lines = (tmp_path / 'decision.md').read_text().splitlines()
+  cells = {line.split('`')[1]: line.split(' | ') for line in lines[2:]}
+  fits = json.loads((ROOT / 'results' / 'fit.json').read_text())
+  errors = [
+    fit.get('error')
+    for fit in fits['trained']['mnist']['fits']
+    if (fit['entry'], fit['asked_ratio']) == ('low_rank', 8)
+  ]
+  assert [cells['low_rank'][1]] == [f'{error:.2f}' for error in errors]
+  assert cells['dense'][2].endswith('(3.4M)')
+  assert ' to ' in cells['tensor_train'][3]
+  choosing = (ROOT / 'docs' / 'choosing.md').read_text()
+  for link in re.findall(r'generated/methods/(\w+)\.md', '\n'.join(lines)):
+    assert link in parameterizations.REGISTRY
+  assert '{include} generated/decision.md' in choosing
 
 
 def test_flags_settings_and_configurations_are_those_of_the_code(tmp_path):
