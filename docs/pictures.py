@@ -24,7 +24,8 @@ def network(
     path: of an SVG file.
     factors: the sizes of the indices of each factor, as `network` of a spec.
   """
-  names = list(factors)
+  names = _order(factors)
+  factors = {name: factors[name] for name in names}
   made = figure.Figure(figsize=(1.9 * len(names) + 0.6, 2.3))
   axes = made.add_axes((0, 0, 1, 1))
   axes.set(xlim=(-0.9, len(names) - 0.1), ylim=(-1.3, 1.3))
@@ -49,6 +50,19 @@ def network(
   path.write_bytes(data.getvalue())
 
 
+def _order(factors):
+  """The names of the factors, one that all others share in their middle."""
+  names = list(factors)
+  first, *others = names
+  is_hub = len(names) > 3 and all(
+    factors[first].keys() & factors[name].keys() for name in others
+  )
+  if is_hub:
+    half = len(others) // 2
+    names = [*others[:half], first, *others[half:]]
+  return names
+
+
 def _sizes(factors):
   sizes = {}
   for indices in factors.values():
@@ -60,7 +74,10 @@ def _draw_index(axes, index, size, places, factors):
   is_open = index[0] in 'ij'
   if not is_open:
     for left, right in itertools.pairwise(places):
-      bend = 0 if right == left + 1 else 0.45
+      between = [factors[k] for k in list(factors)[left + 1 : right]]
+      bend = 0.35 if between else 0
+      if between and not any(k[0] == 'j' for each in between for k in each):
+        bend = -bend  # Below them, where no digit leaves.
       _line(axes, left, right, bend, f'{index} = {size}')
     return
   sign = 1 if index[0] == 'i' else -1
@@ -89,8 +106,10 @@ def _line(axes, left, right, bend, label):
   )
   axes.text(
     middle,
-    0.12 + bend * (right - left) / 2,
+    0.12 + bend * (right - left) / 2 - 0.25 * (bend < 0),
     label,
     ha='center',
     fontsize=8,
+    bbox=dict(color='white', pad=1),
+    zorder=2,
   )
