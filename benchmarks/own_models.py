@@ -4,17 +4,20 @@
 
 Fits the matrices of a trained run at several sizes: with one method and
 compression ratio for all of them, and with the plan of `planning.budget`; by
-the error of the weights and by that of products with training batches. With
-`--steps`, each result is then trained for so many steps, as a run of its own
-that starts from the trained one. Writes JSON and a page of Markdown with losses
-and scores. The same command continues where it was interrupted.
+the error of the weights, by that of products with training batches, and by the
+latter layer by layer. With `--steps`, each result is then trained for so many
+steps, as a run of its own that starts from the trained one. Writes JSON and a
+page of Markdown with losses and scores. The same command continues where it was
+interrupted; another `--ratio` adds rows.
 """
 
 import copy
 import functools
 import json
+import math
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +29,7 @@ from benchmarks import records
 from tt_compress import parameterizations
 from tt_compress.nn import compress, fitting, modules, serving, swapped
 from tt_compress.parallel import compile_cache
+from tt_compress.parameterizations import stacked
 from tt_compress.planning import budget, budget_report
 from tt_compress.tasks import TASKS
 from tt_compress.training import calibrated, origin, run, workdir
@@ -41,6 +45,9 @@ _RATE = flags.DEFINE_float(
   'rate', 0.25, 'Learning rate of these steps, relative to that of the run.'
 )
 _BEAM = flags.DEFINE_integer('beam_size', 1, 'Of decoding, where there is any.')
+_TOKENS = flags.DEFINE_integer(
+  'tokens', None, 'The most of each split on which a language model is scored.'
+)
 _OUTPUT = flags.DEFINE_string(
   'scores', 'results/own_models.json', 'JSON file; the page lies beside it.'
 )
@@ -48,7 +55,7 @@ _UNIFORM = {
   'low rank': dict(name='low_rank'),
   'trains of 2 cores': dict(name='tensor_train', num_modes=2),
 }
-_FITS = ('products', 'weights')
+_FITS = ('products', 'weights', 'layer_by_layer')
 
 
 class Model:
@@ -57,15 +64,19 @@ class Model:
   Args:
     folder: of the run; fine-tuned runs are kept in FOLDER-smaller.
     beam_size: of decoding.
+    tokens: the most of a split on which a language model is scored; None takes
+      all.
   """
 
-  def __init__(self, folder: str, beam_size: int):
+  def __init__(self, folder: str, beam_size: int, tokens: int | None = None):
     self._folder = os.path.abspath(folder)
     self.config = workdir.load_config(folder)
     if 'beam_size' in self.config.evaluation:
       self.config.evaluation.beam_size = beam_size
       # The loss alone is taken of the validation split.
       self.config.evaluation.max_sentences = 1
+    if tokens is not None and 'final_tokens' in self.config.evaluation:
+      self.config.evaluation.update(max_tokens=tokens, final_tokens=tokens)
     self._run = run.Run(workdir.load_config(folder), folder)
     variables = self._run.variables(self._run.chosen)
     self.make = lambda: origin.dense(
@@ -75,7 +86,6 @@ class Model:
     self.variables = {'params': params, 'buffers': buffers}
     self.num_params = modules.num_params(params)
     self._task = TASKS[self.config.task](self.config, graphdef, folder)
-    self.calibration = calibrated.of_task(self.config, self._task)
     self.name = self.config.name
 
   @functools.cached_property
@@ -92,11 +102,14 @@ class Model:
     }
 
   def compressed(
-    self, rules: fitting.Rules, fit: fitting.Fit
+    self, rules: fitting.Rules, fit: str
   ) -> tuple[dict[str, Any], swapped.Report]:
     """The arrays of the dense model after a fit, and the report of the fit."""
     model = self.make()
-    report = compress.compress(model, rules, nnx.Rngs(0), fit=fit)
+    config = copy.deepcopy(self.config)
+    config.fit.error = fit
+    by = calibrated.fit(config, self._task)
+    report = compress.compress(model, rules, nnx.Rngs(0), fit=by)
     serving.expand(model)
     _, params, buffers = modules.split(model)
     return {'params': params, 'buffers': buffers}, report
@@ -108,7 +121,7 @@ class Model:
 
     Args:
       rules: of its matrices.
-      fit: 'weights' or 'products'.
+      fit: the setting `fit.error`.
       steps: of training, with a warm-up of a tenth and a cosine.
       rate: highest learning rate, relative to that of this run.
       name: of its folder; what has been trained there is not trained again.
@@ -148,14 +161,14 @@ def uniform(
   for ratio in np.geomspace(1.0, 256.0, 800):
     options = dict(method, compression_ratio=float(ratio))
     try:
-      specs = [
-        parameterizations.make(rows=rows, cols=cols, **options)
-        for rows, cols in measured.shapes.values()
+      sizes = [
+        measured.counts[path]
+        * parameterizations.make(rows=rows, cols=cols, **options).num_params
+        for path, (rows, cols) in measured.shapes.items()
       ]
     except ValueError:
       break  # Rank 1 of some matrix is too large.
-    size = measured.num_others + sum(spec.num_params for spec in specs)
-    if size <= limit:
+    if measured.num_others + sum(sizes) <= limit:
       return [('.*', options)]
   raise ValueError(f'{method} has no ratio within {limit:,} parameters')
 
@@ -216,10 +229,10 @@ def _rules(model, ranks, ratio):
 
 def _fitted(model, ratio, ranks, fit, rules):
   """The record of a fit without training."""
-  by = {'weights': 'weights', 'products': model.calibration}[fit]
-  variables, report = model.compressed(rules, by)
+  variables, report = model.compressed(rules, fit)
   saved = sum(
-    swap.spec.rows * swap.spec.cols - swap.spec.num_params
+    swap.spec.rows * swap.spec.cols * math.prod(stacked.counts(swap.spec))
+    - swap.spec.num_params
     for swap in report.swapped
   )
   return {
@@ -253,7 +266,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
     (
       f'{each["ratio"]:g}',
       each['ranks'],
-      each.get('fit', ''),
+      each.get('fit', '').replace('_', ' '),
       f'{each["params"]:,}',
       f'{each["validation_loss"]:.4f}',
       *(number(each, name) for name in shown),
@@ -290,7 +303,7 @@ def main(argv: Sequence[str]) -> None:
   results = _begun(path)
   steps = _STEPS.value * (1 if len(_STEPS.value) > 1 else len(_RUN.value))
   for folder, count in zip(_RUN.value, steps, strict=True):
-    model = Model(folder, _BEAM.value)
+    model = Model(folder, _BEAM.value, _TOKENS.value)
     before = results['models'].get(model.name, ())
     for found in rows(model, _RATIOS.value, count, _RATE.value, before):
       results['models'][model.name] = found
@@ -300,13 +313,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _begun(path):
-  """The results so far of this command, or those of none."""
-  flag = lambda name, values: [f'--{name}={value:g}' for value in values]
+  """The results so far of this command, also of other sizes, or none."""
+  flag = lambda name, values: [f'--{name}={value:.12g}' for value in values]
   options = [
     *flag('ratio', _RATIOS.value),
     *flag('steps', _STEPS.value),
     *flag('rate', [_RATE.value]),
     *flag('beam_size', [_BEAM.value]),
+    *flag('tokens', [] if _TOKENS.value is None else [_TOKENS.value]),
   ]
   runs = ['--run=FOLDER'] * len(_RUN.value)
   results = {
@@ -318,8 +332,9 @@ def _begun(path):
   }
   if path.exists():
     begun = json.loads(path.read_text())
-    if begun['command'] == results['command']:
-      return begun
+    settings = lambda found: re.sub(r' --ratio=\S+', '', found['command'])
+    if settings(begun) == settings(results):
+      return begun | {'command': results['command']}
   return results
 
 
@@ -332,9 +347,10 @@ def page(results: Mapping[str, Any]) -> str:
     'All matrices of a trained run are replaced, with one method and one '
     'compression ratio for all of them or by the plan of `--mode=plan '
     '--budget=`. Parameters are those of the whole model. The fit minimizes '
-    'the error of the weights, or of their products with training batches; '
-    'the plan is made with the latter errors. Scores are those without '
-    'training, and after the steps named below.',
+    'the error of the weights, of their products with training batches, or of '
+    'these products layer by layer, with inputs that the compressed model '
+    'gives. The plan is made with errors of products. Scores are those '
+    'without training, and after the steps named below.',
   ]
   for name, found in results['models'].items():
     parts += [f'## {name}', *_training(found), table(found)]

@@ -18,7 +18,9 @@ def model(trained):
 
 @pytest.fixture(scope='module')
 def found(model):
-  *_, last = own_models.rows(model, [2.0])
+  with pytest.MonkeyPatch.context() as patch:
+    patch.delitem(own_models._UNIFORM, 'trains of 2 cores')
+    *_, last = own_models.rows(model, [2.0])
   return copy.deepcopy(last)
 
 
@@ -39,14 +41,16 @@ def test_ways_of_one_size_are_compared(trained, found):
 
 
 def test_only_what_is_missing_is_done(model, found, monkeypatch):
+  monkeypatch.delitem(own_models._UNIFORM, 'trains of 2 cores')
   monkeypatch.setattr(
     own_models.Model, 'compressed', lambda *_: pytest.fail('fitted again')
   )
   steps = lambda some: list(own_models.rows(model, [2.0], 2, 0.5, some))
   some = [dict(each, tuned={}) for each in found]
-  del some[1]['tuned']
+  del some[3]['tuned']
   [done] = steps(some)
-  tuned, own = done[1]['tuned'], done[1]
+  tuned, own = done[3]['tuned'], done[3]
+  assert own['fit'] == 'layer_by_layer'
   # The run fits by itself, from the same matrices.
   for name in SCORES:
     assert tuned['before'][name] == pytest.approx(own[name], rel=1e-4)
@@ -66,7 +70,7 @@ def test_the_page_has_scores_before_and_after(found):
       'models': {'mnist': some},
     }
   )
-  assert page.count('| planned |') == 2 and '| test accuracy |' in page
+  assert page.count('| planned |') == 3 and '| test accuracy |' in page
   assert 'accuracy after training' in page
   assert '2 steps of training' in page
   assert 'after training |' not in own_models.table(found)

@@ -14,6 +14,7 @@ from tt_compress.nn import (
   compress,
   embed,
   explain,
+  layer_by_layer,
   linear,
   serving,
 )
@@ -35,6 +36,7 @@ def test_public_names():
   expected = {
     'REGISTRY': parameterizations.REGISTRY,
     'Calibration': calibration.Calibration,
+    'LayerByLayer': layer_by_layer.LayerByLayer,
     'Embed': embed.Embed,
     'Linear': linear.Linear,
     'Run': run.Run,

@@ -25,7 +25,8 @@ A rank may be a share of the dense parameters, or follow from a size:
 for their paths and the options of `make`. With `fit=True`, the new matrices
 approximate the present ones; otherwise they are random. With
 `fit=Calibration(batches)`, products with what these batches multiply them with
-are approximated instead.
+are approximated instead; with `fit=LayerByLayer(batches)`, in the order of use,
+with what the compressed model multiplies them with.
 
   >>> from flax import nnx
   >>> rngs = nnx.Rngs(0)
@@ -72,6 +73,7 @@ __all__ = [
   'REGISTRY',
   'Calibration',
   'Embed',
+  'LayerByLayer',
   'Linear',
   'Run',
   '__version__',
@@ -86,6 +88,7 @@ _PLACES = {
   'REGISTRY': ('parameterizations', 'REGISTRY'),
   'Calibration': ('nn.calibration', 'Calibration'),
   'Embed': ('nn.embed', 'Embed'),
+  'LayerByLayer': ('nn.layer_by_layer', 'LayerByLayer'),
   'Linear': ('nn.linear', 'Linear'),
   'Run': ('training.run', 'Run'),
   'compress': ('nn.compress', 'compress'),

@@ -82,8 +82,8 @@ _BUDGET = flags.DEFINE_string(
   'budget',
   None,
   'plan: size of a compressed model, such as 4M parameters, 25% of the model '
-  'or 10MB. Prints the best method and rank of each matrix of the trained run '
-  'in --workdir.',
+  'or 10MB, or latency=0.8 of the time of products. Prints the best method and '
+  'rank of each matrix of the trained run in --workdir.',
 )
 _NUM_BEST = flags.DEFINE_integer(
   'num_best',

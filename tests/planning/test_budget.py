@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests.nn import own_models
+from tt_compress.algebra import context, cost
 from tt_compress.nn import calibration, compress
 from tt_compress.planning import budget, candidates
 
@@ -137,6 +139,48 @@ def test_a_budget_below_the_smallest_plan_names_it(model):
     of(model, 20)
 
 
+def test_a_budget_of_time(model):
+  """A multiplication takes a second, and anything else nothing."""
+  machine = cost.Machine(1.0, 1e30, 1e30, 2**40, 0.0)
+  calibrated = calibration.Calibration(make_batches(), call=loss)
+  with context.use(machine=machine):
+    measured = budget.measure(model, calibrated, methods=METHODS)
+    made = measured.plan('latency=0.7')
+  vectors = 40
+  assert made.unit == 'seconds'
+  assert made.dense_seconds == pytest.approx(vectors * (8 * 10 + 10 * 6))
+  assert made.budget == pytest.approx(0.7 * made.dense_seconds)
+  products = dict(zip(measured.shapes, [None, (8, 10), (10, 6)], strict=True))
+
+  def seconds(path, options):
+    if products[path] is None:  # Rows are products with one of two factors.
+      return 0 if options is None else vectors * options['rank'] * 8
+    rows, cols = products[path]
+    if options is None:
+      return vectors * rows * cols
+    return vectors * options['rank'] * (rows + cols)
+
+  chosen = sum(seconds(c.path, c.candidate.options) for c in made.choices)
+  assert chosen == pytest.approx(made.latency * made.dense_seconds)
+  assert chosen <= made.budget
+  best = min(
+    sum(
+      measured.sensitivities[path] * each.square
+      for path, each in zip(measured.options, some, strict=True)
+    )
+    for some in itertools.product(*measured.options.values())
+    if sum(
+      seconds(path, each.options)
+      for path, each in zip(measured.options, some, strict=True)
+    )
+    <= made.budget
+  )
+  assert made.predicted_loss - made.loss == pytest.approx(best, rel=1e-5)
+  assert made.front[-1][0] == pytest.approx(made.dense_seconds)
+  with pytest.raises(ValueError, match=r'latency=0.01 .* smallest plan has'):
+    measured.plan('latency=0.01')
+
+
 @pytest.mark.parametrize(
   ('given', 'expected'),
   [
@@ -152,7 +196,7 @@ def test_forms_of_a_budget(given, expected):
   assert budget.parse(given, 1000) == expected
 
 
-@pytest.mark.parametrize('given', ['', '4 apples', '-3', '10%M'])
+@pytest.mark.parametrize('given', ['', '4 apples', '-3', '10%M', 'latency='])
 def test_a_budget_that_is_none(given):
   with pytest.raises(ValueError, match='must be a number of parameters'):
     budget.parse(given, 1000)
@@ -188,3 +232,22 @@ def test_a_loss_of_several_numbers_is_refused(model):
   outputs = lambda model, batch: model(batch['x'])
   with pytest.raises(ValueError, match='give loss='):
     of(model, '50%', loss=outputs)
+
+
+def test_layers_of_a_stack_are_written_in_the_same_way():
+  model = own_models.Scanned(nnx.Rngs(0))
+  ids = np.asarray([[3, 1, 4], [1, 5, 9]])
+  made = of(
+    model,
+    '85%',
+    batches=[ids],
+    loss=lambda model, ids: jnp.mean(jnp.square(model(ids))),
+    patterns=['blocks/(up|down)'],
+  )
+  chosen = {choice.path: choice for choice in made.choices}
+  assert set(chosen) == {'blocks/up', 'blocks/down'}
+  assert {choice.count for choice in chosen.values()} == {3}
+  assert made.num_params <= made.budget
+  report = compress.compress(model, made.rules, fit=True)
+  for swap in report.swapped:
+    assert swap.spec.num_params == chosen[swap.path].candidate.num_params

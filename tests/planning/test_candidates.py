@@ -77,3 +77,22 @@ def test_no_candidate_is_larger_and_worse_than_another():
 def test_a_method_without_a_rank_is_refused():
   with pytest.raises(ValueError, match='dense has no rank'):
     candidates.of_matrix(make_matrix(), None, [dict(name='dense')])
+
+
+def test_the_error_of_layers_is_that_of_all_of_them():
+  matrices = [make_matrix(), 3 * make_matrix()[::-1]]
+  weights = make_weights(24)
+  found = candidates.of_layers(
+    [(matrix, weights) for matrix in matrices], [dict(name='low_rank')]
+  )
+  damped = weights.damped(weighted.DAMPING)
+  for each in found[:-1]:
+    spec = parameterizations.make(rows=24, cols=16, **each.options)
+    assert each.num_params == 2 * spec.num_params
+    lost = sum(
+      damped.square(m - np.asarray(spec.full(spec.fit_products(m, weights))))
+      for m in matrices
+    )
+    assert each.square == pytest.approx(
+      lost / sum(map(damped.square, matrices)), rel=1e-2
+    )

@@ -105,6 +105,7 @@ def test_products_with_training_data_are_fitted(trained, tmp_path):
   [
     ({'fit.error': 'outputs'}, "fit.error='outputs' must be"),
     ({'fit.error': 'products', 'init_from': None}, 'needs a trained run'),
+    ({'fit.error': 'layer_by_layer', 'init_from': None}, 'needs a trained run'),
     ({'fit.batches': 0}, 'fit.batches=0 must be at least 1'),
   ],
 )

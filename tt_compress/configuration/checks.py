@@ -70,9 +70,11 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def _check_fit(config):
   error = config.fit.error
-  if error not in ('weights', 'products'):
-    raise ValueError(f"fit.error={error!r} must be 'weights' or 'products'")
-  if error == 'products' and config.init_from is None:
+  if error not in ('weights', 'products', 'layer_by_layer'):
+    raise ValueError(
+      f"fit.error={error!r} must be 'weights', 'products' or 'layer_by_layer'"
+    )
+  if error != 'weights' and config.init_from is None:
     raise ValueError(
       f'fit.error={error!r} needs a trained run: set init_from, or use '
       '--mode=compress --init_from=FOLDER'

@@ -133,8 +133,9 @@ def defaults(
 def fit() -> dict:
   """The group `fit`: how matrices of a trained run are fitted."""
   return dict(
-    # Which error is least: of the 'weights', or of their 'products' in batches
-    # of training data.
+    # Which error is least: of the 'weights', of their 'products' in batches of
+    # training data, or of the products 'layer_by_layer', with inputs of the
+    # compressed model.
     error='weights',
     batches=16,
   )

@@ -63,8 +63,9 @@ def compress(
     rngs: source of the keys for new factors; `nnx.Rngs(0)` if None.
     fit: how new factors start. False: randomly. True or 'weights': near the
       present matrices. A `calibration.Calibration`: so that the products of the
-      matrices in its batches are near. A function of the path of a matrix, its
-      spec and the present matrix: as it returns.
+      matrices in its batches are near; a `layer_by_layer.LayerByLayer`: in the
+      order of use, with inputs of the compressed model. A function of the path
+      of a matrix, its spec and the present matrix: as it returns.
 
   Returns:
     A report of the matrices that were replaced, kept and out of reach.
@@ -91,10 +92,7 @@ def _compress(
   found = sites.find(model)
   choices = matching.choices(found, rule_list)
   matching.check_untied(found, choices)
-  weights = {}
-  if hasattr(fit, 'weightings'):
-    weights = fit.weightings(model, rule_list)
-  fit = fitting.function(fit, weights)
+  fit, weights = fitting.functions(fit, model, rule_list)
   made = [
     _make(site, choice, rngs, fit, weights) for site, choice in choices.items()
   ]

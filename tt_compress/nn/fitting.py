@@ -17,18 +17,22 @@ Rules = Sequence[tuple[str, Mapping[str, Any]]] | Mapping[str, Mapping]
 Weights = Mapping[str, weighting.Weighting]
 
 
-class Calibrated(Protocol):
-  """What matrices are multiplied with, such as `calibration.Calibration`."""
-
-  def weightings(self, model: nnx.Module, rule_list: Rules) -> Weights:
-    """The weights of the errors of all matrices that rules match, by path."""
-
-
 # (path, spec, matrix) -> factors. The path of a layer of a stack ends in its
 # number, as in 'blocks/up[3]'; so do the paths of weights.
 Function = Callable[
   [str, base.Parameterization, Float[ArrayLike, 'rows cols']], base.Factors
 ]
+
+
+class Calibrated(Protocol):
+  """What matrices are multiplied with, such as `calibration.Calibration`."""
+
+  def fits(
+    self, model: nnx.Module, rule_list: Rules
+  ) -> tuple[Function, Weights]:
+    """How the matrices that rules match are fitted, and weights of errors."""
+
+
 Fit = bool | Literal['weights'] | Calibrated | Function
 
 
@@ -68,21 +72,32 @@ def fitted(
     return fit(path, spec, weight)
   layers = [
     fitted(fit, layer_path, spec.one, layer)
-    for layer_path, layer in _layers(path, weight)
+    for layer_path, layer in _split(path, weight)
   ]
   return jax.tree.map(lambda *a: jnp.stack(a), *layers)
 
 
-def _layers(
+def _split(
   path: str, weight: Float[ArrayLike, '*stack rows cols']
 ) -> Iterator[tuple[str, Float[ArrayLike, '*others rows cols']]]:
   for number, layer in enumerate(weight):
     yield f'{path}[{number}]', layer
 
 
+def layers(
+  path: str, weight: Float[ArrayLike, '*stack rows cols']
+) -> Iterator[tuple[str, Float[ArrayLike, 'rows cols']]]:
+  """(path, matrix) of each layer; one of a matrix that is not in a stack."""
+  if weight.ndim == 2:
+    yield path, weight
+    return
+  for layer_path, layer in _split(path, weight):
+    yield from layers(layer_path, layer)
+
+
 def check(fit: Any) -> None:
   """Raises ValueError for a fit of an unknown kind."""
-  is_function = callable(fit) or hasattr(fit, 'weightings')
+  is_function = callable(fit) or hasattr(fit, 'fits')
   is_word = isinstance(fit, str) and fit == 'weights'
   if not (is_function or isinstance(fit, bool) or is_word):
     is_plain = fit is None or isinstance(fit, str | int | float)
@@ -93,19 +108,26 @@ def check(fit: Any) -> None:
     )
 
 
-def function(fit: Fit, weights: Weights) -> Function | None:
-  """How factors of a matrix are found; None if they are random."""
-  if callable(fit):
-    return fit
-  if fit is False:
-    return None
+def by_weights(weights: Weights) -> Function:
+  """Fits matrices that have weights by the error of their products."""
 
-  def by_weights(path, spec, matrix):
+  def fit(path, spec, matrix):
     if path in weights:
       return spec.fit_products(matrix, weights[path])
     return spec.fit(matrix)
 
-  return by_weights
+  return fit
+
+
+def functions(
+  fit: Fit, model: nnx.Module, rule_list: Rules
+) -> tuple[Function | None, Weights]:
+  """How factors are found, None if they are random, and weights of errors."""
+  if hasattr(fit, 'fits'):
+    return fit.fits(model, rule_list)
+  if callable(fit):
+    return fit, {}
+  return (by_weights({}) if fit else None), {}
 
 
 def relative_error(
@@ -136,13 +158,13 @@ def product_error(
 
 def _product_squares(weights, path, weight, approximation):
   """(square of the error, square) of the products of each matrix."""
-  if weight.ndim > 2:
-    layers = zip(_layers(path, weight), approximation, strict=True)
-    for (layer_path, layer), other in layers:
-      yield from _product_squares(weights, layer_path, layer, other)
-  elif path in weights:
-    weight, approximation = (
-      jnp.asarray(a, jnp.float32) for a in (weight, approximation)
-    )
-    square = weights[path].square
-    yield square(weight - approximation), square(weight)
+  weight, approximation = (
+    jnp.asarray(a, jnp.float32) for a in (weight, approximation)
+  )
+  others = layers(path, approximation)
+  for (own, layer), (_, other) in zip(
+    layers(path, weight), others, strict=True
+  ):
+    if own in weights:
+      square = weights[own].square
+      yield square(layer - other), square(layer)

@@ -3,23 +3,31 @@
 Moments are gradients: a product has an argument of zeros, whose gradient is
 sum_n x_n x_n^T whatever the gradient of the result is. So one backward pass
 sums the moments of all products, also of those inside of loops, vmaps and
-layers that are called several times.
+layers that are called several times. Under a `jax.vmap` with a name over a
+model before and after a change, a product sees its input in both.
 """
 
+import contextlib
+import contextvars
 import dataclasses
+import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from tt_compress.algebra import weighting
 from tt_compress.nn import matrix
 from tt_compress.parameterizations import base, stacked
 
 # Above this size, the moment is a diagonal.
 LARGEST = 2**13
-MOMENTS = ('rows', 'cols')
+SIDES = ('rows', 'cols')
+MOMENTS = (*SIDES, *(f'{side}_cross' for side in SIDES))
+# (name of a matrix, side, number of vectors or ids) of each product.
+Uses = list[tuple[str, str, int]]
+_USES = contextvars.ContextVar('uses', default=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,27 +36,36 @@ class Recorded(base.Parameterization):
 
   factors = {'matrix': W, 'rows': R, 'cols': C}: the gradient of R is the moment
   of x of products x W, or for `is_table` the counts [rows] of rows W[ids]; that
-  of C is the moment of x of logits x W^T.
+  of C is the moment of x of logits x W^T. With `axis`, the gradients of
+  'rows_cross' and 'cols_cross' are sums of z^T x, for x and z of the first and
+  second model of this axis of a `jax.vmap`.
 
   Attributes:
+    name: of the matrix, for `uses`.
     is_table: whether the matrix is an embedding.
+    axis: name of the axis of two models, None for one model.
   """
 
+  name: str
   is_table: bool
+  axis: str | None = None
 
   @property
   def buffers(self):
     return ('matrix',)
 
   def start(self, weight: Float[Array, 'rows cols']) -> base.Factors:
-    """The factors of a matrix, with moments of zero."""
-    shape = (self.rows,) if self.is_table else _moment_shape(self.rows)
-    cols = _moment_shape(self.cols)
-    return {
-      'matrix': weight,
-      'rows': jnp.zeros(shape, jnp.float32),
-      'cols': jnp.zeros(cols, jnp.float32),
+    """The factors of a matrix, without arrays for moments."""
+    names = MOMENTS if self.axis else SIDES
+    return {'matrix': weight} | {
+      name: jnp.zeros(0, jnp.float32) for name in names
     }
+
+  def moment_shape(self, side: str) -> tuple[int, ...]:
+    """Of a moment: a matrix, or its diagonal."""
+    size = getattr(self, side)
+    is_counted = self.is_table and side == 'rows'
+    return (size,) if is_counted or size > LARGEST else (size, size)
 
   def init(self, key, *, std, dtype=jnp.float32, role='product'):
     del role
@@ -59,58 +76,58 @@ class Recorded(base.Parameterization):
     return factors['matrix']
 
   def _look_up(self, factors, ids):
+    self._note('rows', ids.size)
     return _count(factors['matrix'][ids], factors['rows'], ids)
 
   def _apply(self, factors, x):
-    return _watch(x, factors['rows']) @ factors['matrix'].astype(x.dtype)
+    x = self._watch('rows', factors, x)
+    return x @ factors['matrix'].astype(x.dtype)
 
   def _attend(self, factors, x):
-    return _watch(x, factors['cols']) @ factors['matrix'].astype(x.dtype).T
+    x = self._watch('cols', factors, x)
+    return x @ factors['matrix'].astype(x.dtype).T
+
+  def _watch(self, side, factors, x):
+    self._note(side, x.size // max(1, x.shape[-1]))
+    x = _watch(x, factors[side])
+    if self.axis is None:
+      return x
+    return _watch_cross(x, factors[f'{side}_cross'], self.axis)
+
+  def _note(self, side, count):
+    found = _USES.get()
+    if found is not None:
+      found.append((self.name, side, count))
 
   def makes_full(self, factors, tokens):
     return False
 
 
-def record(module: matrix.Matrix) -> None:
+@contextlib.contextmanager
+def uses() -> Iterator[Uses]:
+  """The uses of all matrices in a trace, in order."""
+  found = []
+  token = _USES.set(found)
+  try:
+    yield found
+  finally:
+    _USES.reset(token)
+
+
+def record(module: matrix.Matrix, name: str, axis: str | None = None) -> None:
   """Makes a matrix record its products, in place."""
   counts, spec = stacked.counts(module.spec), module.spec
   new = Recorded(
-    rows=spec.rows, cols=spec.cols, is_table=module.role != 'product'
+    rows=spec.rows,
+    cols=spec.cols,
+    name=name,
+    is_table=module.role != 'product',
+    axis=axis,
   )
   start = new.start
   for _ in counts:
     start = jax.vmap(start)
   module.become(stacked.of_sizes(new, counts), start(module.full()))
-
-
-def weights(
-  moments: dict[str, np.ndarray], path: str, counts: tuple[int, ...] = ()
-) -> dict[str, weighting.Weighting]:
-  """The error of all products of a matrix, from its moments.
-
-  Args:
-    moments: {'rows': R, 'cols': C}, zero for products that there are not.
-    path: of the matrix.
-    counts: numbers of layers that share its array.
-
-  Returns:
-    {path: weights}; for layers that share an array, {'blocks/up[3]': weights}.
-  """
-  if counts:
-    found = {}
-    for number in range(counts[0]):
-      layer = {name: array[number] for name, array in moments.items()}
-      found |= weights(layer, f'{path}[{number}]', counts[1:])
-    return found
-  terms = (moments['rows'], None), (None, moments['cols'])
-  found = tuple(
-    term for term in terms if any(a is not None and a.any() for a in term)
-  )
-  return {path: weighting.Weighting(found)}
-
-
-def _moment_shape(size):
-  return (size, size) if size <= LARGEST else (size,)
 
 
 @jax.custom_vjp
@@ -126,12 +143,40 @@ def _watch_forward(x, moment):
 
 def _watch_backward(saved, gradient):
   x, moment = saved
-  x = x.reshape(-1, x.shape[-1]).astype(jnp.float32)
-  found = x.T @ x if moment.ndim == 2 else jnp.sum(jnp.square(x), axis=0)
-  return gradient, found
+  x = _vectors(x)
+  return gradient, _product(x, x, moment)
 
 
 _watch.defvjp(_watch_forward, _watch_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _watch_cross(x: Float[Array, '...'], moment: Float[Array, '...'], axis):
+  """x; the gradient of the moment is that of x in two models."""
+  del moment, axis
+  return x
+
+
+def _watch_cross_forward(x, moment, axis):
+  del axis
+  return x, (x, moment)
+
+
+def _watch_cross_backward(axis, saved, gradient):
+  x, moment = saved
+  before, after = map(_vectors, jax.lax.all_gather(x, axis))
+  return gradient, _product(after, before, moment)
+
+
+_watch_cross.defvjp(_watch_cross_forward, _watch_cross_backward)
+
+
+def _vectors(x):
+  return x.reshape(-1, x.shape[-1]).astype(jnp.float32)
+
+
+def _product(z, x, moment):
+  return z.T @ x if moment.ndim == 2 else jnp.sum(z * x, axis=0)
 
 
 @jax.custom_vjp

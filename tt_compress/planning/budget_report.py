@@ -42,13 +42,14 @@ def table(plan: budget.Plan) -> str:
     [
       *sizes.aligned(lines, right=(3, 4, 5, 6)),
       '',
-      f'model: {plan.num_params:,} parameters of {plan.dense_num_params:,}, '
-      f'budget {plan.budget:,}; compression ratio '
-      f'{plan.dense_num_params / plan.num_params:.3f}',
+      f'model: {plan.num_params:,} parameters of {plan.dense_num_params:,}; '
+      f'compression ratio {plan.dense_num_params / plan.num_params:.3f}; '
+      f'predicted time of products {plan.latency:.3f} of dense',
+      f'budget: {budget.amount(plan.budget)} {plan.unit}',
       f'loss on the batches {plan.loss:.4f}, predicted '
       f'{plan.predicted_loss:.4f}',
       '',
-      'predicted loss by size:',
+      f'predicted loss by {plan.unit}:',
       *_front(plan),
       '',
       rules(plan),
@@ -69,10 +70,13 @@ def _line(choice):
   listed = ', '.join(f'{key}={value}' for key, value in options.items())
   return (
     choice.path,
-    f'{choice.rows} x {choice.cols}',
+    ' x '.join(
+      f'{size}'
+      for size in (choice.count, choice.rows, choice.cols)[choice.count == 1 :]
+    ),
     name + (f'({listed})' if listed else ''),
     f'{chosen.num_params:,}',
-    f'{choice.rows * choice.cols / chosen.num_params:.2f}',
+    f'{choice.count * choice.rows * choice.cols / chosen.num_params:.2f}',
     f'{chosen.square**0.5:.4f}',
     f'{choice.rise:+.4f}',
   )
@@ -81,8 +85,9 @@ def _line(choice):
 def _front(plan, lines=12):
   step = max(1, len(plan.front) // lines)
   points = [*plan.front[::-1][::step], plan.front[0]]
+  whole = plan.front[-1][0]
   return [
-    f'{size:14,}  {size / plan.dense_num_params:6.1%}  {loss:.4f}'
+    f'{budget.amount(size):>14}  {size / whole:6.1%}  {loss:.4f}'
     for size, loss in dict(points).items()
   ]
 
@@ -101,24 +106,27 @@ def as_json(plan: budget.Plan) -> dict[str, Any]:
   return {
     **dataclasses.asdict(plan),
     'num_params': plan.num_params,
+    'latency': plan.latency,
     'predicted_loss': plan.predicted_loss,
     'rules': plan.rules,
   }
 
 
 def draw(plan: budget.Plan, path: str) -> None:
-  """Draws the predicted loss by size, with the chosen plan."""
+  """Draws the predicted loss by size or time, with the chosen plan."""
   from matplotlib import figure  # noqa: PLC0415 - takes a second
 
   drawn = figure.Figure((6, 4))
   axes = drawn.add_subplot()
   found, losses = zip(*plan.front, strict=True)
   axes.plot(found, losses)
-  axes.plot([plan.num_params], [plan.predicted_loss], 'o', label='the plan')
+  is_of_time = plan.unit == 'seconds'
+  own = plan.latency * plan.dense_seconds if is_of_time else plan.num_params
+  axes.plot([own], [plan.predicted_loss], 'o', label='the plan')
   axes.axhline(plan.loss, linestyle=':', color='gray', label='the model')
   axes.set(
     xscale='log',
-    xlabel='parameters (log scale)',
+    xlabel=f'{plan.unit} (log scale)',
     ylabel='predicted loss',
     # Predictions far above the loss only say that a model is too small.
     ylim=(0.98 * plan.loss, max(2 * plan.loss, 1.1 * plan.predicted_loss)),

@@ -12,8 +12,12 @@ from tt_compress import parameterizations
 from tt_compress.algebra import networks, weighting
 from tt_compress.algebra.fit import padding, threads
 from tt_compress.parameterizations import base, weighted
+from tt_compress.planning import latency
 
 Method = Mapping[str, Any]
+# A matrix [rows, cols] and the weights of its errors, None for its own error.
+Layer = tuple[Float[np.ndarray, 'rows cols'], weighting.Weighting | None]
+PLAIN = weighting.Weighting(((None, None),))
 METHODS = (
   dict(name='low_rank'),
   dict(name='tensor_train', num_modes=2),
@@ -24,17 +28,19 @@ _PARTS = tuple(0.95 * 0.8**k for k in range(20))
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-  """A way to write a matrix.
+  """A way to write a matrix, or those of equal layers.
 
   Attributes:
     options: of `parameterizations.make`; None to keep the matrix.
-    num_params: number of parameters.
+    num_params: number of parameters, of all layers.
     square: predicted square of the weighted error relative to the matrix.
+    seconds: predicted for the products of all layers, see `latency.seconds`.
   """
 
   options: Method | None
   num_params: int
   square: float
+  seconds: float = 0.0
 
 
 def of_matrix(
@@ -49,19 +55,51 @@ def of_matrix(
     weights: of its errors; None for its own error.
     methods: options of `parameterizations.make` without a rank.
   """
-  matrix = np.asarray(matrix, np.float64)
-  weights = weights or weighting.Weighting(((None, None),))
-  spectra = _Spectra(matrix, weights.damped(weighted.DAMPING))
-  found = [Candidate(None, matrix.size, 0.0)]
+  return of_layers([(matrix, weights)], methods)
+
+
+def of_layers(
+  layers: Sequence[Layer],
+  methods: Sequence[Method] = METHODS,
+  uses: Sequence[latency.Use] = (),
+) -> list[Candidate]:
+  """The same for the matrices of equal layers, which one rule writes.
+
+  Args:
+    layers: the matrix of each, and the weights of its errors; see `of_matrix`.
+    methods: options of `parameterizations.make` without a rank.
+    uses: products of each matrix, which take time; candidates are kept, too, if
+      no faster one is as good.
+  """
+  spectra, totals = [], []
+  for matrix, weights in layers:
+    matrix = np.asarray(matrix, np.float64)
+    weights = (weights or PLAIN).damped(weighted.DAMPING)
+    spectra.append(_Spectra(matrix, weights))
+    totals.append(float(weights.square(matrix)))
+  parts = np.array(totals) / (sum(totals) or 1.0)
+  count, shape = len(layers), layers[0][0].shape
+  time = lambda spec: count * latency.seconds(spec, uses)
+  dense = parameterizations.make('dense', *shape)
+  found = [Candidate(None, count * math.prod(shape), 0.0, time(dense))]
   for method in methods:
-    for spec in _specs(matrix.shape, method):
+    for spec in _specs(shape, method):
       option = spec.rank_option
       options = {**method, option: getattr(spec, option)}
-      square = spectra.square(spec)
-      found.append(Candidate(options, spec.num_params, square))
-  found.sort(key=lambda each: (each.num_params, each.square))
+      square = float(parts @ [each.square(spec) for each in spectra])
+      found.append(
+        Candidate(options, count * spec.num_params, square, time(spec))
+      )
+  small = _best(found, lambda each: each.num_params)
+  fast = _best(found, lambda each: each.seconds) if uses else []
+  kept = small + [each for each in fast if each not in small]
+  return sorted(kept, key=lambda each: (each.num_params, each.square))
+
+
+def _best(found, cost):
+  """The candidates that no other of at most the same cost is as good as."""
   best, kept = math.inf, []
-  for each in found:
+  for each in sorted(found, key=lambda each: (cost(each), each.square)):
     if each.square < best:
       kept.append(each)
       best = each.square

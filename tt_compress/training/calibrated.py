@@ -7,11 +7,21 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tt_compress.nn import calibration
+from tt_compress.nn import calibration, fitting, layer_by_layer
 from tt_compress.tasks import base
 
 # Batches that are read for each one that is taken.
 _READ = 4
+
+
+def fit(config, task: base.Task) -> fitting.Fit:
+  """How matrices are fitted by `config.fit.error`; see `of_task`."""
+  if config.fit.error == 'weights':
+    return 'weights'
+  found = of_task(config, task)
+  if config.fit.error == 'products':
+    return found
+  return layer_by_layer.LayerByLayer(found.batches, found.call)
 
 
 def of_task(config, task: base.Task) -> calibration.Calibration:

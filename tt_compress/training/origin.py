@@ -63,8 +63,7 @@ def start(config, folder: str, task: base.Task) -> dict[str, Any]:
     results = workdir.read_results(path)
     if results is None:
       logging.warning('the run in %s has not finished', path)
-  is_calibrated = config.fit.error == 'products'
-  by = calibrated.of_task(config, task) if is_calibrated else 'weights'
+  by = calibrated.fit(config, task)
   variables, rows = fit(config, graphdef, trained, by)
   report = {
     'init_from': path,
