@@ -13,6 +13,7 @@ interrupted; another `--ratio` adds rows.
 
 import copy
 import functools
+import itertools
 import json
 import math
 import os
@@ -182,8 +183,6 @@ def rows(
 ) -> Iterator[list[dict[str, Any]]]:
   """The records of all sizes, choices of ranks and fits, after each new one.
 
-  First all of them without training, then with it.
-
   Args:
     model: the trained one.
     ratios: numbers of its parameters relative to those of the new ones.
@@ -202,25 +201,27 @@ def rows(
       }
     )
     yield found
-  known = {(each['ratio'], each['ranks'], each.get('fit')) for each in found}
-  for ratio in ratios:
-    for ranks in ('planned', *_UNIFORM):
-      missing = [fit for fit in _FITS if (ratio, ranks, fit) not in known]
-      if missing:
-        rules = _rules(model, ranks, ratio)
-      for fit in missing:
-        found.append(_fitted(model, ratio, ranks, fit, rules))
-        yield found
-  for each in found[1:] if steps else ():
-    if 'tuned' not in each and each['ratio'] in ratios:
-      name = f'{each["ratio"]:g}x {each["ranks"]} {each["fit"]}'
-      each['tuned'] = model.fine_tuned(
-        each['rules'], each['fit'], steps, rate, name.replace(' ', '-')
-      )
+  for key in itertools.product(ratios, ('planned', *_UNIFORM), _FITS):
+    own = next((each for each in found[1:] if _key(each) == key), None)
+    if own is None:
+      own = _fitted(model, *key, _rules(model, found, *key[:2]))
+      found.append(own)
+      yield found
+    if steps and 'tuned' not in own:
+      name = '-'.join([f'{key[0]:g}x', *key[1:]]).replace(' ', '-')
+      own['tuned'] = model.fine_tuned(own['rules'], key[2], steps, rate, name)
       yield found
 
 
-def _rules(model, ranks, ratio):
+def _key(record):
+  return record['ratio'], record['ranks'], record['fit']
+
+
+def _rules(model, found, ratio, ranks):
+  """Those of a record with another fit, if there is one: they take time."""
+  for each in found[1:]:
+    if _key(each)[:2] == (ratio, ranks):
+      return each['rules']
   limit = int(model.num_params / ratio)
   if ranks == 'planned':
     return model.measured.plan(limit).rules
