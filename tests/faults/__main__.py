@@ -1,6 +1,7 @@
 """Injects faults into runs and counts those that end as if undisturbed.
 
   python -m tests.faults --kills=200 --stops=100 --page=results/reliability.md
+  python -m tests.faults --kinds=kill_one,fuzz --kill_one=20 --fuzz=600
 
 Every kind of fault is compared with an undisturbed run, the control. A mutation
 breaks the code, and the kinds that it names must fail then:
@@ -20,11 +21,15 @@ import time
 # Before JAX is imported.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
-from tests.faults import faults, mutations  # noqa: E402
+from tests.faults import faults, fuzzing, mutations  # noqa: E402
 from tt_compress.training import environment  # noqa: E402
 
-# Trials of each kind in the fast tier of the tests.
+KINDS = faults.FAULTS | {'fuzz': fuzzing.fuzz}
+# Trials of each kind in the fast tier of the tests; of `fuzz` seconds.
 FEW = dict(kill=5, stop=3, damage=1, full_disk=1, two_runs=1, stuck=1)
+FEW |= dict(kill_one=2, read_only=1, fuzz=10)
+# They take long, and their slowest parts have tests of their own.
+_RARE = {'kill_one', 'fuzz'}
 
 
 def main() -> int:
@@ -32,13 +37,13 @@ def main() -> int:
   mutate, kinds = lambda: None, options.kinds.split(',')
   if options.mutation:
     mutate, kinds = mutations.MUTATIONS[options.mutation]
-  trials = FEW | dict(kill=options.kills, stop=options.stops)
+  trials = {kind: getattr(options, kind, FEW[kind]) for kind in KINDS}
   found = {}
   with tempfile.TemporaryDirectory() as root:
     bench = faults.Bench(pathlib.Path(root), options.seed, mutate)
     for kind in kinds:
       began = time.monotonic()
-      count = faults.FAULTS[kind](bench, trials[kind])
+      count = KINDS[kind](bench, trials[kind])
       found[kind] = {
         'trials': count.trials,
         'passed': count.passed,
@@ -59,9 +64,15 @@ def _options() -> argparse.Namespace:
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawTextHelpFormatter
   )
-  parser.add_argument('--kinds', default=','.join(FEW))
-  parser.add_argument('--kills', type=int, default=FEW['kill'])
-  parser.add_argument('--stops', type=int, default=FEW['stop'])
+  default = ','.join(kind for kind in FEW if kind not in _RARE)
+  parser.add_argument('--kinds', default=default)
+  for name, kind in (
+    ('--kills', 'kill'),
+    ('--stops', 'stop'),
+    ('--kill_one', 'kill_one'),
+    ('--fuzz', 'fuzz'),
+  ):
+    parser.add_argument(name, dest=kind, type=int, default=FEW[kind])
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--mutation', choices=mutations.MUTATIONS)
   parser.add_argument('--output', type=pathlib.Path)
@@ -82,13 +93,14 @@ def page(found: dict[str, dict[str, int]]) -> str:
     '',
     f'Commit {environment.git_hash()}, {environment.hardware()}. A run of '
     f'{faults.NUM_STEPS} steps with a checkpoint every 10; a trial passes if '
-    'parameters, scores and metrics are those of an undisturbed run.',
+    'parameters, scores and metrics are those of an undisturbed run, and a '
+    'changed file if it is read or refused with a clear error.',
     '',
     '| fault | passed | of | of these |',
     '| --- | --- | --- | --- |',
   ]
   for kind, count in found.items():
-    told = faults.FAULTS[kind].__doc__.splitlines()[0].rstrip('.')
+    told = KINDS[kind].__doc__.splitlines()[0].rstrip('.')
     details = ', '.join(
       f'{number} {name}'
       for name, number in count.items()

@@ -1,4 +1,4 @@
-"""What verification costs: seconds of each part of a checkpoint.
+"""What reliability costs: seconds of each part of a checkpoint, and of a step.
 
 python -m tests.faults.cost --millions=20
 """
@@ -11,10 +11,12 @@ import time
 import jax.numpy as jnp
 import numpy as np
 
+from tt_compress.parallel import stopping, watchdog
 from tt_compress.training import non_finite
 from tt_compress.training.checkpoints import checkpoints, manifests
 
 _ARRAYS = 20
+_STEPS = 100_000
 
 
 def main() -> None:
@@ -45,6 +47,17 @@ def main() -> None:
     saved.close()
   for name, seconds in times.items():
     print(f'{name}: {seconds:.2f} s, {seconds / 600:.3%} of ten minutes')
+  print(f'watchdog and signals: {_of_a_step() * 1e6:.2f} us of a step')
+
+
+def _of_a_step() -> float:
+  """Seconds that a step spends on what the loop calls after it."""
+  with watchdog.Watchdog(60.0) as dog, stopping.Stop() as stop:
+    began = time.perf_counter()
+    for step in range(_STEPS):
+      dog.beat()
+      stop.at(step)
+    return (time.perf_counter() - began) / _STEPS
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Kinds of fault: what is done to a run, and what is right afterwards."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 
@@ -37,6 +39,7 @@ TEXT = (
   '--config.optimizer.warmup_steps=2',
 )
 _KILLS_OF_A_RUN = 5
+_ENDS_WITHIN = 30  # seconds
 # No run needs its metrics.
 _UNVERIFIED = ('lock', 'metrics.jsonl')
 
@@ -75,12 +78,26 @@ class Bench:
     seed: int = 0,
     mutate: Callable[[], None] = lambda: None,
   ):
-    self.root, self._mutate = root, mutate
+    self.root = root
+    self.seed, self.mutate = seed, mutate
     self.draw = random.Random(seed)
-    self.undisturbed = root / 'undisturbed'
     self._number = 0
-    wanted, _ = forks.wait(self.start(self.undisturbed, lambda: None))
-    assert wanted == 0, self.log(self.undisturbed)
+
+  @functools.cached_property
+  def undisturbed(self) -> pathlib.Path:
+    folder = self.root / 'undisturbed'
+    status, _ = forks.wait(self.start(folder, lambda: None))
+    assert status == 0, self.log(folder)
+    return folder
+
+  @functools.cached_property
+  def undisturbed_together(self) -> pathlib.Path:
+    """That of two processes."""
+    folder = self.root / 'together'
+    for process in self.start_together(folder, lambda: None):
+      status, _ = forks.wait(process)
+      assert status == 0, self.log(folder)
+    return folder
 
   def new(self, name: str) -> pathlib.Path:
     self._number += 1
@@ -88,20 +105,33 @@ class Bench:
 
   def start(self, folder, mutate=None, arguments=TRAIN, **options) -> int:
     command = forks.command_line(
-      [*arguments, f'--workdir={folder}'], mutate or self._mutate, **options
+      [*arguments, f'--workdir={folder}'], mutate or self.mutate, **options
     )
     return forks.fork(command, folder.with_suffix('.log'))
+
+  def start_together(self, folder, mutate=None) -> list[int]:
+    """Two processes of one run, with a CPU device each."""
+    with socket.create_server(('127.0.0.1', 0)) as server:
+      port = server.getsockname()[1]
+    place = (f'--coordinator=127.0.0.1:{port}', '--num_processes=2')
+    return [
+      self.start(folder, mutate, (*TRAIN, *place, f'--process_id={index}'))
+      for index in (0, 1)
+    ]
 
   def log(self, folder: pathlib.Path) -> str:
     return folder.with_suffix('.log').read_text(errors='replace')
 
-  def difference(self, folder: pathlib.Path) -> str | None:
-    """How a finished run differs from the undisturbed one."""
+  def difference(
+    self, folder: pathlib.Path, undisturbed: pathlib.Path | None = None
+  ) -> str | None:
+    """How a finished run differs from an undisturbed one."""
+    undisturbed = undisturbed or self.undisturbed
     if not (folder / 'results.json').exists():
       return f'{folder.name} has not finished: {self.log(folder)[-2000:]}'
     expected, found = (
       records.read(str(path / 'results.json'), '') | {'metrics': _losses(path)}
-      for path in (self.undisturbed, folder)
+      for path in (undisturbed, folder)
     )
     for name in ('params_sha256', 'best_step', 'test', 'validation', 'metrics'):
       if expected[name] != found[name]:
@@ -177,6 +207,34 @@ def stop(bench: Bench, stops: int) -> Count:
   return count
 
 
+def kill_one(bench: Bench, kills: int) -> Count:
+  """kill -9 of one of two processes: the other ends within 30 s, same bits."""
+  count, slowest = Count(), 0.0
+  while count.trials < kills:
+    folder, index = bench.new('one'), count.trials % 2
+    both = bench.start_together(folder)
+    step = bench.draw.randint(1, NUM_STEPS - 5)
+    status, is_sent = forks.wait(both[index], forks.after_step(folder, step))
+    began = time.monotonic()
+    other, _ = forks.wait(both[1 - index])
+    seconds = time.monotonic() - began
+    if not is_sent or status != -signal.SIGKILL:
+      count.add(f'ended with {status} before step {step}: {bench.log(folder)}')
+      continue
+    count.note('the first process' if index == 0 else 'the second process')
+    slowest = max(slowest, seconds)
+    for process in bench.start_together(folder):
+      forks.wait(process)
+    is_right = other not in (0, -signal.SIGKILL) and seconds < _ENDS_WITHIN
+    count.add(
+      bench.difference(folder, bench.undisturbed_together)
+      if is_right
+      else f'the other ended with {other} after {seconds:.1f} s'
+    )
+  count.details['s until the slowest end'] = round(slowest, 1)
+  return count
+
+
 def _cut(path):
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -220,7 +278,7 @@ def damage(bench: Bench, repeats: int) -> Count:
 
 def _noticed(bench, trained):
   """(damage, problem or None) of every file; in a process of its own."""
-  bench._mutate()
+  bench.mutate()
   found = [('control', verify.problems(str(trained)) or None)]
   newest = checkpoints.Checkpoints(trained / 'checkpoints').latest_step()
   last = trained / 'checkpoints' / str(newest)
@@ -267,6 +325,34 @@ def full_disk(bench: Bench, repeats: int) -> Count:
     is_told = status == 1 and re.search('too large|error: ', log)
     count.add(
       bench.difference(folder) if is_told else f'{status}: {log[-900:]}'
+    )
+  return count
+
+
+def read_only(bench: Bench, repeats: int) -> Count:
+  """A read-only folder: status 1, nothing changes; then the same bits.
+
+  By a mount that only the process sees, since root ignores permissions.
+  """
+  count = Count()
+  for _ in range(repeats):
+    folder = bench.new('only')
+    forks.wait(bench.start(folder), forks.after_step(folder, NUM_STEPS // 2))
+    contents = lambda folder=folder: {
+      path: path.read_bytes() for path in folder.rglob('*') if path.is_file()
+    }
+    before = contents()
+    lock = lambda folder=folder: forks.read_only(folder)
+    status, _ = forks.wait(bench.start(folder, lock))
+    told = re.search('error: .*Read-only file system', bench.log(folder))
+    is_right = status == 1 and told and contents() == before
+    forks.wait(bench.start(folder))
+    # Reports of a finished run write nothing.
+    again, _ = forks.wait(bench.start(folder, lock))
+    count.add(
+      bench.difference(folder)
+      if is_right and again == 0
+      else f'{status}, {again}: {bench.log(folder)[-2000:]}'
     )
   return count
 
@@ -319,6 +405,8 @@ FAULTS = {
   'stop': stop,
   'damage': damage,
   'full_disk': full_disk,
+  'kill_one': kill_one,
+  'read_only': read_only,
   'two_runs': two_runs,
   'stuck': stuck,
 }

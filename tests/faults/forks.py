@@ -1,5 +1,6 @@
 """Runs of the command line in forks of one process, which has the imports."""
 
+import ctypes
 import os
 import pathlib
 import random
@@ -17,6 +18,9 @@ from tt_compress.training import metrics, run  # noqa: F401
 
 _LIMIT = 300  # seconds of a run
 _POLL = 0.001
+# Of <sched.h> and <sys/mount.h>.
+_NEW_MOUNTS = 0x20000
+_READ, _REMOUNT, _BIND, _PRIVATE = 1, 32, 4096, 1 << 18 | 1 << 14
 
 
 def fork(call: Callable[[], None], log: pathlib.Path) -> int:
@@ -64,6 +68,26 @@ def command_line(
     runpy.run_module('tt_compress.main', run_name='__main__', alter_sys=True)
 
   return call
+
+
+def read_only(folder: pathlib.Path) -> None:
+  """Mounts a folder read-only, for this process alone.
+
+  Raises:
+    OSError: this user may not mount anything.
+  """
+  libc = ctypes.CDLL(None, use_errno=True)
+  path = str(folder).encode()
+  calls = (
+    lambda: libc.unshare(_NEW_MOUNTS),
+    lambda: libc.mount(b'none', b'/', None, _PRIVATE, None),
+    lambda: libc.mount(path, path, None, _BIND, None),
+    lambda: libc.mount(b'none', path, None, _BIND | _REMOUNT | _READ, None),
+  )
+  for call in calls:
+    if call():
+      number = ctypes.get_errno()
+      raise OSError(number, os.strerror(number))
 
 
 def wait(

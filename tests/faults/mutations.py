@@ -5,6 +5,7 @@ A mutation is applied in the process of a run, see `forks.command_line`.
 
 import jax
 
+from tt_compress.data import text_files
 from tt_compress.training import metrics, states
 from tt_compress.training.checkpoints import manifests
 
@@ -42,10 +43,19 @@ def keep_lines():
   metrics._keep = lambda path, last: None
 
 
+def bare_errors():
+  """Lines are decoded without a word about their file."""
+  text_files._decode = lambda line, path, number: line.decode()
+
+
 # Name, and the kinds of fault in `__main__` that must notice it.
 MUTATIONS = {
-  'forget_optimizer': (forget_optimizer, ('kill', 'stop')),
+  'forget_optimizer': (
+    forget_optimizer,
+    ('kill', 'stop', 'kill_one', 'read_only'),
+  ),
   'repeat_a_step': (repeat_a_step, ('kill', 'stop')),
   'trust_files': (trust_files, ('damage',)),
   'keep_lines': (keep_lines, ('kill',)),
+  'bare_errors': (bare_errors, ('fuzz',)),
 }

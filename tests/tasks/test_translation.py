@@ -134,6 +134,12 @@ def test_every_line_gets_its_translations(task_and_variables):
   assert alone[0][0].text == found[0][0].text
 
 
+def test_a_line_that_would_fill_the_memory_is_named(task_and_variables):
+  task, variables = task_and_variables
+  with pytest.raises(ValueError, match=r'line 2 has \d+ tokens; texts of at m'):
+    task.predict(variables, ['ein Hund', 'x ' * 5000], 1)
+
+
 def test_evaluate(task_and_variables):
   task, variables = task_and_variables
   found = task.evaluate(variables, 'test', max_sentences=3)

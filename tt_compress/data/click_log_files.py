@@ -65,10 +65,13 @@ def load(
   root = text_files.expand(folder)
   facts = {name: list(map(_facts, own)) for name, own in how.paths.items()}
   options = [_VERSION, format, min_count, held_out, how.taken, drop_repeats]
-  counted = disk_cache.folder(root, [options, facts['train']], how.count)
-  encoded = disk_cache.folder(
-    root, [options, facts, modulus], lambda path: how.encode(counted, path)
-  )
+  with text_files.unchanged(
+    [path for own in how.paths.values() for path in own]
+  ):
+    counted = disk_cache.folder(root, [options, facts['train']], how.count)
+    encoded = disk_cache.folder(
+      root, [options, facts, modulus], lambda path: how.encode(counted, path)
+    )
   first, *others = how.paths.get(split, how.paths['train'])
   name = os.path.basename(first) + ', ...' * bool(others)
   return encoding.open_split(

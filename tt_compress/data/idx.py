@@ -1,17 +1,16 @@
 """The idx format of MNIST: a magic number, the sizes of the axes, bytes."""
 
 import functools
-import gzip
 import math
 import os
 import struct
-import zlib
 
 import numpy as np
 from jaxtyping import UInt8
 
+from tt_compress.data import text_files
+
 _UNSIGNED_BYTE = 8
-_CORRUPT = (EOFError, OSError, zlib.error)
 
 
 def read(folder: str, name: str, num_axes: int) -> UInt8[np.ndarray, '...']:
@@ -30,8 +29,8 @@ def read(folder: str, name: str, num_axes: int) -> UInt8[np.ndarray, '...']:
 
   Raises:
     FileNotFoundError: neither NAME nor NAME.gz is there.
-    ValueError: another kind of file, or one cut short or too long; the file is
-      named.
+    ValueError: another kind of file, or one cut short or too long, or what
+      `text_files.opened` refuses; the file is named.
   """
   for path in (os.path.join(folder, name), os.path.join(folder, f'{name}.gz')):
     if os.path.isfile(path):
@@ -49,14 +48,8 @@ def _read(
   path: str, num_axes: int, stamp: tuple[int, int]
 ) -> UInt8[np.ndarray, '...']:
   del stamp  # a changed file is read anew
-  opener = gzip.open if path.endswith('.gz') else open
-  try:
-    with opener(path, 'rb') as file:
-      content = file.read()
-  except _CORRUPT as error:
-    raise ValueError(
-      f'{path}: cannot read it to its end ({error}); the file is damaged'
-    ) from error
+  with text_files.opened(path) as file:
+    content = file.read()
   return _parse(content, num_axes, path)
 
 

@@ -9,6 +9,9 @@ from tt_compress.data import corpus
 
 Ids = Sequence[int] | Int[np.ndarray, ' ids']
 
+# The longest sentence that is decoded: ids, or multiples of the longest bucket
+MAX_DECODED, MAX_BUCKETS = 1024, 16
+
 
 class Sequences:
   """Sequences of ids in one flat array, lean where there are millions.
@@ -117,12 +120,13 @@ def sentence_batches(
   """Yields source sentences for decoding, neighbors in length together.
 
   A sentence longer than the longest bucket is not cut: its batch has the next
-  multiple of that length.
+  multiple of that length, and fewer examples, since attention needs memory
+  proportional to the square of the length.
 
   Args:
     sequences: lists of ids, without end ids.
     bucket_lengths: lengths that batches are padded to, end ids included.
-    batch_size: examples of every batch.
+    batch_size: examples of every batch within the buckets.
 
   Yields:
     The indices of the sentences, and their ids with end ids; examples past the
@@ -136,12 +140,12 @@ def sentence_batches(
     raise ValueError(f'batch_size={batch_size} must be at least 1')
   flat = Sequences(sequences, corpus.EOS_ID)
   order = np.argsort(flat.lengths, kind='stable')
-  for start in range(0, len(order), batch_size):
-    indices = order[start : start + batch_size]
-    longest = int(flat.lengths[indices[-1]])
-    place = np.searchsorted(bounds, longest)
-    if place < len(bounds):
-      length = bounds[place]
-    else:
-      length = -(-longest // bounds[-1]) * bounds[-1]
-    yield indices, flat.padded(indices, batch_size, length)
+  multiples = -(-flat.lengths[order] // bounds[-1])
+  for multiple in np.unique(multiples).tolist():
+    members = order[multiples == multiple]
+    size = max(1, batch_size // multiple**2)
+    for start in range(0, len(members), size):
+      indices = members[start : start + size]
+      longest = flat.lengths[indices[-1]]
+      length = next((b for b in bounds if b >= longest), multiple * bounds[-1])
+      yield indices, flat.padded(indices, size, length)

@@ -3,17 +3,22 @@
 import codecs
 import contextlib
 import gzip
+import io
 import json
 import lzma
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 MAX_LINE = 1_000_000  # characters; a longer line is no example
 
 _MAX_BYTES = 4 * MAX_LINE + 8  # more than MAX_LINE characters in UTF-8
+# A few kilobytes can stand for gigabytes; real text shrinks less than this.
+_MAX_RATIO = 200
+_EXPANDED = 2**24  # bytes that every packed file may hold
+_BUFFER = 2**16
 _OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
 _CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _VARIABLE = re.compile(r'\$(?:(\w+)|\{(\w+)\})')
@@ -48,7 +53,7 @@ def each_line(path: str) -> Iterator[str]:
     ValueError: empty or damaged file; invalid UTF-8, a NUL byte or an absurdly
       long line, with file and line.
   """
-  with _opened(path) as file:
+  with opened(path) as file:
     is_empty = True
     for line in _decoded(file, path):
       is_empty = False
@@ -64,7 +69,7 @@ def read_json(path: str) -> Any:
     FileNotFoundError: no such file.
     ValueError: damaged file, or bad JSON, with file, line and column.
   """
-  with _opened(path) as file:
+  with opened(path) as file:
     content = file.read()
   try:
     return json.loads(content.removeprefix(codecs.BOM_UTF8))
@@ -73,21 +78,79 @@ def read_json(path: str) -> Any:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
-  """A file, plain or .gz or .xz; errors name it."""
+def opened(path: str) -> Iterator[BinaryIO]:
+  """A file to read, plain or .gz or .xz; errors name it.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: a folder or a pipe, a damaged file, one that grows more than
+      200-fold when it is unpacked, or one that changes while it is read.
+  """
   if not os.path.exists(path):
     raise FileNotFoundError(f'{path}: no such file')
-  if os.path.isdir(path):
-    raise ValueError(f'{path}: a folder, not a file')
-  opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
+  if not os.path.isfile(path):  # A pipe would wait for its writer.
+    raise ValueError(f'{path}: a folder or a pipe, not a file')
+  unpack = _OPENERS.get(os.path.splitext(path)[1].lower())
   try:
-    with opener(path, 'rb') as file:
-      yield file
+    with unchanged([path]), open(path, 'rb') as file:
+      if unpack is None:
+        yield file
+      else:
+        with unpack(file) as unpacked:
+          yield io.BufferedReader(_Expanded(unpacked, path), _BUFFER)
   except _CORRUPT as error:
     raise ValueError(
       f'{path}: cannot read it to its end ({error}); the file is damaged or '
       'its ending is wrong'
     ) from error
+
+
+class _Expanded(io.RawIOBase):
+  """What a packed file holds, up to a multiple of its size."""
+
+  def __init__(self, file: BinaryIO, path: str):
+    super().__init__()
+    self._file, self._path = file, path
+    self._left = max(_EXPANDED, _MAX_RATIO * os.path.getsize(path))
+
+  def readable(self) -> bool:
+    return True
+
+  def readinto(self, buffer: memoryview) -> int:
+    count = self._file.readinto(buffer)
+    self._left -= count
+    if self._left < 0:
+      raise ValueError(
+        f'{self._path}: it holds more than {_MAX_RATIO} times its size, as no '
+        'text does; if it is what it should be, unpack it and give that file'
+      )
+    return count
+
+
+@contextlib.contextmanager
+def unchanged(paths: Sequence[str]) -> Iterator[None]:
+  """Refuses files that another process writes or replaces meanwhile.
+
+  Raises:
+    ValueError: names the file.
+  """
+  before = [_stamp(path) for path in paths]
+  yield
+  for path, stamp in zip(paths, before, strict=True):
+    if _stamp(path) != stamp:
+      raise ValueError(
+        f'{path}: it has changed while it was read; start again when nothing '
+        'writes to it'
+      )
+
+
+def _stamp(path):
+  """What is another number for a file that has been written or replaced."""
+  try:
+    found = os.stat(path)
+  except OSError:
+    return None
+  return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def decode_lines(file: BinaryIO, name: str) -> list[str]:
@@ -178,7 +241,7 @@ def json_values(line: str, keys: Mapping[str, str], where: str) -> list[Any]:
   """
   try:
     found = json.loads(line)
-  except (json.JSONDecodeError, RecursionError) as error:
+  except (ValueError, RecursionError) as error:  # a number of 5,000 digits
     raise ValueError(f'{where}: bad JSON ({error})') from error
   if not isinstance(found, dict):
     raise ValueError(f'{where}: a JSON object is expected, not {line[:40]!r}')

@@ -6,9 +6,12 @@ Data prepared as array_record are read without TensorFlow; preparing some sets
 
 import importlib
 import importlib.util
+import json
 import os
+import pathlib
+import re
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -16,6 +19,9 @@ from absl import logging
 from tt_compress.data import corpus
 
 _INSTALL = "pip install 'tt-compress[data]'"
+# A data set, its configuration and version; no loaders of others (NAMESPACE:).
+_NAME = re.compile(r'\w+(/[\w.+-]+)?(:[\d.*]+)?')
+_CLASSES = ('type', 'pythonClassName', 'python_class_name')
 
 
 def load(
@@ -130,6 +136,7 @@ def _import() -> types.ModuleType:
 def _builder(
   datasets: types.ModuleType, name: str, folder: str | None, **options: str
 ) -> Any:
+  _check_classes(name, folder)
   try:
     return datasets.builder(name, data_dir=folder, **options)
   except datasets.core.DatasetNotFoundError as error:
@@ -147,6 +154,48 @@ def _builder(
     ) from error
   except ModuleNotFoundError as error:
     raise _missing(name, error) from error
+
+
+def _check_classes(name: str, folder: str | None) -> None:
+  """Refuses prepared data whose features are classes of other packages.
+
+  The library imports the modules that `features.json` names, which would run
+  code that came with the data.
+  """
+  if not _NAME.fullmatch(name):
+    raise ValueError(
+      f'{name!r} is no name of a data set, such as wmt14_translate/de-en'
+    )
+  root = pathlib.Path(folder or '~/tensorflow_datasets').expanduser()
+  base = root / re.split('[/:]', name)[0]
+  for path in base.rglob('features.json'):
+    try:
+      found = [*_classes(json.loads(path.read_bytes()))]
+    except (RecursionError, ValueError) as error:
+      raise ValueError(f'{path}: bad JSON ({error})') from error
+    strange = [
+      each for each in found if not each.startswith('tensorflow_datasets.')
+    ]
+    if strange:
+      raise ValueError(
+        f'{path} names {strange[0]!r}, which is no class of '
+        'tensorflow_datasets; it is not imported, since that can run any code'
+      )
+
+
+def _classes(value: Any) -> Iterator[str]:
+  """The names of classes that a value of JSON holds."""
+  if isinstance(value, list):
+    value = dict(enumerate(value))
+  if not isinstance(value, dict):
+    return
+  for key, entry in value.items():
+    if key in _CLASSES and isinstance(entry, str) and '.' in entry:
+      yield entry
+    elif key == 'json' and isinstance(entry, str):
+      yield from _classes(json.loads(entry))
+    else:
+      yield from _classes(entry)
 
 
 def _prepare(datasets: types.ModuleType, name: str, folder: str | None) -> Any:

@@ -99,7 +99,11 @@ class Vocabulary(abc.ABC):
       ValueError: the file holds something else.
     """
     with open(path, 'rb') as file:
-      return cls(file.read())
+      content = file.read()
+    try:
+      return cls(content)
+    except ValueError as error:
+      raise ValueError(f'{path}: {error}') from error
 
   def _bare(self, ids: Sequence[int]) -> list[int]:
     """The ids up to the first end, without padding and begins, checked."""
@@ -154,13 +158,29 @@ def cached(
   digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
   corpus.update(digest, lines)
   name = digest.hexdigest() + make.suffix
-  path = os.path.join(os.path.expanduser(cache_dir), name)
-  if os.path.exists(path):
+  sealed = os.path.join(os.path.expanduser(cache_dir), f'{name}.sealed')
+  if os.path.exists(sealed):
     try:
-      return make.load(path)
+      return make(_unsealed(sealed))
     except ValueError as error:
-      logging.warning('%s: training again (%s)', path, error)
-  logging.info('training a vocabulary on %d lines: %s', len(lines), path)
-  found = make(train())
-  found.save(path)
-  return found
+      logging.warning('%s: training again (%s)', sealed, error)
+  logging.info('training a vocabulary on %d lines: %s', len(lines), sealed)
+  content = train()
+  write(sealed, hashlib.sha256(content).digest() + content)
+  return make(content)
+
+
+def _unsealed(path: str) -> bytes:
+  """The content of a file that begins with the digest of the rest.
+
+  A changed vocabulary may still be one, with other ids.
+
+  Raises:
+    ValueError: the file has changed since it was written.
+  """
+  with open(path, 'rb') as file:
+    data = file.read()
+  size = hashlib.sha256().digest_size
+  if hashlib.sha256(data[size:]).digest() != data[:size]:
+    raise ValueError('it has changed since it was written')
+  return data[size:]

@@ -66,7 +66,8 @@ class Settings:
       ValueError: it is none of them.
     """
     found = self.get(name, default)
-    if found not in known:
+    # A list or an object has no hash.
+    if not any(found == each for each in known):
       raise ValueError(
         f'{self.path}: {name}={found!r} is not supported; it must be one of '
         f'{list(known)}'

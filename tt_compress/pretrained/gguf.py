@@ -157,10 +157,16 @@ def _parse(path, data, reader):
       f'these tensors are neither of {known}: {", ".join(strange)}'
     )
   alignment = metadata.get('general.alignment', _ALIGNMENT)
+  if not isinstance(alignment, int) or alignment < 1:
+    raise ValueError(f'general.alignment={alignment!r} is no number of bytes')
   start = math.ceil(reader.at / alignment) * alignment
   found = {}
   for name, shape, number, offset in entries:
     kind = _KINDS[number]
+    if math.prod(shape) % kind.size:
+      raise ValueError(
+        f'{name} of shape {shape} does not fill blocks of {kind.size} numbers'
+      )
     num_bytes = math.prod(shape) // kind.size * kind.num_bytes
     begin = start + offset
     if begin + num_bytes > len(data):
@@ -236,7 +242,7 @@ def as_llama(
   values |= {
     'head_dim': given.get('llama.attention.key_length', None),
     'model_type': 'llama',
-    'vocab_size': len(given.require('tokenizer.ggml.tokens')),
+    'vocab_size': np.size(given.require('tokenizer.ggml.tokens')),
     'rope_theta': given.get('llama.rope.freq_base', 10_000.0),
     'rope_scaling': {'type': given.get('llama.rope.scaling.type', 'default')},
     'tie_word_embeddings': 'output.weight' not in file.tensors,

@@ -131,7 +131,13 @@ def described(
 ) -> tuple[family.Family, dict[str, Any]]:
   """The family that settings describe, and the group `model` for ours."""
   kind = settings.choose('model_type', None, FAMILIES)
-  return kind, {'name': kind.model, **kind.options(settings)}
+  try:
+    return kind, {'name': kind.model, **kind.options(settings)}
+  except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+    raise ValueError(
+      f'{settings.path} has settings of other types than a '
+      f'{settings.require("model_type")} ({error!r})'
+    ) from error
 
 
 def _load_factors(folder, settings, found):

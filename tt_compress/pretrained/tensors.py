@@ -52,7 +52,11 @@ def _files(folder):
       'pytorch_model.bin, can run code when they are read: convert them to '
       'safetensors first'
     )
-  names = sorted(set(read_json(index)['weight_map'].values()))
+  parts = read_json(index).get('weight_map')
+  names = parts.values() if isinstance(parts, dict) else [None]
+  if not all(isinstance(name, str) for name in names):
+    raise ValueError(f'{index} has no weight_map from tensors to files')
+  names = sorted(set(names))
   strange = [name for name in names if os.path.basename(name) != name]
   if strange:
     raise ValueError(f'{index} names files outside of its folder: {strange}')
@@ -68,7 +72,7 @@ def read_json(path: str) -> dict:
   try:
     with open(path, encoding='utf-8') as file:
       found = json.load(file)
-  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+  except (OSError, RecursionError, ValueError) as error:
     raise ValueError(f'cannot read {path}: {error}') from None
   if not isinstance(found, dict):
     raise ValueError(f'{path} must hold a JSON object, not {found!r:.40}')

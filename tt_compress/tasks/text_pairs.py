@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -135,6 +135,8 @@ class TextPairs(base.Task):
     pairs = self.load(split)
     source = self._source_ids(pairs.source)
     target = self.target.value.encode(pairs.target)
+    if split != 'train':  # All of its texts are decoded.
+      self._check_longest(source, lambda i: f'{pairs.name}: pair {i + 1}')
     kept, counts = filters.keep(
       source, target, max_target_length=self._longest_target(), **limits
     )
@@ -172,6 +174,20 @@ class TextPairs(base.Task):
   def num_examples(self) -> int:
     """Target tokens per epoch, ends of sentences included."""
     return self.train_batches().num_ids('targets')
+
+  def _check_longest(
+    self, texts: Sequence[sequences.Ids], name: Callable[[int], str]
+  ) -> None:
+    """Refuses a text whose decoding would fill the memory."""
+    multiple = sequences.MAX_BUCKETS * max(self._config.data.bucket_lengths)
+    most = max(sequences.MAX_DECODED, multiple)
+    for i, ids in enumerate(texts):
+      if len(ids) > most:
+        raise ValueError(
+          f'{name(i)} has {len(ids)} tokens; texts of at most {most} are '
+          f'decoded, or {sequences.MAX_BUCKETS} times the longest of '
+          'data.bucket_lengths if that is more; cut it into sentences'
+        )
 
   def _longest(self) -> int:
     """Tokens of the longest text in a batch, without its end."""
@@ -262,6 +278,7 @@ class TextPairs(base.Task):
     results = [[base.Answer('', 0.0)] for _ in lines]
     filled = [i for i, line in enumerate(lines) if line.strip()]
     encoded = self._source_ids([lines[i] for i in filled])
+    self._check_longest(encoded, lambda i: f'line {filled[i] + 1}')
     search = self._decoder.searcher(
       variables, beam_size=beam_size, num_ids=len(self.target.value)
     )

@@ -60,7 +60,7 @@ class Writer:
       purge_step=None if math.isinf(keep_until) else int(keep_until) + 1,
     )
     _keep(workdir / FILE, keep_until)
-    self._file = open(workdir / FILE, 'a', encoding='utf-8')
+    self._file = records.append(workdir / FILE)
 
   def write(self, step: int, scalars: Mapping[str, Any]) -> None:
     """Writes scalars of a step, floats or arrays of one number."""

@@ -5,12 +5,13 @@ SHA-256 of its content under a name of its own, and is compared with it before
 it is used. A file without one, which an older version wrote, is used as it is.
 """
 
+import errno
 import hashlib
 import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from tt_compress.parallel import processes
 
@@ -73,3 +74,19 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     file.flush()
     os.fsync(file.fileno())
   os.replace(partial, path)
+
+
+def append(path: str | os.PathLike) -> TextIO:
+  """Opens a file of a workdir at its end.
+
+  Raises:
+    OSError: it is a link, which might lead to a file outside.
+  """
+  flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+  try:
+    number = os.open(path, flags, 0o666)
+  except OSError as error:
+    if error.errno != errno.ELOOP:
+      raise
+    raise OSError(f'{path} is a link; replace it by the file itself') from error
+  return os.fdopen(number, 'a', encoding='utf-8')

@@ -128,6 +128,8 @@ def _prepare(
   facts = processes.together(task.prepare)
   lesson = distillation.start(config, task, folder, mesh)
   facts = {**facts, **lesson.facts}
+  if task.kind is not None:  # It chooses the best checkpoint.
+    facts['validation_sha256'] = task.load('validation').digest
   processes.agree('data', facts)
   # Described now: while the run lasts, the code may be edited.
   described = results.describe(config, sizes.make(config, blueprint)) | facts

@@ -159,7 +159,9 @@ def _compare_data(facts, workdir):
   if known is None:
     records.write(os.path.join(workdir, DATA_FILE), facts)
     return
-  changed = [name for name in facts if facts[name] != known.get(name)]
+  # An older version recorded no digest of the validation split.
+  expected = {'validation_sha256': facts.get('validation_sha256'), **known}
+  changed = [name for name in facts if facts[name] != expected.get(name)]
   if changed:
     changes = '; '.join(
       f'{name}: {known.get(name)} -> {facts[name]}' for name in changed
@@ -189,7 +191,7 @@ def _lock(workdir, stack):
   """Locks a folder until the stack is closed."""
   os.makedirs(workdir, exist_ok=True)
   path = os.path.join(workdir, LOCK_FILE)
-  file = stack.enter_context(open(path, 'w', encoding='utf-8'))
+  file = stack.enter_context(records.append(path))
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
