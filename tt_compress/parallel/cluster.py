@@ -19,6 +19,9 @@ PORT = 8476
 _LONGER = 60
 # Seconds that an ending process waits for the others to end.
 _GOODBYE = 30
+# Seconds without a sign of life after which a process counts as dead, and the
+# others end. A thread outside of Python sends the signs.
+_HEARTBEAT = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +154,7 @@ def join(cluster: Cluster, timeout: float = 300) -> None:
         **_arguments(cluster),
         initialization_timeout=int(timeout) + _LONGER,
         shutdown_timeout_seconds=_GOODBYE,
+        heartbeat_timeout_seconds=_HEARTBEAT,
       )
     except Exception as caught:
       error = caught
