@@ -11,6 +11,8 @@ from jaxtyping import Int32
 
 from tt_compress.data import corpus, text_files, tfds
 
+_MAX_DIGITS = 10  # of a label
+
 
 @dataclasses.dataclass(frozen=True)
 class LabeledText:
@@ -191,12 +193,14 @@ def _jsonl(
 def _class_of(label: str, classes: Sequence[str] | None, where: str) -> int:
   """The class of a label in a file."""
   if classes is None:
-    if not label.strip().isdecimal():
+    digits = label.strip()
+    # Longer ones overflow, or are longer than Python converts.
+    if not (digits.isdecimal() and len(digits) < _MAX_DIGITS):
       raise ValueError(
-        f'{where}: label {label!r} is not an integer from 0; name the labels '
-        'with the option classes'
+        f'{where}: label {label[:40]!r} is not an integer from 0; name the '
+        'labels with the option classes'
       )
-    return int(label)
+    return int(digits)
   if label not in classes:
     raise ValueError(f'{where}: label {label!r} is not in {tuple(classes)}')
   return classes.index(label)
