@@ -1,31 +1,19 @@
 """Kinds of fault: what is done to a run, and what is right afterwards."""
 
-import dataclasses
-import functools
 import json
 import os
-import pathlib
-import random
 import re
 import shutil
 import signal
-import socket
 import time
-from collections.abc import Callable
 
+from tests.faults import bench as benches
 from tests.faults import forks
 from tt_compress.data import batching
 from tt_compress.parallel import stopping, watchdog
-from tt_compress.training import metrics, records, verify
+from tt_compress.training import verify
 from tt_compress.training.checkpoints import checkpoints
 
-NUM_STEPS = 60
-TRAIN = (
-  '--config=configs/mnist.py:tiny',
-  f'--config.num_steps={NUM_STEPS}',
-  '--config.evaluation.every=10',
-  '--config.logging.every=1',
-)
 # A run with a vocabulary.
 TEXT = (
   '--config=configs/quickstart.py:tiny',
@@ -44,114 +32,9 @@ _ENDS_WITHIN = 30  # seconds
 _UNVERIFIED = ('lock', 'metrics.jsonl')
 
 
-@dataclasses.dataclass
-class Count:
-  """Trials of a fault, those that ended well, and notes on the others."""
-
-  trials: int = 0
-  passed: int = 0
-  details: dict[str, int] = dataclasses.field(default_factory=dict)
-  failures: list[str] = dataclasses.field(default_factory=list)
-
-  def add(self, problem: str | None) -> None:
-    self.trials += 1
-    self.passed += problem is None
-    if problem is not None:
-      self.failures.append(problem)
-
-  def note(self, name: str) -> None:
-    self.details[name] = self.details.get(name, 0) + 1
-
-
-class Bench:
-  """A folder of runs, and the run that nothing has disturbed.
-
-  Args:
-    root: a new folder.
-    seed: of random moments.
-    mutate: see `forks.command_line`; not of the undisturbed run.
-  """
-
-  def __init__(
-    self,
-    root: pathlib.Path,
-    seed: int = 0,
-    mutate: Callable[[], None] = lambda: None,
-  ):
-    self.root = root
-    self.seed, self.mutate = seed, mutate
-    self.draw = random.Random(seed)
-    self._number = 0
-
-  @functools.cached_property
-  def undisturbed(self) -> pathlib.Path:
-    folder = self.root / 'undisturbed'
-    status, _ = forks.wait(self.start(folder, lambda: None))
-    assert status == 0, self.log(folder)
-    return folder
-
-  @functools.cached_property
-  def undisturbed_together(self) -> pathlib.Path:
-    """That of two processes."""
-    folder = self.root / 'together'
-    for process in self.start_together(folder, lambda: None):
-      status, _ = forks.wait(process)
-      assert status == 0, self.log(folder)
-    return folder
-
-  def new(self, name: str) -> pathlib.Path:
-    self._number += 1
-    return self.root / f'{name}-{self._number}'
-
-  def start(self, folder, mutate=None, arguments=TRAIN, **options) -> int:
-    command = forks.command_line(
-      [*arguments, f'--workdir={folder}'], mutate or self.mutate, **options
-    )
-    return forks.fork(command, folder.with_suffix('.log'))
-
-  def start_together(self, folder, mutate=None) -> list[int]:
-    """Two processes of one run, with a CPU device each."""
-    with socket.create_server(('127.0.0.1', 0)) as server:
-      port = server.getsockname()[1]
-    place = (f'--coordinator=127.0.0.1:{port}', '--num_processes=2')
-    return [
-      self.start(folder, mutate, (*TRAIN, *place, f'--process_id={index}'))
-      for index in (0, 1)
-    ]
-
-  def log(self, folder: pathlib.Path) -> str:
-    return folder.with_suffix('.log').read_text(errors='replace')
-
-  def difference(
-    self, folder: pathlib.Path, undisturbed: pathlib.Path | None = None
-  ) -> str | None:
-    """How a finished run differs from an undisturbed one."""
-    undisturbed = undisturbed or self.undisturbed
-    if not (folder / 'results.json').exists():
-      return f'{folder.name} has not finished: {self.log(folder)[-2000:]}'
-    expected, found = (
-      records.read(str(path / 'results.json'), '') | {'metrics': _losses(path)}
-      for path in (undisturbed, folder)
-    )
-    for name in ('params_sha256', 'best_step', 'test', 'validation', 'metrics'):
-      if expected[name] != found[name]:
-        return f'{folder.name} has other {name}'
-    return None
-
-
-def _losses(folder):
-  """(step, loss) of all lines of a run, in their order."""
-  return [
-    (line['step'], name, line[name])
-    for line in metrics.read(folder)
-    for name in ('train/loss', 'validation/loss')
-    if name in line
-  ]
-
-
-def kill(bench: Bench, kills: int) -> Count:
+def kill(bench: benches.Bench, kills: int) -> benches.Count:
   """kill -9 at random moments, a third in a save, then the same bits."""
-  count, left = Count(), kills
+  count, left = benches.Count(), kills
   while left:
     folder = bench.new('kill')
     hits = 0
@@ -161,7 +44,9 @@ def kill(bench: Bench, kills: int) -> Count:
       if (count.trials + hits) % 3 == 0:
         moment, name = forks.in_a_save(folder, bench.draw), 'in a save'
       else:
-        step = bench.draw.randint(min(first, NUM_STEPS - 1), NUM_STEPS)
+        step = bench.draw.randint(
+          min(first, benches.NUM_STEPS - 1), benches.NUM_STEPS
+        )
         moment, name = forks.after_step(folder, step), 'at a step'
       has_checkpoint = any(folder.glob('checkpoints/*/manifest.json'))
       status, _ = forks.wait(process, moment)
@@ -179,15 +64,15 @@ def kill(bench: Bench, kills: int) -> Count:
   return count
 
 
-def stop(bench: Bench, stops: int) -> Count:
+def stop(bench: benches.Bench, stops: int) -> benches.Count:
   """SIGTERM at random moments: no step is lost, then the same bits."""
-  count = Count()
+  count = benches.Count()
   while count.trials < stops:
     folder, problems = bench.new('stop'), []
     while count.trials + len(problems) < stops and len(problems) < 3:
       first = forks.last_step(folder)
       process = bench.start(folder)
-      step = bench.draw.randint(first + 1, NUM_STEPS - 5)
+      step = bench.draw.randint(first + 1, benches.NUM_STEPS - 5)
       moment = forks.after_step(folder, step)
       status, is_sent = forks.wait(process, moment, signal.SIGTERM)
       if status == 0:
@@ -197,7 +82,7 @@ def stop(bench: Bench, stops: int) -> Count:
       problems.append(
         None if is_right else f'{folder.name}: {status}, {saved} of {step}'
       )
-      if step >= NUM_STEPS - 8:
+      if step >= benches.NUM_STEPS - 8:
         break
     if not (folder / 'results.json').exists():
       forks.wait(bench.start(folder))
@@ -207,13 +92,13 @@ def stop(bench: Bench, stops: int) -> Count:
   return count
 
 
-def kill_one(bench: Bench, kills: int) -> Count:
+def kill_one(bench: benches.Bench, kills: int) -> benches.Count:
   """kill -9 of one of two processes: the other ends within 30 s, same bits."""
-  count, slowest = Count(), 0.0
+  count, slowest = benches.Count(), 0.0
   while count.trials < kills:
     folder, index = bench.new('one'), count.trials % 2
     both = bench.start_together(folder)
-    step = bench.draw.randint(1, NUM_STEPS - 5)
+    step = bench.draw.randint(1, benches.NUM_STEPS - 5)
     status, is_sent = forks.wait(both[index], forks.after_step(folder, step))
     began = time.monotonic()
     other, _ = forks.wait(both[1 - index])
@@ -253,7 +138,7 @@ DAMAGES = {
 }
 
 
-def damage(bench: Bench, repeats: int) -> Count:
+def damage(bench: benches.Bench, repeats: int) -> benches.Count:
   """Every file of a finished run is cut, flipped, deleted, emptied.
 
   Every damage is noticed, except to metrics, which no run needs; training sets
@@ -269,7 +154,7 @@ def damage(bench: Bench, repeats: int) -> Count:
       trained.with_suffix('.log'),
     )
     assert forks.wait(process) == (0, False), bench.log(trained)
-  count = Count()
+  count = benches.Count()
   for name, problem in json.loads(answer.read_text()):
     count.note(name)
     count.add(problem)
@@ -313,9 +198,9 @@ def _use(folder, newest):
   return 'is used' if saved.latest_step() == newest else None
 
 
-def full_disk(bench: Bench, repeats: int) -> Count:
+def full_disk(bench: benches.Bench, repeats: int) -> benches.Count:
   """No file can be larger than some size: status 1, then the same bits."""
-  count = Count()
+  count = benches.Count()
   for _ in range(repeats):
     folder = bench.new('disk')
     size = bench.draw.choice((3_000, 6_000, 12_000))
@@ -329,15 +214,17 @@ def full_disk(bench: Bench, repeats: int) -> Count:
   return count
 
 
-def read_only(bench: Bench, repeats: int) -> Count:
+def read_only(bench: benches.Bench, repeats: int) -> benches.Count:
   """A read-only folder: status 1, nothing changes; then the same bits.
 
   By a mount that only the process sees, since root ignores permissions.
   """
-  count = Count()
+  count = benches.Count()
   for _ in range(repeats):
     folder = bench.new('only')
-    forks.wait(bench.start(folder), forks.after_step(folder, NUM_STEPS // 2))
+    forks.wait(
+      bench.start(folder), forks.after_step(folder, benches.NUM_STEPS // 2)
+    )
     contents = lambda folder=folder: {
       path: path.read_bytes() for path in folder.rglob('*') if path.is_file()
     }
@@ -357,9 +244,9 @@ def read_only(bench: Bench, repeats: int) -> Count:
   return count
 
 
-def two_runs(bench: Bench, repeats: int) -> Count:
+def two_runs(bench: benches.Bench, repeats: int) -> benches.Count:
   """A second run in the same folder is refused and disturbs nothing."""
-  count = Count()
+  count = benches.Count()
   for _ in range(repeats):
     folder = bench.new('two')
     first = bench.start(folder)
@@ -373,13 +260,13 @@ def two_runs(bench: Bench, repeats: int) -> Count:
   return count
 
 
-def stuck(bench: Bench, repeats: int) -> Count:
+def stuck(bench: benches.Bench, repeats: int) -> benches.Count:
   """A reader that never returns: the watchdog ends the run, then the same."""
-  count = Count()
+  count = benches.Count()
   for _ in range(repeats):
     folder = bench.new('stuck')
     process = bench.start(
-      folder, _hang, (*TRAIN, '--config.watchdog_seconds=20.0')
+      folder, _hang, (*benches.TRAIN, '--config.watchdog_seconds=20.0')
     )
     status, _ = forks.wait(process)
     told = 'never_returns' in bench.log(folder)

@@ -8,6 +8,7 @@ import resource
 import runpy
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -88,6 +89,15 @@ def read_only(folder: pathlib.Path) -> None:
     if call():
       number = ctypes.get_errno()
       raise OSError(number, os.strerror(number))
+
+
+def may_mount() -> bool:
+  """Whether `read_only` works: for root, where a container allows it."""
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder)
+    status, _ = wait(fork(lambda: read_only(path), path.with_suffix('.log')))
+    path.with_suffix('.log').unlink()
+  return status == 0
 
 
 def wait(

@@ -14,7 +14,8 @@ import shutil
 import signal
 import time
 
-from tests.faults import faults, forks, readers
+from tests.faults import bench as benches
+from tests.faults import forks, readers
 
 _MEMORY = 2**30  # bytes that a reader may add
 _SECONDS = 20  # of one reader
@@ -145,9 +146,9 @@ def run(
   return found
 
 
-def fuzz(bench: faults.Bench, seconds: int) -> faults.Count:
+def fuzz(bench: benches.Bench, seconds: int) -> benches.Count:
   """Randomly changed files: each reader reads them, or says what is wrong."""
-  root, count = bench.new('fuzz'), faults.Count()
+  root, count = bench.new('fuzz'), benches.Count()
   root.mkdir()
   for _, end, problem in run(root, seconds, bench.seed, bench.mutate):
     count.note(end)
