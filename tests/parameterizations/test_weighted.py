@@ -149,6 +149,17 @@ def test_an_exact_matrix_is_found_with_its_digits_whitened():
   assert damped.square(matrix - found) <= 1.05 * least
 
 
+@pytest.mark.parametrize('name', ['low_rank', 'tensor_train'])
+@pytest.mark.parametrize('shape', [(ROWS, ROWS), (ROWS,)])
+def test_inputs_of_zeros_leave_the_fit_of_the_weights(name, shape):
+  """Such as the inputs of a layer behind units that are never active."""
+  spec = parameterizations.make(name, ROWS, COLS, **SPECS[name])
+  matrix = random(ROWS, COLS)
+  weights = weighting.Weighting(((np.zeros(shape), None),))
+  found = spec.full(spec.fit_products(matrix, weights))
+  np.testing.assert_allclose(found, spec.full(spec.fit(matrix)), atol=1e-5)
+
+
 @pytest.mark.parametrize('modes', [(3, 4), (4, 4)])
 def test_weights_of_digits_are_partial_traces(modes):
   side = moment(12, 0)

@@ -49,6 +49,16 @@ def test_parts_have_the_runs_of_the_whole(tmp_path, capsys):
   assert results.read(paths[1]) == second
 
 
+def test_rows_that_the_first_part_lacks_follow_its_own():
+  whole = made_up.make()
+  parts = [
+    dataclasses.replace(whole, name='made_up-part', rows=whole.rows[k : k + 2])
+    for k in (2, 0, 1)
+  ]
+  merged = merging.merge(parts)
+  assert merged.rows == (*whole.rows[2:4], *whole.rows[:2])
+
+
 def test_a_curve_is_that_of_the_most_runs():
   bare = dataclasses.replace(part({'dense': (1,)}).rows[0], curve=None)
   first = dataclasses.replace(made_up.make(), rows=(bare,))

@@ -17,9 +17,10 @@ _SAME = {
 def merge(found: Sequence[results.Result]) -> results.Result:
   """All runs of results of one study.
 
-  The study is described as by the first result: its rows, texts and versions.
-  A curve, a latency and a difference are those of the result with most runs of
-  the row, since they belong to runs that one process had at hand.
+  The study is described as by the first result: its texts and versions, and the
+  order of its rows, which rows that it lacks follow. A curve, a latency and a
+  difference are those of the result with most runs of the row, since they
+  belong to runs that one process had at hand.
 
   Args:
     found: at least one result.
@@ -35,21 +36,23 @@ def merge(found: Sequence[results.Result]) -> results.Result:
         raise ValueError(
           f'results of different studies: {name} {of(first)} and {of(other)}'
         )
-  rows = tuple(_merge_row(row, others) for row in first.rows)
+  rows = {}
+  for result in found:
+    for row in result.rows:
+      rows.setdefault(row.row.id, []).append(row)
   commits = {each for result in found for each in result.git.split(', ')}
   return dataclasses.replace(
     first,
     git=', '.join(sorted(commits)),
     seeds=max((result.seeds for result in found), key=len),
     seconds=sum(result.seconds for result in found),
-    rows=rows,
+    rows=tuple(map(_merge_rows, rows.values())),
   )
 
 
-def _merge_row(row, others):
-  same = [row]
-  for other in others:
-    same += [each for each in other.rows if each.row.id == row.row.id]
+def _merge_rows(same):
+  """One row of the same row in several results."""
+  row = same[0]
   runs = {}
   for each in same:
     for name in ('config', 'overrides'):
