@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -92,6 +93,21 @@ def test_the_ids_of_a_folder(folder, tmp_path):
   check_byte_level(found)
 
 
+def test_an_absent_special_token_leaves_that_of_the_other_file(folder):
+  settings = folder / 'tokenizer_config.json'
+  settings.write_text(json.dumps({'eos_token': None}))
+  special = {'eos_token': texts.SPECIALS[1]}
+  (folder / 'special_tokens_map.json').write_text(json.dumps(special))
+  assert load(folder).eos_id == 1
+
+
+def test_a_missing_library_is_named(tmp_path, monkeypatch):
+  test_gguf.write(tmp_path / 'a.gguf', metadata(), {})
+  monkeypatch.setitem(sys.modules, 'tokenizers', None)
+  with pytest.raises(ModuleNotFoundError, match='pip install tokenizers'):
+    load(tmp_path / 'a.gguf')
+
+
 def test_the_end_of_a_line_may_be_another_token(folder):
   words = load(folder, end='\n')
   assert words.decode([*words.encode(['the'])[0], words.eos_id, 20]) == 'the'
@@ -126,6 +142,13 @@ def test_the_ids_of_a_gguf_file(tmp_path):
   assert ids.tolist() == [names.index(t) for t in ('the', 'Ġ', '1', '2')]
 
 
+def test_tokens_that_users_have_added_are_found_as_a_whole(tmp_path):
+  kinds = metadata()['tokenizer.ggml.token_type'].copy()
+  kinds[0] = 4
+  test_gguf.write(tmp_path / 'a.gguf', metadata(token_type=kinds), {})
+  check_byte_level(load(tmp_path / 'a.gguf'))
+
+
 @pytest.mark.parametrize(
   ('changed', 'message'),
   [
@@ -133,6 +156,9 @@ def test_the_ids_of_a_gguf_file(tmp_path):
     (dict(pre='qwen2'), r"a.gguf: tokenizer.ggml.pre='qwen2' is not"),
     (dict(merges=['a bc']), r'a.gguf holds no byte-level BPE .*bc'),
     (dict(tokens=['a', 'a']), r'a.gguf holds no byte-level BPE .*1 tokens'),
+    (dict(token_type=3), r'a.gguf holds no byte-level BPE'),
+    (dict(eos_token_id='a'), r'a.gguf holds no byte-level BPE'),
+    (dict(eos_token_id=999), r'a.gguf: the special token 999 is not in the v'),
   ],
 )
 def test_other_gguf_files_are_refused(changed, message, tmp_path):
@@ -215,6 +241,10 @@ def test_bad_folders_are_refused(folder, tmp_path):
   settings.write_text(json.dumps({'eos_token': '<|no|>'}))
   with pytest.raises(ValueError, match=r"special token '<\|no\|>' is not in"):
     load(folder)
+  settings.write_text(json.dumps({'eos_token': {'id': 0}}))
+  with pytest.raises(ValueError, match=r"has eos_token={'id': 0}, which is no"):
+    load(folder)
+  settings.unlink()
   path.unlink()
   with pytest.raises(
     ValueError, match='has no tokenizer: none of tokenizer.json'

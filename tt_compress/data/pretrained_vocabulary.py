@@ -118,10 +118,10 @@ class PretrainedVocabulary(vocabulary.Vocabulary):
     return int(ids[0])
 
   def _id(self, token: int | str | None) -> int | None:
-    if token is None or isinstance(token, int):
-      return token
-    found = self._texts.id(token)
-    if found is None:
+    if token is None:
+      return None
+    found = token if isinstance(token, int) else self._texts.id(token)
+    if found is None or not 0 <= found < len(self):
       raise ValueError(f'the special token {token!r} is not in the vocabulary')
     return found
 

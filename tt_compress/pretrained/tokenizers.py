@@ -26,8 +26,9 @@ _GGUF_SPECIALS = {
   'eos': 'eos',
   'unk': 'unknown',
 }
-# Special tokens that control a model, by the number of their kind in GGUF.
-_CONTROL = 3
+# Tokens that are found in a text as a whole, by the numbers of their kinds in
+# GGUF: they control the model, or its users have added them.
+_WHOLE = (3, 4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +102,17 @@ def _specials(folder):
   for name in ('special_tokens_map.json', 'tokenizer_config.json'):
     path = os.path.join(folder, name)
     if os.path.exists(path):
-      found |= tensors.read_json(path)
+      given = tensors.read_json(path).items()
+      found |= {name: token for name, token in given if token is not None}
   specials = {}
   for ours, theirs in _SPECIALS.items():
-    token = next((found[name] for name in theirs if found.get(name)), None)
-    if token is not None:
-      specials[ours] = token if isinstance(token, str) else token['content']
+    name = next((name for name in theirs if name in found), None)
+    if name is not None:
+      token = found[name]
+      text = token.get('content') if isinstance(token, dict) else token
+      if not isinstance(text, str):
+        raise ValueError(f'{folder} has {name}={token!r}, which is no text')
+      specials[ours] = text
   return specials
 
 
@@ -119,28 +125,25 @@ def _of_gguf(file):
     'tokenizer.ggml.pre', 'gpt-2', {'gpt-2': False, 'smollm': True}
   )
   tokens = given.require('tokenizer.ggml.tokens')
-  kinds = given.get('tokenizer.ggml.token_type', [])
-  control = [
-    t for t, kind in zip(tokens, kinds, strict=False) if kind == _CONTROL
-  ]
   merges = given.require('tokenizer.ggml.merges')
+  kinds = given.get('tokenizer.ggml.token_type', [])
+  library = of_library('tokenizers')
   try:
-    model = _byte_level(tokens, merges, control, has_digits)
+    model = _byte_level(library, tokens, merges, kinds, has_digits)
+    specials = {
+      ours: int(found)
+      for ours, theirs in _GGUF_SPECIALS.items()
+      if (found := given.get(f'tokenizer.ggml.{theirs}_token_id', None))
+      is not None
+    }
   except Exception as error:  # The library has no narrower class.
     raise ValueError(
       f'{file.path} holds no byte-level BPE that can be read: {error}'
     ) from None
-  specials = {
-    ours: int(found)
-    for ours, theirs in _GGUF_SPECIALS.items()
-    if (found := given.get(f'tokenizer.ggml.{theirs}_token_id', None))
-    is not None
-  }
   return Found(file.path, 'tokenizers', model, None, specials)
 
 
-def _byte_level(tokens, merges, control, has_digits) -> str:
-  library = of_library('tokenizers')
+def _byte_level(library, tokens, merges, kinds, has_digits) -> str:
   pairs = [tuple(merge.split(' ')) for merge in merges]
   vocabulary = {token: i for i, token in enumerate(tokens)}
   if len(vocabulary) < len(tokens):
@@ -151,8 +154,9 @@ def _byte_level(tokens, merges, control, has_digits) -> str:
     steps.insert(0, library.pre_tokenizers.Digits(individual_digits=True))
   made.pre_tokenizer = library.pre_tokenizers.Sequence(steps)
   made.decoder = library.decoders.ByteLevel()
+  whole = [t for t, k in zip(tokens, kinds, strict=False) if k in _WHOLE]
   made.add_special_tokens(
-    [library.AddedToken(t, normalized=False, special=True) for t in control]
+    [library.AddedToken(t, normalized=False, special=True) for t in whole]
   )
   return made.to_str()
 

@@ -28,8 +28,8 @@ FILE = 'fit.json'
 def start(config, folder: str, task: base.Task) -> dict[str, Any]:
   """Fits the trained run, or the pretrained model, that a run starts from.
 
-  The task of a pretrained model, 'hf:FOLDER', must have the ids that it was
-  trained with: those of data.vocabulary='pretrained', or the same by chance.
+  The task of a pretrained model, 'hf:FOLDER', must have the ids that the model
+  was trained with, as data.vocabulary='pretrained' has them.
 
   Args:
     config: of the new run.
