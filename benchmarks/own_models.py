@@ -34,6 +34,7 @@ from tt_compress.parameterizations import stacked
 from tt_compress.planning import budget, budget_report
 from tt_compress.tasks import TASKS
 from tt_compress.training import calibrated, origin, run, workdir
+from tt_compress.training import records as run_records
 
 _RUN = flags.DEFINE_multi_string('run', None, 'Folder of a trained run.')
 _RATIOS = flags.DEFINE_multi_float(
@@ -308,8 +309,8 @@ def main(argv: Sequence[str]) -> None:
     before = results['models'].get(model.name, ())
     for found in rows(model, _RATIOS.value, count, _RATE.value, before):
       results['models'][model.name] = found
-      path.write_text(json.dumps(results, indent=1) + '\n')
-      path.with_suffix('.md').write_text(page(results))
+      run_records.write_text(path, json.dumps(results, indent=1) + '\n')
+      run_records.write_text(path.with_suffix('.md'), page(results))
   print(page(results))
 
 
@@ -317,15 +318,18 @@ def _begun(path):
   """The results so far of this command, also of other sizes, or none."""
   flag = lambda name, values: [f'--{name}={value:.12g}' for value in values]
   options = [
-    *flag('ratio', _RATIOS.value),
     *flag('steps', _STEPS.value),
     *flag('rate', [_RATE.value]),
     *flag('beam_size', [_BEAM.value]),
     *flag('tokens', [] if _TOKENS.value is None else [_TOKENS.value]),
   ]
-  runs = ['--run=FOLDER'] * len(_RUN.value)
+  start = [
+    'python -m benchmarks.own_models',
+    *['--run=FOLDER'] * len(_RUN.value),
+  ]
+  command = lambda ratios: ' '.join([*start, *flag('ratio', ratios), *options])
   results = {
-    'command': ' '.join(['python -m benchmarks.own_models', *runs, *options]),
+    'command': command(_RATIOS.value),
     'git': records.commit(),
     'versions': records.versions(),
     'machine': records.machine(),
@@ -333,9 +337,13 @@ def _begun(path):
   }
   if path.exists():
     begun = json.loads(path.read_text())
-    settings = lambda found: re.sub(r' --ratio=\S+', '', found['command'])
-    if settings(begun) == settings(results):
-      return begun | {'command': results['command']}
+    ratios = [*map(float, re.findall(r'--ratio=(\S+)', begun['command']))]
+    if begun['command'] == command(ratios):
+      commits = f'{begun["git"]}, {results["git"]}'.split(', ')
+      return begun | {
+        'command': command(dict.fromkeys([*ratios, *_RATIOS.value])),
+        'git': ', '.join(dict.fromkeys(commits)),
+      }
   return results
 
 

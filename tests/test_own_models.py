@@ -1,8 +1,10 @@
 """The program that makes trained models smaller, on a tiny run."""
 
 import copy
+import json
 
 import pytest
+from absl.testing import flagsaver
 
 from benchmarks import own_models
 from tests.training import test_origin
@@ -74,3 +76,23 @@ def test_the_page_has_scores_before_and_after(found):
   assert 'accuracy after training' in page
   assert '2 steps of training' in page
   assert 'after training |' not in own_models.table(found)
+
+
+def test_sizes_that_are_added_are_in_the_command(tmp_path, monkeypatch):
+  flags = own_models.flags.FLAGS
+  if not flags.is_parsed():
+    flags(['a program'])
+  path = tmp_path / 'own_models.json'
+  monkeypatch.setattr(own_models.records, 'commit', lambda: 'def5678')
+  with flagsaver.flagsaver(run=['a folder'], steps=[7]):
+    with flagsaver.flagsaver(ratio=[2.0, 4.0]):
+      first = own_models._begun(path)
+    path.write_text(json.dumps(first | {'git': 'abc1234', 'models': {'m': []}}))
+    with flagsaver.flagsaver(ratio=[8.0, 4.0]):
+      again = own_models._begun(path)
+    with flagsaver.flagsaver(rate=0.5):
+      other = own_models._begun(path)
+  ratios = '--ratio=2 --ratio=4 --ratio=8 --steps=7 '
+  assert again['models'] == {'m': []} and ratios in again['command']
+  assert again['git'] == 'abc1234, def5678'
+  assert not other['models']
