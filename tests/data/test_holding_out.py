@@ -17,7 +17,7 @@ def paraphrases(seed, number=300, distinct=400):
     case = draw.choice([str, str.upper, str.title])
     return case(f'{language}{k} and {k % 7}') + mark
 
-  return corpus.Corpus(
+  return corpus.of_sides(
     [sentence('a') for _ in range(number)],
     [sentence('b') for _ in range(number)],
     'generated',
@@ -56,7 +56,7 @@ def test_the_order_of_pairs_and_the_direction_do_not_matter():
   splits = holding_out.split(text, SIZES)
   order = list(range(len(text)))
   random.Random(1).shuffle(order)
-  turned = corpus.Corpus(
+  turned = corpus.of_sides(
     [text.target[i] for i in order], [text.source[i] for i in order], ''
   )
   for name, found in holding_out.split(turned, SIZES).items():
@@ -69,7 +69,7 @@ def test_the_order_of_pairs_and_the_direction_do_not_matter():
 
 
 def test_links_of_links_stay_together():
-  text = corpus.Corpus(
+  text = corpus.of_sides(
     ['a', 'A!', 'c', 'd', 'e'], ['1', '2', '2.', '3', '...'], 'linked'
   )
   with pytest.raises(

@@ -5,7 +5,12 @@ import os
 import numpy as np
 import pytest
 
-from tt_compress.data import embedded, sentence_pieces, vocabularies
+from tt_compress.data import (
+  embedded,
+  piece_trainer,
+  sentence_pieces,
+  vocabularies,
+)
 
 
 @pytest.fixture(scope='module')
@@ -113,9 +118,9 @@ def test_long_lines_take_part(tmp_path):
 
 
 def test_selection_is_even_and_in_the_name(lines, tmp_path):
-  assert sentence_pieces._select(list('abcdefg'), 3) == ['a', 'd', 'g']
+  assert list(sentence_pieces.Sample('abcdefg', 3)) == ['a', 'd', 'g']
   assert train(lines, tmp_path, max_lines=100).digest == (
-    train(sentence_pieces._select(list(lines), 100), tmp_path).digest
+    train(list(sentence_pieces.Sample(lines, 100)), tmp_path).digest
   )
   assert len(os.listdir(tmp_path)) == 1
 
@@ -177,3 +182,33 @@ def test_byte_fallback_spells_the_unknown(lines, tmp_path):
   (ids,) = words.encode(['☃'])
   assert words.unk_id not in ids
   assert words.decode(ids) == '☃'
+
+
+def test_a_process_trains_the_same_model(lines, tmp_path, monkeypatch, caplog):
+  expected = train(lines, tmp_path / 'here')
+  monkeypatch.setattr(sentence_pieces, '_MIN_BYTES', 0)
+  monkeypatch.setattr(piece_trainer, '_LINES', 7)
+  monkeypatch.setattr(piece_trainer, '_SECONDS', 0)
+  with caplog.at_level(logging.INFO):
+    found = train(lines, tmp_path / 'there')
+  assert found.content == expected.content
+  assert ' pieces, ' in caplog.text and ' minutes left' in caplog.text
+  with pytest.raises(ValueError, match='SentencePiece refused.*wrong'):
+    train(lines, tmp_path, model_type='wrong')
+  assert len(train(lines[:5], tmp_path, vocab_size=5000)) < 500
+  monkeypatch.setattr(piece_trainer.helpers, 'receive', fail)
+  with pytest.raises(ValueError, match='has ended with -?[0-9]+: '):
+    train(lines, tmp_path, vocab_size=390)
+
+
+def fail(*_):
+  raise EOFError
+
+
+def test_a_sample_has_a_bounded_size(monkeypatch):
+  monkeypatch.setattr(sentence_pieces, '_MAX_BYTES', 40)
+  lines = ['', *(f'{i:010}' for i in range(9))]
+  found = sentence_pieces.Sample(lines, 100)
+  assert list(found) == [f'{i:010}' for i in (0, 2, 5, 8)] and len(found) == 4
+  assert found.longest == 10
+  assert len(sentence_pieces.Sample(lines, None)) == 9

@@ -179,9 +179,9 @@ def test_environment_variables_are_expanded(tmp_path, monkeypatch):
 
 def test_corpus_refuses_sides_that_do_not_match():
   with pytest.raises(ValueError, match='x: 2 source and 1 target'):
-    corpus.Corpus(('a', 'b'), ('c',), 'x')
+    corpus.of_sides(('a', 'b'), ('c',), 'x')
   with pytest.raises(ValueError, match='x: no sentences'):
-    corpus.Corpus((), (), 'x')
+    corpus.of_sides((), (), 'x')
 
 
 def test_multi30k_is_aligned():

@@ -43,7 +43,8 @@ def test_words_of_a_running_text(tmp_path):
 
 
 def test_ids_are_those_of_the_lines_and_their_ends(tmp_path, monkeypatch):
-  monkeypatch.setattr(token_files, '_LINES', 2)
+  monkeypatch.setattr(token_files, '_BLOCK', 2)
+  monkeypatch.setattr(token_files, '_MIN_BYTES', 0)
   stream = token_streams.TokenStream(LINES, 'a text')
   assert stream.num_words == 11 + 5
   folder = str(tmp_path / 'ids')
@@ -83,7 +84,8 @@ class ReadAgain:
 
 
 def test_a_text_is_never_in_memory(tmp_path, monkeypatch):
-  monkeypatch.setattr(token_files, '_LINES', 1000)
+  monkeypatch.setattr(token_files, '_BLOCK', 1000)
+  monkeypatch.setattr(token_files, '_MIN_BYTES', 0)
   number = 20_000
   path = tmp_path / 'long.txt'
   with open(path, 'w') as file:

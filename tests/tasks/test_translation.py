@@ -406,7 +406,7 @@ def test_tokenized_text_is_scored_as_plain_text(
   config.evaluation.update(detokenize=True, lowercase=True)
   made = translation.Translation(config, task._graphdef, None)
   lines = [pair[1].replace('a ', 'A &apos;s ') for pair in PAIRS]
-  made._splits['test'] = corpus.Corpus([pair[0] for pair in PAIRS], lines, '')
+  made._splits['test'] = corpus.of_sides([pair[0] for pair in PAIRS], lines, '')
   answers = [line.lower().replace(' &apos;', '&apos;') for line in lines]
   monkeypatch.setattr(made, 'mean_loss', lambda *_: 0.0)
   monkeypatch.setattr(
@@ -428,7 +428,7 @@ def test_a_second_translation_of_a_split_is_timed(
   config = task._config.copy_and_resolve_references()
   config.evaluation.timed = True
   made = translation.Translation(config, task._graphdef, None)
-  pairs = corpus.Corpus(*map(list, zip(*PAIRS, strict=True)), '')
+  pairs = corpus.of_sides(*map(list, zip(*PAIRS, strict=True)), '')
   made._splits |= {'validation': pairs, 'test': pairs}
   calls = []
   monkeypatch.setattr(made, 'mean_loss', lambda *_: 0.0)

@@ -103,7 +103,11 @@ class Batches:
 
   def num_ids(self, name: str) -> int:
     """Ids per epoch in a column of sequences, end ids included."""
-    return int(np.sum(self._columns[name].lengths))
+    return self._used(self._columns[name])
+
+  def _used(self, column: 'sequences.Sequences') -> int:
+    lengths = column.lengths
+    return sum(int(lengths[group.members].sum()) for group in self._groups)
 
   def summary(self) -> str:
     """The steps per epoch, the shapes and the padding in one line."""
@@ -129,7 +133,7 @@ class Batches:
         * sum(column.padded_length(group.length) for column in padded)
         for group in groups
       )
-      used = sum(int(np.sum(column.lengths)) for column in padded)
+      used = sum(map(self._used, padded))
       parts.append(f'{1 - used / slots:.1%} padding')
     return ', '.join(parts)
 
@@ -141,6 +145,7 @@ def of_pairs(
   bucket_lengths: Sequence[int],
   batch_tokens: int,
   target_length: int | None = None,
+  members: Int[np.ndarray, ' members'] | None = None,
   **options: Any,
 ) -> Batches:
   """Batches of pairs, with an end id on both sides.
@@ -148,12 +153,14 @@ def of_pairs(
   A bucket of length L has batches of B = batch_tokens // L pairs, at least one.
 
   Args:
-    source: lists of ids, without end ids.
+    source: lists of ids, without end ids; or a `sequences.Ragged`, which may be
+      mapped from a file.
     target: their translations, as many.
     bucket_lengths: the lengths L, end ids included.
     batch_tokens: padded target ids in a global batch.
     target_length: that targets are padded to in longer buckets, end ids
       included; None pads both sides to L.
+    members: indices of the pairs to take; None for all.
     **options: see `Batches`.
 
   Returns:
@@ -166,13 +173,19 @@ def of_pairs(
   """
   columns = {
     'inputs': sequences.Sequences(source, corpus.EOS_ID),
-    'targets': sequences.Sequences(target, corpus.EOS_ID, target_length),
+    'targets': sequences.Sequences(
+      target, corpus.EOS_ID, target_length, members
+    ),
   }
   _check_columns(columns)
   longer = np.maximum(*(column.lengths for column in columns.values()))
+  if members is None:
+    members = np.arange(len(longer))
   groups = [
-    epochs.Group(members, pairs_per_batch(length, batch_tokens), length)
-    for length, members in sequences.buckets(longer, bucket_lengths).items()
+    epochs.Group(members[places], pairs_per_batch(length, batch_tokens), length)
+    for length, places in sequences.buckets(
+      longer[members], bucket_lengths
+    ).items()
   ]
   return Batches(columns, groups, **options)
 

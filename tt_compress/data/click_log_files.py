@@ -63,7 +63,7 @@ def load(
     drop_repeats=drop_repeats,
   )
   root = text_files.expand(folder)
-  facts = {name: list(map(_facts, own)) for name, own in how.paths.items()}
+  facts = {name: disk_cache.identities(own) for name, own in how.paths.items()}
   options = [_VERSION, format, min_count, held_out, how.taken, drop_repeats]
   with text_files.unchanged(
     [path for own in how.paths.values() for path in own]
@@ -94,11 +94,3 @@ def _check(files, format, min_count, modulus, held_out):
       raise ValueError(f'{name}={value} must be at least 1')
   if not 0 < held_out < 0.5:
     raise ValueError(f'held_out={held_out} must be between 0 and 0.5')
-
-
-def _facts(path: str) -> tuple[str, int, int]:
-  """Its path, size and time, by which a file is known without reading it."""
-  if not os.path.isfile(path):
-    raise FileNotFoundError(f'{path}: no such file')
-  found = os.stat(path)
-  return os.path.abspath(path), found.st_size, found.st_mtime_ns

@@ -81,7 +81,9 @@ def _make(split: str, size: int, seed: int) -> corpus.Corpus:
     if _belongs(clauses, split) and len(german.split()) in _LENGTHS:
       pairs.setdefault(german, english)
       if len(pairs) == size:
-        return corpus.Corpus(pairs.keys(), pairs.values(), f'embedded {split}')
+        return corpus.of_sides(
+          pairs.keys(), pairs.values(), f'embedded {split}'
+        )
   raise ValueError(
     f'num_{split}={size}: the grammar yielded only {len(pairs)} distinct pairs'
   )

@@ -32,7 +32,7 @@ def load(
   following = (*sentences[1:], sentences[0])
   texts = map(' '.join, zip(sentences, following, strict=True))
   headlines = map(_headline, sentences)
-  return corpus.Corpus(
+  return corpus.of_sides(
     tuple(texts), tuple(headlines), f'embedded headlines, a stand-in, {split}'
   )
 

@@ -26,7 +26,7 @@ def keep(
   A pair that fails several tests is counted under the first of them.
 
   Args:
-    source: sequences of ids, without end ids.
+    source: sequences of ids, without end ids, such as a `sequences.Ragged`.
     target: their translations, as many.
     min_length: least length of either side; None for no bound.
     max_length: greatest length of either side; None for no bound.
@@ -49,8 +49,7 @@ def keep(
       f'{len(source)} source and {len(target)} target sequences; they must be '
       'aligned'
     )
-  source = np.array([len(ids) for ids in source], np.int64)
-  target = np.array([len(ids) for ids in target], np.int64)
+  source, target = (sequences.lengths(side) for side in (source, target))
   low, high = np.minimum(source, target), np.maximum(source, target)
   tests = {
     'too short': min_length is not None and low < min_length,

@@ -1,8 +1,8 @@
 """Vocabularies of SentencePiece: pieces of words, in any language."""
 
-import io
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import sentencepiece
 from absl import logging
 from jaxtyping import Int32
 
-from tt_compress.data import corpus, vocabulary
+from tt_compress.data import corpus, piece_trainer, progress, vocabulary
 
 _SPECIAL_IDS = {
   'pad_id': corpus.PAD_ID,
@@ -18,6 +18,8 @@ _SPECIAL_IDS = {
   'eos_id': corpus.EOS_ID,
   'unk_id': corpus.UNK_ID,
 }
+_MAX_BYTES = 500_000_000  # of text that a vocabulary is trained on
+_MIN_BYTES = 20_000_000  # Less text is trained on in some seconds.
 _CHUNK = 10_000  # lines encoded at a time, to bound the lists of Python ints
 
 
@@ -71,15 +73,14 @@ class SentencePieces(vocabulary.Vocabulary):
       character_coverage: share of characters that get a piece of their own.
       byte_fallback: spell unknown characters in bytes.
       normalization: normalization rule of SentencePiece, 'identity' for none.
-      max_lines: train on an even selection of so many lines; None for all.
+      max_lines: train on an even selection of so many lines, and of at most
+        500 MB; None for all.
 
     Raises:
       ValueError: no text, a `max_size` below the number of characters, or an
         option that SentencePiece refuses.
     """
-    lines = _select(lines, max_lines)
-    if not lines:
-      raise ValueError('no text to train a vocabulary on')
+    lines = Sample(lines, max_lines)
     options = {
       'vocab_size': max_size,
       'model_type': model_type,
@@ -114,19 +115,74 @@ class SentencePieces(vocabulary.Vocabulary):
     return self._processor.decode(self._bare(ids))
 
 
-def _select(lines: vocabulary.Lines, max_lines: int | None) -> list[str]:
-  """The lines with text, or an even selection of them."""
-  number = sum(1 for line in lines if line.strip())
-  with_text = (line for line in lines if line.strip())
-  if max_lines is None or number <= max_lines:
-    return list(with_text)
-  picked = set(np.linspace(0, number - 1, max_lines).astype(int).tolist())
-  logging.info('vocabulary: %d of %d lines are used', max_lines, number)
-  return [line for i, line in enumerate(with_text) if i in picked]
+class Sample:
+  """The lines with text, or an even selection of them.
+
+  Args:
+    lines: any number of them.
+    max_lines: of the selection, which has at most some 500 MB, too; None for
+      all lines.
+
+  Attributes:
+    digest: differs for another sample; None if that of the lines is not known.
+  """
+
+  def __init__(self, lines: vocabulary.Lines, max_lines: int | None):
+    self._lines, self._max_lines = lines, max_lines
+    known = getattr(lines, 'digest', None)
+    self.digest = None if known is None else f'{known} {max_lines}'
+
+  @functools.cached_property
+  def _facts(self) -> tuple[int, int, int]:
+    """The number of lines with text, their bytes, and those of the longest."""
+    number = total = longest = 0
+    lines = progress.logged(self._lines, 'counting lines', len(self._lines))
+    for line in lines:
+      if line.strip():
+        size = len(line.encode())
+        number += 1
+        total += size
+        longest = max(longest, size)
+    return number, total, longest
+
+  @property
+  def bytes(self) -> int:
+    """Of all lines with text, also of those that are not in the sample."""
+    return self._facts[1]
+
+  @property
+  def longest(self) -> int:
+    """Bytes of the longest line with text, which may not be in the sample."""
+    return self._facts[2]
+
+  def __len__(self) -> int:
+    number, total, _ = self._facts
+    if self._max_lines is None:
+      return number
+    # So many lines of mean length have the greatest number of bytes.
+    return min(
+      number, self._max_lines, -(-number * _MAX_BYTES // max(1, total))
+    )
+
+  def __iter__(self) -> Iterator[str]:
+    number, *_ = self._facts
+    with_text = (line for line in self._lines if line.strip())
+    if len(self) == number:
+      yield from with_text
+      return
+    picked = np.linspace(0, number - 1, len(self)).astype(int)
+    logging.info('vocabulary: %d of %d lines are used', len(self), number)
+    place = 0
+    for i, line in enumerate(with_text):
+      if place < len(picked) and i == picked[place]:
+        yield line
+        place += 1
 
 
-def _train(lines: Sequence[str], options: Mapping[str, Any]) -> bytes:
+def _train(lines: Sample, options: Mapping[str, Any]) -> bytes:
   """The bytes of a model of at most `vocab_size` pieces."""
+  if not len(lines):
+    raise ValueError('no text to train a vocabulary on')
   try:
     return _run_trainer(lines, options)
   except (RuntimeError, ValueError) as error:
@@ -141,16 +197,14 @@ def _train(lines: Sequence[str], options: Mapping[str, Any]) -> bytes:
     raise ValueError(f'SentencePiece refused {options}: {error}') from error
 
 
-def _run_trainer(lines: Sequence[str], options: Mapping[str, Any]) -> bytes:
-  model = io.BytesIO()
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(lines),
-    model_writer=model,
+def _run_trainer(lines: Sample, options: Mapping[str, Any]) -> bytes:
+  arguments = dict(
     # SentencePiece drops longer lines without a warning.
-    max_sentence_length=max(4192, max(len(line.encode()) for line in lines)),
+    max_sentence_length=max(4192, lines.longest),
     num_threads=1,  # the same model on every machine
-    minloglevel=2,
     **_SPECIAL_IDS,
     **options,
   )
-  return model.getvalue()
+  if lines.bytes < _MIN_BYTES:
+    return piece_trainer.train(lines, minloglevel=2, **arguments)
+  return piece_trainer.train_elsewhere(lines, len(lines), arguments)

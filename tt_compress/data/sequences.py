@@ -1,5 +1,6 @@
 """Sequences of ids, padded to the lengths of a few buckets."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,17 +14,69 @@ Ids = Sequence[int] | Int[np.ndarray, ' ids']
 MAX_DECODED, MAX_BUCKETS = 1024, 16
 
 
-class Sequences:
+@dataclasses.dataclass(frozen=True)
+class Ragged:
   """Sequences of ids in one flat array, lean where there are millions.
+
+  Attributes:
+    ids: of all sequences; may be mapped from a file.
+    starts: where each sequence begins in `ids`.
+    lengths: of the sequences.
+  """
+
+  ids: Int[np.ndarray, ' all']
+  starts: Int[np.ndarray, ' n']
+  lengths: Int[np.ndarray, ' n']
+
+  @classmethod
+  def of(cls, sequences: Sequence[Ids]) -> 'Ragged':
+    """Copies sequences into a flat array."""
+    if isinstance(sequences, Ragged):
+      return sequences
+    sizes = lengths(sequences)
+    ends = np.cumsum(sizes)
+    flat = np.empty(sizes.sum(), np.int32)
+    for end, size, ids in zip(ends, sizes, sequences, strict=True):
+      flat[end - size : end] = ids
+    return cls(flat, ends - sizes, sizes)
+
+  def __len__(self) -> int:
+    return len(self.lengths)
+
+  def __getitem__(self, i: int) -> Int[np.ndarray, ' ids']:
+    start = self.starts[i]
+    return self.ids[start : start + self.lengths[i]]
+
+  def first(self, length: int) -> 'Ragged':
+    """The sequences without the ids after the first so many."""
+    return dataclasses.replace(self, lengths=np.minimum(self.lengths, length))
+
+  def last(self, length: int) -> 'Ragged':
+    """The sequences without the ids before the last so many."""
+    lengths = np.minimum(self.lengths, length)
+    starts = self.starts + (self.lengths - lengths)
+    return dataclasses.replace(self, starts=starts, lengths=lengths)
+
+
+def lengths(sequences: Sequence[Ids]) -> Int[np.ndarray, ' n']:
+  """The length of each sequence."""
+  if isinstance(sequences, Ragged):
+    return sequences.lengths
+  return np.array([len(ids) for ids in sequences], np.int64)
+
+
+class Sequences:
+  """Sequences of ids that are padded.
 
   Args:
     sequences: lists of ids.
     end_id: appended to every sequence; None appends nothing.
-    max_length: that `padded` pads to; None for no bound.
+    max_length: that `padded` pads to, and that no sequence of `members` may
+      exceed; None for no bound.
+    members: indices of the sequences that are ever padded; None for all.
 
   Attributes:
     lengths: ids of each sequence, its end id included.
-    ids: of all sequences, one after the other.
 
   Raises:
     ValueError: a sequence is longer than `max_length`.
@@ -34,23 +87,19 @@ class Sequences:
     sequences: Sequence[Ids],
     end_id: int | None = None,
     max_length: int | None = None,
+    members: Int[np.ndarray, ' members'] | None = None,
   ):
-    end = [] if end_id is None else [end_id]
-    self.lengths = np.array([len(ids) for ids in sequences], np.int64)
-    self.lengths += len(end)
+    self._ragged = Ragged.of(sequences)
+    self._end_id = end_id
     self._max_length = max_length
-    if max_length is not None and np.any(self.lengths > max_length):
+    self.lengths = self._ragged.lengths + (end_id is not None)
+    used = self.lengths if members is None else self.lengths[members]
+    if max_length is not None and np.any(used > max_length):
       raise ValueError(
-        f'{np.sum(self.lengths > max_length)} of {len(self)} sequences are '
-        f'longer than max_length={max_length}; the longest has '
-        f'{self.lengths.max()} ids, its end included'
+        f'{np.sum(used > max_length)} of {len(used)} sequences are longer than '
+        f'max_length={max_length}; the longest has {used.max()} ids, its end '
+        'included'
       )
-    self._starts = np.concatenate([[0], np.cumsum(self.lengths)])
-    self.ids = np.empty(self._starts[-1], np.int32)
-    for i, ids in enumerate(sequences):
-      start = self._starts[i]
-      self.ids[start : start + len(ids)] = ids
-      self.ids[start + len(ids) : self._starts[i + 1]] = end
 
   def __len__(self) -> int:
     return len(self.lengths)
@@ -66,7 +115,10 @@ class Sequences:
     shape = (size, self.padded_length(length))
     block = np.full(shape, corpus.PAD_ID, np.int32)
     for row, i in zip(block, members, strict=False):
-      row[: self.lengths[i]] = self.ids[self._starts[i] : self._starts[i + 1]]
+      ids = self._ragged[i]
+      row[: len(ids)] = ids
+      if self._end_id is not None:
+        row[len(ids)] = self._end_id
     return block
 
 

@@ -1,6 +1,8 @@
 """Parallel text in files: two aligned files, one with columns, or .jsonl."""
 
+import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -53,11 +55,15 @@ def load(
         f'num_{name}={sizes[name]} holds out {name} pairs, but files has '
         f'{name!r}: {files[name]!r}; leave out one of them'
       )
-  form = (columns, source_key, target_key)
+  pairs_of = lambda name: FilePairs(
+    tuple(text_files.paths(name, files, max_paths=len(columns))),
+    columns,
+    source_key,
+    target_key,
+  )
   if split in sizes or (sizes and split == 'train'):
-    paths = text_files.paths('train', files, max_paths=len(columns))
-    return _held_out(tuple(paths), form, tuple(sizes.items()))[split]
-  return _read(text_files.paths(split, files, max_paths=len(columns)), *form)
+    return _held_out(pairs_of('train'), tuple(sizes.items()))[split]
+  return _read(pairs_of(split))
 
 
 def _checked(columns: Sequence[str]) -> tuple[str, ...]:
@@ -73,58 +79,74 @@ def _checked(columns: Sequence[str]) -> tuple[str, ...]:
 # Three splits are read once.
 @functools.lru_cache(maxsize=1)
 def _held_out(
-  paths: tuple[str, ...],
-  form: tuple[tuple[str, ...], str, str],
-  sizes: tuple[tuple[str, int], ...],
+  pairs: 'FilePairs', sizes: tuple[tuple[str, int], ...]
 ) -> dict[str, corpus.Corpus]:
-  return holding_out.split(_read(paths, *form), dict(sizes))
+  return holding_out.split(_read(pairs), dict(sizes))
 
 
-def _read(
-  paths: Sequence[str],
-  columns: Sequence[str],
-  source_key: str,
-  target_key: str,
-) -> corpus.Corpus:
-  suffix = text_files.suffix(paths[0])
-  if len(paths) > 1:
-    pairs = _sides(_aligned(paths, columns), columns)
-  elif suffix in ('.tsv', '.txt'):
-    pairs = _sides(_tsv(paths[0], columns), columns)
-  elif suffix == '.jsonl':
-    if columns != SIDES:
+@dataclasses.dataclass(frozen=True)
+class FilePairs:
+  """The pairs of files, which are read in every pass.
+
+  Attributes:
+    paths: of one file, or of aligned ones.
+    columns, source_key, target_key: as of `load`.
+  """
+
+  paths: tuple[str, ...]
+  columns: tuple[str, ...]
+  source_key: str
+  target_key: str
+
+  def __iter__(self) -> Iterator[corpus.Pair]:
+    suffix = text_files.suffix(self.paths[0])
+    if len(self.paths) > 1:
+      return self._sides(_aligned(self.paths, self.columns))
+    if suffix in ('.tsv', '.txt'):
+      return self._sides(_tsv(self.paths[0], self.columns))
+    if suffix != '.jsonl':
       raise ValueError(
-        f'columns={columns} but {paths[0]} has keys; set source_key and '
-        'target_key instead'
+        f'{self.paths[0]}: a single file must be .tsv, .txt or .jsonl (also '
+        '.gz or .xz); for plain text give a pair (source path, target path)'
       )
-    keys = dict(source_key=source_key, target_key=target_key)
-    pairs = _jsonl(paths[0], keys)
-  else:
-    raise ValueError(
-      f'{paths[0]}: a single file must be .tsv, .txt or .jsonl (also .gz or '
-      '.xz); for plain text give a pair (source path, target path)'
-    )
+    if self.columns != SIDES:
+      raise ValueError(
+        f'columns={self.columns} but {self.paths[0]} has keys; set source_key '
+        'and target_key instead'
+      )
+    keys = dict(source_key=self.source_key, target_key=self.target_key)
+    return _jsonl(self.paths[0], keys)
+
+  def _sides(self, entries: Fields) -> Iterator[corpus.Pair]:
+    source, target = (self.columns.index(side) for side in SIDES)
+    return ((fields[source], fields[target]) for fields in entries)
+
+
+def _read(pairs: FilePairs) -> corpus.Corpus:
   # The name goes into results, which move between machines; paths do not.
-  names = ['/'.join(path.split(os.sep)[-2:]) for path in paths]
-  return corpus.from_pairs(pairs, ' | '.join(names))
-
-
-def _sides(entries: Fields, columns: Sequence[str]) -> Fields:
-  places = [columns.index(side) for side in SIDES]
-  return ([fields[place] for place in places] for fields in entries)
+  names = ['/'.join(path.split(os.sep)[-2:]) for path in pairs.paths]
+  form = [pairs.columns, pairs.source_key, pairs.target_key]
+  return corpus.of_files(pairs, ' | '.join(names), pairs.paths, form)
 
 
 def _aligned(paths: Sequence[str], columns: Sequence[str]) -> Fields:
   if len(paths) != len(columns):
     raise ValueError(f'{len(paths)} aligned files for the columns {columns}')
-  texts = [text_files.read_lines(path) for path in paths]
-  for path, lines in zip(paths, texts, strict=True):
-    if len(lines) != len(texts[0]):
+  lines = [text_files.each_line(path) for path in paths]
+  number = 0
+  for fields in itertools.zip_longest(*lines):
+    if None in fields:
+      counts = [
+        number if field is None else number + 1 + sum(1 for _ in rest)
+        for field, rest in zip(fields, lines, strict=True)
+      ]
+      other = next(i for i, n in enumerate(counts) if n != counts[0])
       raise ValueError(
-        f'{len(texts[0])} lines in {paths[0]} but {len(lines)} in {path}; line '
-        'i of one must translate line i of the other'
+        f'{counts[0]} lines in {paths[0]} but {counts[other]} in '
+        f'{paths[other]}; line i of one must translate line i of the other'
       )
-  return zip(*texts, strict=True)
+    number += 1
+    yield fields
 
 
 def _tsv(path: str, columns: Sequence[str]) -> Iterator[Sequence[str]]:

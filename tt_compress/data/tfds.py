@@ -4,6 +4,7 @@ Data prepared as array_record are read without TensorFlow; preparing some sets
 (wmt14_translate among them) and reading tfrecord need it.
 """
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -18,6 +19,7 @@ from absl import logging
 
 from tt_compress.data import corpus
 
+_READ = 1000  # examples read at a time
 _INSTALL = "pip install 'tt-compress[data]'"
 # A data set, its configuration and version; no loaders of others (NAMESPACE:).
 _NAME = re.compile(r'\w+(/[\w.+-]+)?(:[\d.*]+)?')
@@ -57,15 +59,28 @@ def load(
   """
   part = (splits or {}).get(split, split)
   languages = (source_language, target_language)
-  found = examples(name, part, languages, data_dir=data_dir, kind='language')
-  pairs = (
-    [
-      decode(example[key], f'{name} {part} example {i}, {key}')
-      for key in languages
-    ]
-    for i, example in enumerate(found)
-  )
-  return corpus.from_pairs(pairs, f'{name} {part}')
+  datasets, builder = _open(name, part, languages, data_dir, 'language')
+  found = _examples(datasets, builder, name, part)
+  pairs = _Pairs(found, languages, f'{name} {part}')
+  form = [name, part, languages]
+  return corpus.of_files(pairs, pairs.name, _files(builder), form)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pairs:
+  """Two texts of each example, which are read in every pass."""
+
+  examples: Iterable[Mapping[str, Any]]
+  languages: tuple[str, str]
+  name: str
+
+  def __iter__(self) -> Iterator[corpus.Pair]:
+    for i, example in enumerate(_each(self.examples)):
+      source, target = (
+        decode(example[key], f'{self.name} example {i}, {key}')
+        for key in self.languages
+      )
+      yield source, target
 
 
 def examples(
@@ -91,6 +106,18 @@ def examples(
   Raises:
     ImportError, RuntimeError, ValueError: as `load`.
   """
+  datasets, builder = _open(name, part, features, data_dir, kind)
+  return _examples(datasets, builder, name, part)
+
+
+def _open(
+  name: str,
+  part: str,
+  features: Sequence[str],
+  data_dir: str | None,
+  kind: str,
+) -> tuple[types.ModuleType, Any]:
+  """The library and the builder of a data set that is prepared."""
   folder = data_dir or os.environ.get('TFDS_DATA_DIR') or None
   datasets = _import()
   builder = _builder(datasets, name, folder)
@@ -98,7 +125,25 @@ def examples(
   if not builder.is_prepared():
     builder = _prepare(datasets, name, folder)
   _check_split(builder, name, part)
-  return _examples(datasets, builder, name, part)
+  return datasets, builder
+
+
+def _files(builder: Any) -> list[str]:
+  """The files of a data set, where they are on this machine."""
+  folder = os.fspath(builder.data_dir)
+  if not os.path.isdir(folder):
+    return []
+  return sorted(entry.path for entry in os.scandir(folder) if entry.is_file())
+
+
+def _each(examples: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+  """Yields examples, of a source with random access many at a time."""
+  if not hasattr(examples, '__getitems__'):
+    yield from examples
+    return
+  for start in range(0, len(examples), _READ):
+    stop = min(start + _READ, len(examples))
+    yield from examples.__getitems__(list(range(start, stop)))
 
 
 def decode(text: bytes | str, where: str) -> str:

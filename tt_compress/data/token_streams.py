@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,10 +11,10 @@ from jaxtyping import Int32, Shaped
 
 from tt_compress.data import (
   batching,
-  corpus,
   embedded,
   epochs,
   parquet_files,
+  text_facts,
   text_files,
 )
 
@@ -30,6 +29,7 @@ class TokenStream:
     lines: in the order of the text; may be read from files again and again, so
       that a text is larger than the memory.
     name: of the data, for messages.
+    facts: of the lines; found by reading them if None.
 
   Raises:
     ValueError: no lines, or bad content.
@@ -37,35 +37,37 @@ class TokenStream:
 
   lines: Iterable[str]
   name: str
+  facts: text_facts.Facts | None = None
 
   def __post_init__(self) -> None:
+    if self.facts is None:
+      found = text_facts.read(self.lines, _data, self.name)
+      object.__setattr__(self, 'facts', found)
     if not len(self):
       raise ValueError(f'{self.name}: no lines')
 
   def __len__(self) -> int:
-    return self._facts[0]
+    return self.facts.number
 
   def __iter__(self) -> Iterator[str]:
-    return iter(self.lines)
+    return text_facts.checked(self.lines, _data, self.facts, self.name)
 
   @property
   def digest(self) -> str:
     """SHA-256 of the lines in their order, in hexadecimal."""
-    return self._facts[1]
-
-  @functools.cached_property
-  def _facts(self) -> tuple[int, str]:
-    """The number of lines and their digest, in one pass."""
-    total, number = hashlib.sha256(), 0
-    for line in self.lines:
-      corpus.update(total, (line,))
-      number += 1
-    return number, total.hexdigest()
+    return self.facts.digest
 
   @functools.cached_property
   def num_words(self) -> int:
     """Words between spaces, and ends of lines."""
-    return sum(len(line.split()) + 1 for line in self.lines)
+    return sum(len(line.split()) + 1 for line in self)
+
+
+def _data(line: str) -> bytes:
+  """What is hashed of a line."""
+  data = line.encode()
+  # The length goes first: ['ab', 'c'] and ['a', 'bc'] are different input.
+  return b'%d:' % len(data) + data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +113,9 @@ def load(
   paths = text_files.paths(split, files, _MAX_PATHS)
   # The name goes into results, which move between machines; paths do not.
   name = os.path.basename(paths[0]) + ', ...' * (len(paths) > 1)
-  return TokenStream(FileLines(paths, column), name)
+  lines = FileLines(paths, column)
+  find = lambda: text_facts.read(lines, _data, name)
+  return TokenStream(lines, name, text_facts.of_files(find, paths, column))
 
 
 def from_embedded(

@@ -16,7 +16,11 @@ from tt_compress.data import corpus
 
 
 class Lines(Protocol):
-  """Texts that can be read again and again, such as a list of them."""
+  """Texts that can be read again and again, such as a list of them.
+
+  Lines with a `digest`, which differs for other texts, need not be read to find
+  the vocabulary that was trained on them.
+  """
 
   def __len__(self) -> int: ...
 
@@ -156,7 +160,8 @@ def cached(
     train: makes the content.
   """
   digest = hashlib.sha256(json.dumps(options, sort_keys=True).encode())
-  corpus.update(digest, lines)
+  known = getattr(lines, 'digest', None)
+  corpus.update(digest, lines if known is None else (known,))
   name = digest.hexdigest() + make.suffix
   sealed = os.path.join(os.path.expanduser(cache_dir), f'{name}.sealed')
   if os.path.exists(sealed):

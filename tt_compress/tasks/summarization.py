@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
-from jaxtyping import Int32
 
+from tt_compress.data import sequences
 from tt_compress.tasks import text_pair_settings, text_pairs
 from tt_compress.tasks.scores import rouge
 
@@ -67,25 +67,23 @@ class Summarization(text_pairs.TextPairs):
       rouge.check_package()
     return super().prepare()
 
-  def _source_ids(
-    self, lines: Sequence[str]
-  ) -> list[Int32[np.ndarray, ' ids']]:
-    """Ids of the beginnings of texts; the share that is cut is logged."""
-    found = super()._source_ids(lines)
-    share = self._share_cut(found)
+  def _read_part(self, texts: sequences.Ragged) -> sequences.Ragged:
+    """The beginnings of texts; the share that is cut is logged."""
+    share = self._share_cut(texts)
     if share:
       logging.info(
         'cut %.1f %% of %d texts after %d tokens, the longest of '
         'data.bucket_lengths without the end',
         100 * share,
-        len(found),
+        len(texts),
         self._longest(),
       )
-    return [ids[: self._longest()] for ids in found]
+    return texts.first(self._longest())
 
-  def _share_cut(self, texts: Sequence[Sequence[int]]) -> float:
+  def _share_cut(self, texts: Sequence[sequences.Ids]) -> float:
+    lengths = sequences.lengths(texts)
     # There are none where all lines are blank.
-    return sum(len(ids) > self._longest() for ids in texts) / max(1, len(texts))
+    return float(np.sum(lengths > self._longest())) / max(1, len(lengths))
 
   def _scores(
     self, outputs: Sequence[str], references: Sequence[str]
@@ -124,7 +122,7 @@ class Summarization(text_pairs.TextPairs):
     source, target = self._picked(split, None)
     greedy = self.generate(variables, source, beam_size=1)
     found['greedy'] = self._scores([best[0].text for best in greedy], target)
-    found['share_cut'] = self._share_cut(super()._source_ids(source))
+    found['share_cut'] = self._share_cut(self.source.value.encode(source))
     return found | self._baselines(source, target)
 
   def _baselines(

@@ -1,7 +1,6 @@
 """Classification of texts by a model of their words."""
 
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +8,9 @@ import jax
 import numpy as np
 from absl import logging
 from flax import nnx
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Float
 
-from tt_compress.data import batching, disk_cache, encoded, labeled_text
+from tt_compress.data import batching, labeled_text, sequences, token_files
 from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, classification, run_vocabulary
@@ -132,20 +131,17 @@ class TextClassification(classification.Classification):
     return facts | {'share_cut': self._encoded('train')[1]}
 
   @functools.lru_cache(maxsize=3)  # noqa: B019 - a task lives as long as a run
-  def _encoded(self, split: str) -> tuple[list[Int32[Array, ' ids']], float]:
+  def _encoded(self, split: str) -> tuple[sequences.Ragged, float]:
     """Ids of the texts of a split, and the share of texts that are cut."""
     found = self.load(split)
-    ids = encoded.encode(
-      self.words.value,
-      found.texts,
-      digest=found.digest,
-      cache_dir=disk_cache.root('encoded'),
+    ids = token_files.encode_texts(
+      found.texts, self.words.value, name=found.name, digest=found.digest
     )
-    num_empty = sum(len(each) == 0 for each in ids)
+    num_empty = int(np.sum(ids.lengths == 0))
     if num_empty:
       logging.warning('%s: %d texts have no words', found.name, num_empty)
     longest = max(self._config.data.bucket_lengths)
-    share = math.fsum(len(each) > longest for each in ids) / len(ids)
+    share = float(np.mean(ids.lengths > longest))
     logging.info(
       '%s: %.1f %% of the texts are cut to %d words',
       found.name,
@@ -154,11 +150,10 @@ class TextClassification(classification.Classification):
     )
     return self._cut(ids), share
 
-  def _cut(self, ids):
+  def _cut(self, ids: sequences.Ragged) -> sequences.Ragged:
     data = self._config.data
     longest = max(data.bucket_lengths)
-    kept = slice(longest) if data.cut == 'end' else slice(-longest, None)
-    return [each[kept] for each in ids]
+    return ids.first(longest) if data.cut == 'end' else ids.last(longest)
 
   def batches(
     self, split: str, batch_size: int, **options: Any
@@ -192,7 +187,7 @@ class TextClassification(classification.Classification):
     return jax.nn.log_softmax(self.logits(model, batch))
 
   def _log_probabilities_of(
-    self, variables: Mapping, ids: Sequence[Int32[np.ndarray, ' ids']]
+    self, variables: Mapping, ids: Sequence[sequences.Ids]
   ) -> Float[np.ndarray, 'texts classes']:
     """Those of texts, in the order in which they are given."""
     config = self._config
@@ -226,7 +221,7 @@ class TextClassification(classification.Classification):
     The answer to a line without words is empty.
     """
     config = self._config
-    ids = self._cut(self.words.value.encode(lines))
+    ids = self._cut(sequences.Ragged.of(self.words.value.encode(lines)))
     with_words = [i for i, each in enumerate(ids) if len(each)]
     answers = [[base.Answer('', 0.0)] for _ in lines]
     if not with_words:

@@ -10,13 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import nnx
-from jaxtyping import Int32
+from jaxtyping import Int
 
 from tt_compress.data import (
   batching,
   corpus,
   filters,
   sequences,
+  token_files,
 )
 from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
@@ -78,13 +79,13 @@ class TextPairs(base.Task):
       model=config.model,
       prefix=prefix,
     )
-    pairs = functools.partial(self.load, 'train')
+    sides = lambda *sides: corpus.Sentences(self.load('train'), sides)
     if config.data.joint_vocabulary:
-      self.target = make(lambda: pairs().source + pairs().target)
+      self.target = make(lambda: sides(0, 1))
       self.source = self.target
     else:
-      self.target = make(lambda: pairs().target)
-      self.source = make(lambda: pairs().source, 'source_')
+      self.target = make(lambda: sides(1))
+      self.source = make(lambda: sides(0), 'source_')
     self._loss = evaluation.over_devices(self._batch_loss)
     self._decoder = decoder.Decoder(graphdef, config.evaluation)
 
@@ -122,26 +123,30 @@ class TextPairs(base.Task):
     is_joint = self.source is self.target
     return [self.target] if is_joint else [self.source, self.target]
 
-  def _source_ids(
-    self, lines: Sequence[str]
-  ) -> list[Int32[np.ndarray, ' ids']]:
+  def _source_ids(self, lines: Sequence[str]) -> sequences.Ragged:
     """What the model reads of source texts."""
-    return self.source.value.encode(lines)
+    return self._read_part(sequences.Ragged.of(self.source.value.encode(lines)))
+
+  def _read_part(self, texts: sequences.Ragged) -> sequences.Ragged:
+    """The part of encoded source texts that the model reads."""
+    return texts
 
   def _encoded(
     self, split: str, **limits: float | None
-  ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Token ids of the pairs within the limits; the others are logged."""
+  ) -> tuple[sequences.Ragged, sequences.Ragged, Int[np.ndarray, ' kept']]:
+    """Token ids of the pairs, and which are within the limits."""
     pairs = self.load(split)
-    source = self._source_ids(pairs.source)
-    target = self.target.value.encode(pairs.target)
+    source, target = token_files.encode_pairs(
+      pairs, [self.source.value, self.target.value]
+    )
+    source = self._read_part(source)
     if split != 'train':  # All of its texts are decoded.
       self._check_longest(source, lambda i: f'{pairs.name}: pair {i + 1}')
     kept, counts = filters.keep(
       source, target, max_target_length=self._longest_target(), **limits
     )
     logging.info('%s: %s', pairs.name, filters.report(counts, len(source)))
-    return [source[i] for i in kept], [target[i] for i in kept]
+    return source, target, kept
 
   def train_batches(self, **share: int) -> batching.Batches:
     """Shuffled batches of the training pairs within the limits.
@@ -150,7 +155,7 @@ class TextPairs(base.Task):
       **share: `batch_multiple`, `process_index`, `process_count` of `Batches`.
     """
     data = self._config.data
-    source, target = self._encoded(
+    source, target, kept = self._encoded(
       'train',
       min_length=data.min_length,
       max_length=min(self._longest(), data.max_length or self._longest()),
@@ -163,6 +168,7 @@ class TextPairs(base.Task):
       bucket_lengths=data.bucket_lengths,
       target_length=data.target_length,
       batch_tokens=data.batch_tokens,
+      members=kept,
       seed=self._config.seed,
       **share,
     )
@@ -202,7 +208,7 @@ class TextPairs(base.Task):
   def _split_batches(self, split: str) -> batching.Batches:
     """Batches of a split in order, as large as those of decoding."""
     lengths = self._config.data.bucket_lengths
-    source, target = self._encoded(
+    source, target, kept = self._encoded(
       split,
       min_length=None,
       max_length=self._longest(),
@@ -215,6 +221,7 @@ class TextPairs(base.Task):
       bucket_lengths=lengths,
       target_length=self._config.data.target_length,
       batch_tokens=self._config.evaluation.batch_size * max(lengths),
+      members=kept,
       shuffle=False,
     )
 
