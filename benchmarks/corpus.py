@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ _OUTPUT = flags.DEFINE_string(
 _VOCAB = flags.DEFINE_integer('vocab_size', 32_768, 'Of both languages.')
 _START = flags.DEFINE_multi_string('start', None, 'Start on files, and end.')
 _FIRST = flags.DEFINE_bool(
-  'first', False, 'Only the first start, whose files another call finds.'
+  'first', False, 'Only training steps and first starts, for another call.'
 )
 _SIDES = 'source', 'target'
 _LAPS = 'read', 'vocabulary', 'encode and batch'
@@ -134,9 +134,9 @@ def start(paths: Sequence[str]) -> dict[str, Any]:
   return found
 
 
-def steps_per_second(paths: Sequence[str]) -> float:
+def steps_per_second() -> float:
   """Training steps on batches of the longest bucket, on these cores."""
-  made = networks.training(config_of(paths))
+  made = networks.training(config_of(_SIDES))
   compiled = made.update.lower(made.start(), made.batch).compile()
   step = programs.following(compiled, made.start(), made.batch)
   call = lambda: jax.block_until_ready(step())
@@ -146,12 +146,21 @@ def steps_per_second(paths: Sequence[str]) -> float:
 
 def first(number: int, folder: pathlib.Path) -> dict[str, Any]:
   """The first start on a corpus, or the record of it in its folder."""
-  record = folder / 'first.json'
+
+  def make():
+    write_pairs(folder, number)
+    return _started(folder)
+
+  return _once(folder, make)
+
+
+def _once(folder: pathlib.Path, make: Callable[[], dict]) -> dict[str, Any]:
+  """The record of a long measurement, from its folder where it is there."""
+  record = folder / 'record.json'
   if not record.exists():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_pairs(folder, number)
-    found = _started(folder) | {'git': records.commit(), 'load': records.load()}
+    found = make() | {'git': records.commit(), 'load': records.load()}
     record.write_text(json.dumps(found))
   return json.loads(record.read_text())
 
@@ -245,7 +254,7 @@ def page(results: Mapping[str, Any]) -> str:
   found = results['corpora']
   header = ['', *(f'{each["pairs"]:,} pairs' for each in found)]
   header += [f'{_MANY:,}, extrapolated'] * (len(found) > 1)
-  steps = results['steps_per_second']
+  steps = results['steps']['per_second']
   ratios = ', '.join(
     f'{each["second"]["batches_per_second"] / steps:,.0f}' for each in found
   )
@@ -280,6 +289,8 @@ def main(argv: Sequence[str]) -> None:
   folders = {
     number: pathlib.Path(_FOLDER.value) / str(number) for number in _PAIRS.value
   }
+  of_steps = pathlib.Path(_FOLDER.value) / 'steps'
+  steps = _once(of_steps, lambda: {'per_second': steps_per_second()})
   if _FIRST.value:
     for number, folder in folders.items():
       first(number, folder)
@@ -293,13 +304,13 @@ def main(argv: Sequence[str]) -> None:
     'cores': encoders.cores(),
     'vocab_size': _VOCAB.value,
     'corpora': [measure(*each) for each in folders.items()],
-    'steps_per_second': steps_per_second(['source', 'target']),
+    'steps': steps,
   }
   path = pathlib.Path(_OUTPUT.value)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(results, indent=1) + '\n')
   path.with_suffix('.md').write_text(page(results))
-  for folder in folders.values():
+  for folder in (of_steps, *folders.values()):
     shutil.rmtree(folder)
   print(page(results))
 

@@ -54,7 +54,7 @@ def test_the_page_extrapolates_along_a_line():
       cores=2,
       vocab_size=100,
       corpora=found,
-      steps_per_second=4.0,
+      steps=dict(per_second=4.0),
     )
   )
   assert 'batches are made 250, 250 times as fast' in page
