@@ -187,7 +187,8 @@ def _config_file() -> bytes:
 def _model_file() -> bytes:
   options = dict(vocab_size=24, model_type='bpe', character_coverage=1.0)
   options |= dict(byte_fallback=False, normalization_rule_name='identity')
-  return sentence_pieces._train(['der Hund und die Katze'] * 9, options)
+  lines = sentence_pieces.Sample(['der Hund und die Katze'] * 9, None)
+  return sentence_pieces._train(lines, options)
 
 
 def _in_folder(read):

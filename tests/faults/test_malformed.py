@@ -12,7 +12,7 @@ import tracemalloc
 import pytest
 
 from tests.faults import fuzzing, readers
-from tt_compress.data import text, text_files, tfds, vocabularies
+from tt_compress.data import corpus, text, text_files, tfds, vocabularies
 from tt_compress.training import metrics, records, workdir
 
 MEGABYTES = 2**20
@@ -268,7 +268,9 @@ def read(name, folder, files):
 
 
 def plain(value):
-  """For comparisons; names of data differ."""
+  """For comparisons; names and files of data differ."""
+  if isinstance(value, corpus.Corpus):
+    value = list(value)
   if hasattr(value, '__dict__') and 'name' in vars(value):
     value = {k: v for k, v in vars(value).items() if k != 'name'}
   return repr(value)
