@@ -30,10 +30,10 @@ from tt_compress.tasks import TASKS
 
 _PAIRS = flags.DEFINE_multi_integer('pairs', [1_000_000], 'Of a corpus.')
 _FOLDER = flags.DEFINE_string(
-  'folder', 'build/corpora', 'Of files that are removed in the end.'
+  'corpora', 'build/corpora', 'Of files that are removed in the end.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'scores', 'results/corpus.json', 'JSON file; the page lies beside it.'
+  'measured', 'results/corpus.json', 'JSON file; the page lies beside it.'
 )
 _VOCAB = flags.DEFINE_integer('vocab_size', 32_768, 'Of both languages.')
 _START = flags.DEFINE_multi_string('start', None, 'Start on files, and end.')
