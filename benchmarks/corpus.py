@@ -33,7 +33,7 @@ _FOLDER = flags.DEFINE_string(
   'corpora', 'build/corpora', 'Of files that are removed in the end.'
 )
 _OUTPUT = flags.DEFINE_string(
-  'measured', 'results/corpus.json', 'JSON file; the page lies beside it.'
+  'corpus_scores', 'results/corpus.json', 'JSON file; the page lies beside it.'
 )
 _VOCAB = flags.DEFINE_integer('vocab_size', 32_768, 'Of both languages.')
 _START = flags.DEFINE_multi_string('start', None, 'Start on files, and end.')
