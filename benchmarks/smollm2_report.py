@@ -1,0 +1,91 @@
+"""The page and the figure of `benchmarks.smollm2`."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks import records
+from tt_compress.studies.report import palette, plots
+
+# The way that the others are compared with.
+_PLAIN = ('uniform', 'weights')
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> str:
+  """The records as Markdown, by size."""
+  losses = {(r['size'], r['ranks'], r['fit']): r['test_loss'] for r in found}
+  lines = []
+  for each in sorted(found, key=lambda each: each['size']):
+    against = losses.get((each['size'], *_PLAIN), each['test_loss'])
+    lines.append(
+      (
+        f'{each["size"]:g}',
+        each['ranks'],
+        each['fit'],
+        f'{each["params"]:,}',
+        f'{4e-6 * each["params"]:.0f}',
+        f'{each["test_loss"]:.3f}',
+        f'{each["test_perplexity"]:,.1f}',
+        f'{np.exp(against - each["test_loss"]):,.4g}',
+      )
+    )
+  header = (
+    *('times smaller', 'ranks', 'fit', 'parameters', 'MB in float32'),
+    *('test loss', 'test perplexity', 'times below uniform by weights'),
+  )
+  return records.table(header, lines)
+
+
+def page(results: Mapping[str, Any]) -> str:
+  """The results as Markdown."""
+  dense, *_ = results['rows']
+  size, params = results['file_bytes'], dense['params']
+  parts = [
+    '# A pretrained language model made smaller',
+    f'`{results["command"]}`, commit {results["git"]}, '
+    f'{results["machine"]["processor"]}.',
+    f'SmolLM2-135M-Instruct, perplexity per token of the first '
+    f'{dense["test_tokens"]:,} tokens of the test text of WikiText-2 as it is '
+    f'published, in windows of {results["window"]} tokens, lines ending with a '
+    'line feed. The matrices of the layers are replaced by matrices of low '
+    'rank; the embedding, which makes the logits, too, stays as it is. Ranks '
+    'are those of one compression ratio for all matrices (uniform), or of the '
+    'plan of `planning.budget`. The fit minimizes the error of the weights '
+    '(SVD), or that of products with text of the training split, by which the '
+    'plan is made, too. Nothing is trained, and nothing was chosen by scores.',
+    *([results['note']] if 'note' in results else []),
+    table(results['rows']),
+    '![test loss against size](smollm2.png)',
+    f'Sizes are numbers of parameters. The source has {size / 1e6:.1f} MB, '
+    f'{8 * size / params:.2f} bits per parameter with its vocabulary (layers '
+    'in Q4_1, the embedding in Q8_0). The factors here are float32, 32 bits: '
+    f'{4e-6 * params:.0f} MB before compression, so that 2 times fewer numbers '
+    f'are {16 * params / (8 * size):.1f} times the bits of the source. They '
+    f'would need {2 * 8 * size / params:.1f} bits each to be as small as it.',
+  ]
+  return '\n\n'.join(parts) + '\n'
+
+
+def draw(found: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
+  """Draws the loss against size into a PNG file."""
+  dense, *others = found
+  ways = dict.fromkeys((each['ranks'], each['fit']) for each in others)
+  with plots.figure(6.5, 4.5) as figure:
+    axes = figure.add_axes((0.12, 0.13, 0.85, 0.83))
+    for way, color in zip(ways, palette.LINES, strict=False):
+      points = sorted(
+        (each['size'], each['test_loss'])
+        for each in others
+        if (each['ranks'], each['fit']) == way
+      )
+      style = dict(color=color, label=', by '.join(way))
+      axes.plot(*zip(*points, strict=True), 'o-', **style)
+    axes.axhline(dense['test_loss'], color=palette.INK, label='pretrained')
+    axes.set(
+      xlabel='times fewer parameters',
+      ylabel='test loss per token, nats',
+    )
+    axes.legend(frameon=False)
+    plots.save(figure, path)

@@ -1,0 +1,119 @@
+"""The study of a pretrained language model, on a tiny one."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from benchmarks import smollm2, smollm2_report
+from tests.pretrained import peers, texts
+from tt_compress import models, parameterizations, pretrained
+from tt_compress.data import token_streams
+from tt_compress.nn import modules
+from tt_compress.pretrained import family, loading
+
+LINES = [f'the {word} of {k} words' for k in range(60) for word in ('end', 'a')]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  """A random LLaMA that reads bytes."""
+  folder = tmp_path_factory.mktemp('llama')
+  settings = json.loads((peers.GOLDEN / 'llama' / 'config.json').read_text())
+  settings |= dict(vocab_size=262, max_position_embeddings=512)
+  (folder / 'config.json').write_text(json.dumps(settings))
+  _, config = loading.described(family.Settings.read(folder))
+  _, make = models.MODELS['decoder']
+  model = make(models.options(config), rngs=nnx.Rngs(0))
+  pretrained.save(folder / 'saved', model, like=folder)
+  texts.write(folder / 'saved')
+  return folder / 'saved'
+
+
+@pytest.fixture(scope='module')
+def model(folder):
+  text = token_streams.TokenStream(LINES, 'lines')
+  return smollm2.Model(
+    str(folder),
+    text,
+    text,
+    num_calibration=512,
+    num_test=600,
+    num_probe=16,
+    measured=str(folder / 'measured.json'),
+  )
+
+
+@pytest.fixture(scope='module')
+def found(model):
+  *_, last = smollm2.rows(model, [1.25])
+  return last
+
+
+def test_the_ways_of_a_size_are_compared(model, found):
+  dense, *others = found
+  ways = [(each['ranks'], each['fit']) for each in others]
+  assert ways == [*smollm2.WAYS]
+  assert dense['test_tokens'] == 600
+  for each in others:
+    assert 0.9 * model.num_params / 1.25 < each['params']
+    assert each['params'] <= model.num_params / 1.25
+
+
+def test_fits_of_many_ranks_are_those_of_each(model):
+  matrices = modules.matrices(model.model)
+  for by in (model.by_weights, model.by_products):
+    for path in ('decoder/layers/0/ffn/down', 'decoder/layers/1/attention/key'):
+      module = matrices[path]
+      for rank in (2, 5):
+        spec = parameterizations.make(
+          'low_rank', *module.full().shape, rank=rank
+        )
+        matrix = np.asarray(module.full(), np.float64)
+        expected = (
+          spec.fit_products(matrix, by.weights[path])
+          if by.weights
+          else spec.fit(matrix)
+        )
+        found = spec.full(by(path, spec, matrix))
+        np.testing.assert_allclose(found, spec.full(expected), atol=1e-4)
+
+
+def test_the_highest_rank_changes_nothing(model):
+  dense = model.scores(model.params)['test_loss']
+  for fit in ('weights', 'products'):
+    rules = [
+      (re.escape(path), dict(name='low_rank', rank=min(shape)))
+      for path, shape in model.shapes.items()
+    ]
+    params, _ = model.compressed(rules, fit)
+    assert model.scores(params)['test_loss'] == pytest.approx(dense, rel=1e-4)
+
+
+def test_only_what_is_missing_is_done(model, found, folder):
+  """What the plans are made from is read again, too."""
+  read = smollm2._read(folder / 'measured.json')
+  limit = int(model.num_params / 1.25)
+  assert read.plan(limit).rules == model.measured.plan(limit).rules
+  assert not list(smollm2.rows(model, [1.25], found))
+  [again] = smollm2.rows(model, [1.25], found[:-1])
+  assert again == found
+
+
+def test_the_page_and_the_figure(found, tmp_path):
+  page = smollm2_report.page(
+    {
+      'command': 'a command',
+      'git': 'a commit',
+      'machine': {'processor': 'a processor'},
+      'file_bytes': found[0]['params'],
+      'window': 512,
+      'rows': found,
+    }
+  )
+  assert page.count('| planned |') == 2
+  assert '8.00 bits per parameter' in page and 'need 16.0 bits' in page
+  smollm2_report.draw(found, tmp_path / 'a.png')
+  assert (tmp_path / 'a.png').stat().st_size > 10_000
