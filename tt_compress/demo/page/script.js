@@ -49,8 +49,10 @@ async function ask(index, text) {
   return found;
 }
 
-function second() {
-  return Math.min(Number(element('choice').value) + 1, models.length - 1);
+// The largest model, and the chosen one of the others.
+function panels() {
+  const found = [['first', 0], ['second', Number(element('choice').value) + 1]];
+  return found.slice(0, models.length);
 }
 
 // Answers of an earlier text or model that arrive late are not shown.
@@ -60,11 +62,10 @@ async function run() {
   const text = element('text').value;
   const mine = ++request;
   element('error').textContent = '';
-  show(element('first'), models[0]);
-  show(element('second'), models[second()]);
+  for (const [id, index] of panels()) show(element(id), models[index]);
   if (!text.trim()) return;
   try {
-    for (const [id, index] of [['first', 0], ['second', second()]]) {
+    for (const [id, index] of panels()) {
       const found = await ask(index, text);
       if (mine !== request) return;
       show(element(id), models[index], found);
@@ -78,6 +79,8 @@ async function run() {
 async function start() {
   models = await (await fetch('models')).json();
   element('choice').max = Math.max(models.length - 2, 0);
+  element('choice').parentElement.hidden = models.length < 3;
+  element('second').hidden = models.length < 2;
   element('choice').addEventListener('change', run);
   element('form').addEventListener('submit', (event) => {
     event.preventDefault();
