@@ -3,20 +3,39 @@
 import json
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from docs import markdown
 from tt_compress import parameterizations
 
-# Of the studies, by method: their series of trained models.
+# Methods by series of trained models.
 _SERIES = {
   'dense': 'dense',
   'low rank': 'low_rank',
   'train of 2 cores': 'tensor_train',
   'block train': 'block_tensor_train',
 }
-_RATIO = 8
+# Methods by family of `benchmarks.families`.
+_FAMILIES = {
+  'low rank': 'low_rank',
+  'train of 2 cores': 'tensor_train',
+  'train of 3 cores': 'tensor_train',
+  'nonlinear train': 'nonlinear_train',
+  'ring of 3 cores': 'tensor_ring',
+  'block train': 'block_tensor_train',
+  'Monarch': 'monarch',
+  'Tucker, 2 + 2 modes': 'tucker',
+  'Kronecker': 'kronecker',
+  'word2ket, order 2': 'word2ket',
+  'word2ket, order 3': 'word2ket',
+  'word2ketXS, order 2': 'word2ketxs',
+  'word2ketXS, order 3': 'word2ketxs',
+  'PHM': 'phm',
+  'pruned': 'pruned',
+  'quantized': 'quantized',
+}
+_RATIO, _KEPT_RATIO = 8, 4
 _TIMES = ('bench_layers.json', 'bench_block_trains.json')
 Column = Mapping[str, str]
 
@@ -25,8 +44,16 @@ def write(root: pathlib.Path, folder: pathlib.Path) -> None:
   """Writes `decision.md`, which the page about choosing includes."""
   read = lambda name: json.loads((root / 'results' / name).read_text())
   times = [each for name in _TIMES for each in read(name)['records']]
+  neighbors = read('neighbors.json')
   columns = {
     f'error of a fit, {_RATIO}x': _errors(read('fit.json')),
+    f'neighbors of words kept, {_KEPT_RATIO}x': _kept(
+      neighbors['words'], lambda each: each['overlap']
+    ),
+    f'neighbors of sentences kept, {_KEPT_RATIO}x': _kept(
+      [each for each in neighbors['sentences'] if each['fit'] == 'weights'],
+      lambda each: each['texts']['Multi30k']['overlap'],
+    ),
     'trained: validation loss (parameters)': _losses(
       read('training_well-multi30k.json')
     ),
@@ -52,6 +79,19 @@ def _errors(record: Mapping[str, Any]) -> Column:
     if fit['asked_ratio'] == _RATIO and 'error' in fit:
       errors.setdefault(fit['entry'], []).append(fit['error'])
   return {name: f'{min(found):.2f}' for name, found in errors.items()}
+
+
+def _kept(
+  found: Iterable[Mapping[str, Any]],
+  overlap: Callable[[Mapping[str, Any]], float],
+) -> Column:
+  """The largest part of the nearest neighbors that a fit of one size keeps."""
+  parts = {}
+  for each in found:
+    name = _FAMILIES.get(each['family'])
+    if each['ratio'] == _KEPT_RATIO and name and 'reason' not in each:
+      parts.setdefault(name, []).append(overlap(each))
+  return {name: f'{max(values):.0%}' for name, values in parts.items()}
 
 
 def _losses(record: Mapping[str, Any]) -> Column:

@@ -38,8 +38,9 @@ def test_the_decision_table_has_the_numbers_of_results(tmp_path):
     if (fit['entry'], fit['asked_ratio']) == ('low_rank', 8)
   ]
   assert [cells['low_rank'][1]] == [f'{error:.2f}' for error in errors]
-  assert cells['dense'][2].endswith('(3.4M)')
-  assert ' to ' in cells['tensor_train'][3]
+  assert cells['dense'][4].endswith('(3.4M)')
+  assert ' to ' in cells['tensor_train'][5]
+  assert cells['quantized'][2] > cells['low_rank'][2]
   choosing = (ROOT / 'docs' / 'choosing.md').read_text()
   for link in re.findall(r'generated/methods/(\w+)\.md', '\n'.join(lines)):
     assert link in parameterizations.REGISTRY

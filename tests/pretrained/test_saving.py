@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors import numpy as safetensors
 
 import tt_compress
 from tests.pretrained import peers, test_loading
@@ -105,6 +106,17 @@ def test_the_reader_of_the_documentation(tmp_path):
   assert found.keys() == expected.keys()
   for path, matrix in expected.items():
     np.testing.assert_allclose(found[path], matrix.full(), atol=1e-5)
+  # Low rank as two linear layers, whose weights are (out, in).
+  [file] = tmp_path.glob('*.safetensors')
+  arrays = safetensors.load_file(file)
+  path, layer = 'decoder/layers/0/ffn/up', model.decoder.layers[0].ffn.up
+  first = arrays[f'{path}/factors/left'].T
+  second = arrays[f'{path}/factors/right']
+  assert (len(first), second.shape[1]) == (3, 3)
+  x = np.random.default_rng(0).normal(size=(2, layer.spec.rows))
+  np.testing.assert_allclose(
+    x @ first.T @ second.T, layer(x.astype(np.float32)), atol=1e-5
+  )
 
 
 def test_scanned_layers_are_written_one_by_one(tmp_path):
