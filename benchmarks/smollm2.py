@@ -220,7 +220,8 @@ class Model:
     """Of a model with at most so many parameters."""
     if ranks == 'planned':
       return self.measured.plan(limit).rules
-    sizes = budget.Measured(self.num_params, 0.0, self.shapes, {}, {})
+    ones = dict.fromkeys(self.shapes, 1)
+    sizes = budget.Measured(self.num_params, 0.0, self.shapes, ones, {}, {})
     [(_, options)] = own_models.uniform(sizes, LOW_RANK, limit)
     return [(LAYERS, options)]
 
