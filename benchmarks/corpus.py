@@ -25,7 +25,7 @@ from absl import app, flags
 
 from benchmarks import networks, programs, records
 from tt_compress import configuration, timing
-from tt_compress.data import encoders
+from tt_compress.data import batching, encoders, filters, token_files
 from tt_compress.tasks import TASKS
 
 _PAIRS = flags.DEFINE_multi_integer('pairs', [1_000_000], 'Of a corpus.')
@@ -40,12 +40,16 @@ _START = flags.DEFINE_multi_string('start', None, 'Start on files, and end.')
 _FIRST = flags.DEFINE_bool(
   'first', False, 'Only training steps and first starts, for another call.'
 )
+_FILES = flags.DEFINE_integer(
+  'token_files', None, 'Only write token files of so many pairs and start.'
+)
 _SIDES = 'source', 'target'
 _LAPS = 'read', 'vocabulary', 'encode and batch'
 _WORDS = 200_000  # different ones, by Zipf's law
 _BLOCK = 10_000
 _BATCHES = 2_000
 _MANY = 40_000_000
+_BUCKETS, _TOKENS = (16, 32, 64, 129), 4096
 
 
 def write_pairs(folder: pathlib.Path, number: int) -> None:
@@ -79,8 +83,8 @@ def config_of(paths: Sequence[str]) -> Any:
   files = {'train': list(paths)}
   config.data.options = dict(files=files)
   config.data.update(
-    bucket_lengths=(16, 32, 64, 129),
-    batch_tokens=4096,
+    bucket_lengths=_BUCKETS,
+    batch_tokens=_TOKENS,
     max_difference=25,
     max_ratio=2.5,
   )
@@ -113,13 +117,7 @@ def start(paths: Sequence[str]) -> dict[str, Any]:
   batches = task.train_batches()
   batches.batch(0)
   lap('encode and batch')
-  steps = np.random.default_rng(0).integers(
-    batches.steps_per_epoch, size=_BATCHES
-  )
-  for step in steps:
-    batches.batch(int(step))
-  lap('drawn')
-  found['batches_per_second'] = _BATCHES / found.pop('drawn')
+  found['batches_per_second'] = batches_per_second(batches)
   found['data'] = sum(found[key] for key in _LAPS)
   own = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
   found |= dict(
@@ -132,6 +130,62 @@ def start(paths: Sequence[str]) -> dict[str, Any]:
     memory_of_helper=own if sys.platform == 'darwin' else 1024 * own,
   )
   return found
+
+
+def write_files(folder: pathlib.Path, number: int) -> None:
+  """Writes token files of pairs as long as those of `write_pairs`."""
+  rng = np.random.default_rng(0)
+  some = rng.integers(4, 32_768, 2**24).astype('<u2')
+  counts = np.clip(rng.lognormal(3.3, 0.5, number), 4, 100)
+  for column in range(2):
+    lengths = (counts * rng.normal(1, 0.1, number)).astype('<i4')
+    ends = np.cumsum(lengths, dtype='<i8')
+    starts, of_lengths, of_ids = token_files.paths(folder, column)
+    (ends - lengths).tofile(starts)
+    lengths.tofile(of_lengths)
+    with open(of_ids, 'wb') as file:
+      for start in range(0, int(ends[-1]), len(some)):
+        file.write(some[: ends[-1] - start])
+
+
+def start_on_files(folder: pathlib.Path) -> dict[str, Any]:
+  """What a second start does with token files, in seconds; and memory."""
+  clock = time.monotonic()
+  sides = token_files.opened(str(folder), ('<u2', '<u2'))
+  limits = dict(min_length=1, max_length=128, max_difference=25, max_ratio=2.5)
+  kept, _ = filters.keep(*sides, **limits)
+  batches = batching.of_pairs(
+    *sides, members=kept, bucket_lengths=_BUCKETS, batch_tokens=_TOKENS
+  )
+  batches.batch(0)
+  found = {'seconds': time.monotonic() - clock}
+  found['batches_per_second'] = batches_per_second(batches)
+  return found | {
+    'pairs': len(kept),
+    'steps': batches.steps_per_epoch,
+    'memory': records.peak_bytes(),
+    'unmapped': _unmapped(),
+    'cpu': time.process_time(),
+  }
+
+
+def _unmapped() -> int | None:
+  """Bytes of memory of this process that are not of files, on Linux."""
+  status = pathlib.Path('/proc/self/status')
+  if not status.exists():
+    return None
+  (line,) = (x for x in status.read_text().splitlines() if 'RssAnon' in x)
+  return 1024 * int(line.split()[1])
+
+
+def batches_per_second(batches: batching.Batches) -> float:
+  """At random steps, one after the other."""
+  rng = np.random.default_rng(0)
+  steps = rng.integers(batches.steps_per_epoch, size=_BATCHES)
+  began = time.monotonic()
+  for step in steps:
+    batches.batch(int(step) % batches.steps_per_epoch)
+  return _BATCHES / (time.monotonic() - began)
 
 
 def steps_per_second() -> float:
@@ -285,6 +339,14 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
   if _START.value:
     print(json.dumps(start(_START.value)))
+    return
+  if _FILES.value:
+    folder = pathlib.Path(_FOLDER.value) / 'files'
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    write_files(folder, _FILES.value)
+    print(json.dumps(start_on_files(folder)))
+    shutil.rmtree(folder)
     return
   folders = {
     number: pathlib.Path(_FOLDER.value) / str(number) for number in _PAIRS.value

@@ -59,3 +59,10 @@ def test_the_page_extrapolates_along_a_line():
   )
   assert 'batches are made 250, 250 times as fast' in page
   assert '| second start: all three | 2.0 s | 5.0 s | 41.0 s |' in page
+
+
+def test_token_files_are_started_on(tmp_path):
+  corpus.write_files(tmp_path, 500)
+  found = corpus.start_on_files(tmp_path)
+  assert 400 < found['pairs'] <= 500 and found['steps'] > 3
+  assert found['batches_per_second'] > 0

@@ -134,7 +134,7 @@ def _encoded(
     logging.info('%s: encoding %d records: %s', name, facts.number, folder)
     with contextlib.ExitStack() as stack:
       files = [
-        [stack.enter_context(open(path, 'wb')) for path in _paths(made, k)]
+        [stack.enter_context(open(path, 'wb')) for path in paths(made, k)]
         for k in range(len(words))
       ]
       _write(blocks(), files, types, ends)
@@ -142,8 +142,13 @@ def _encoded(
   key = [_VERSION, facts.digest, types, ends]
   key += [[own.suffix, own.digest] for own in words]
   found = disk_cache.folder(folder, key, write)
+  return opened(found, types)
+
+
+def opened(folder: str, types: Sequence[str]) -> list[sequences.Ragged]:
+  """The columns in a folder of token files, by the types of their ids."""
   return [
-    _ragged(_paths(found, k), kind, _mapped) for k, kind in enumerate(types)
+    _ragged(paths(folder, k), kind, _mapped) for k, kind in enumerate(types)
   ]
 
 
@@ -189,7 +194,8 @@ def _ragged(sources, kind, read) -> sequences.Ragged:
   return sequences.Ragged(ids, starts, lengths)
 
 
-def _paths(folder: str, column: int) -> list[str]:
+def paths(folder: str, column: int) -> list[str]:
+  """The files of a column: starts, lengths and ids."""
   return [
     os.path.join(folder, f'{column}.{name}')
     for name in ('starts', 'lengths', 'ids')
