@@ -52,13 +52,14 @@ class Once:
 
   calibration: calibration.Calibration
 
-  def weightings(
+  def fits(
     self, model: nnx.Module, rule_list: fitting.Rules
-  ) -> fitting.Weights:
+  ) -> tuple[fitting.Function, fitting.Weights]:
     patterns = tuple(pattern for pattern, _ in fitting.pairs(rule_list))
     if patterns not in self._found:
       self._found[patterns] = self.calibration.weightings(model, rule_list)
-    return self._found[patterns]
+    weights = self._found[patterns]
+    return fitting.by_weights(weights), weights
 
   @functools.cached_property
   def _found(self):
