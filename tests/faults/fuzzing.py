@@ -18,7 +18,8 @@ from tests.faults import bench as benches
 from tests.faults import forks, readers
 
 _MEMORY = 2**30  # bytes that a reader may add
-_SECONDS = 20  # of one reader
+_SECONDS = 20  # of one reader, on the processor: others may be busy with it
+_WAITS = 300  # seconds until a reader counts as stuck
 _TRIALS = 500  # of one process
 # What decides how a file is read: its syntax, and numbers at their ends.
 _PARTS = (
@@ -80,7 +81,7 @@ def trial(
   for file, data in reader.files.items():
     data = changed(data, draw) if file == target else data
     (folder / file).write_bytes(data)
-  began = time.monotonic()
+  began = time.process_time()
   try:
     reader(folder)
     end, problem = 'read', None
@@ -88,8 +89,9 @@ def trial(
     end = 'refused'
     is_clear = readers.is_clear(error, folder)
     problem = None if is_clear else f'{type(error).__name__}: {error}'[:500]
-  if time.monotonic() - began > _SECONDS:
-    problem = f'{time.monotonic() - began:.0f} s'
+  seconds = time.process_time() - began
+  if seconds > _SECONDS:
+    problem = f'{seconds:.0f} s'
   if problem is None:
     shutil.rmtree(folder)
     return end, None
@@ -111,7 +113,7 @@ def run_batch(
         break
       name = names[number % len(names)]
       # A reader that never returns ends the process.
-      signal.alarm(3 * _SECONDS)
+      signal.alarm(_WAITS)
       draw = random.Random(f'{seed} {number}')
       found = trial(name, draw, root / str(number))
       print(json.dumps([name, *found]), file=file, flush=True)
