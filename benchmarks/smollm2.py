@@ -229,7 +229,10 @@ class Model:
   def measured(self) -> budget.Measured:
     """Candidates and sensitivities, from the file if it is there."""
     if self._file.exists():
-      return _read(self._file)
+      found = _read(self._file)
+      if found.shapes != self.shapes:
+        raise ValueError(f'{self._file} is of another model; remove it')
+      return found
     begin = lambda batch: {
       name: a[:, : self._num_probe] for name, a in batch.items() if a.ndim > 1
     }
@@ -345,6 +348,8 @@ def _begun(path):
   options = [f'--size={size:g}' for size in _SIZES.value] + [
     f'--{flag.name}={flag.value}' for flag in (_TEST, _CALIBRATION, _PROBE)
   ]
+  if _MODEL.value != _MODEL.default:
+    options.append(f'--model={os.path.basename(_MODEL.value.rstrip("/"))}')
   results = {
     'command': ' '.join(['python -m benchmarks.smollm2', *options]),
     'git': records.commit(),

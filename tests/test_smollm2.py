@@ -102,6 +102,14 @@ def test_only_what_is_missing_is_done(model, found, folder):
   assert again == found
 
 
+def test_measurements_of_another_model_are_refused(model, found, monkeypatch):
+  del found  # which measures
+  monkeypatch.delitem(model.__dict__, 'measured')
+  monkeypatch.setattr(model, 'shapes', {})
+  with pytest.raises(ValueError, match='measured.json is of another model'):
+    model.measured  # noqa: B018
+
+
 def test_the_page_and_the_figure(found, tmp_path):
   page = smollm2_report.page(
     {
