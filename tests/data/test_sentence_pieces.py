@@ -196,7 +196,7 @@ def test_a_process_trains_the_same_model(lines, tmp_path, monkeypatch, caplog):
   with pytest.raises(ValueError, match='SentencePiece refused.*wrong'):
     train(lines, tmp_path, model_type='wrong')
   assert len(train(lines[:5], tmp_path, vocab_size=5000)) < 500
-  monkeypatch.setattr(piece_trainer.helpers, 'receive', fail)
+  monkeypatch.setattr(piece_trainer.child_processes, 'receive', fail)
   with pytest.raises(ValueError, match='has ended with -?[0-9]+: '):
     train(lines, tmp_path, vocab_size=390)
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from tt_compress.data import helpers, sequences, vocabulary
+from tt_compress.data import child_processes, sequences, vocabulary
 
 # Of text for each process: it takes half a second to start.
 _BYTES = 5_000_000
@@ -85,7 +85,7 @@ class _Worker:
 
   def __init__(self, words: Sequence[vocabulary.Vocabulary]):
     self._words = words
-    self._process = helpers.start(__name__)
+    self._process = child_processes.start(__name__)
 
   def __enter__(self) -> '_Worker':
     classes = [
@@ -110,7 +110,7 @@ class _Worker:
   def _write(self, *frames: bytes) -> None:
     try:
       for frame in frames:
-        helpers.send(self._process.stdin, frame)
+        child_processes.send(self._process.stdin, frame)
       self._process.stdin.flush()
     except BrokenPipeError as error:
       raise self._ended() from error
@@ -123,8 +123,8 @@ class _Worker:
 
 
 def _read_ragged(file: BinaryIO) -> sequences.Ragged:
-  lengths = np.frombuffer(helpers.receive(file), np.int64)
-  ids = np.frombuffer(helpers.receive(file), np.int32)
+  lengths = np.frombuffer(child_processes.receive(file), np.int64)
+  ids = np.frombuffer(child_processes.receive(file), np.int32)
   return sequences.Ragged(ids, np.cumsum(lengths) - lengths, lengths)
 
 
@@ -133,17 +133,19 @@ def main() -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # The other process ends us.
   source, sink = sys.stdin.buffer, sys.stdout.buffer
   words = [
-    getattr(importlib.import_module(module), name)(helpers.receive(source))
-    for module, name in json.loads(helpers.receive(source))
+    getattr(importlib.import_module(module), name)(
+      child_processes.receive(source)
+    )
+    for module, name in json.loads(child_processes.receive(source))
   ]
   with contextlib.suppress(EOFError, BrokenPipeError):
     while True:
       for own, texts in zip(
-        words, json.loads(helpers.receive(source)), strict=True
+        words, json.loads(child_processes.receive(source)), strict=True
       ):
         found = sequences.Ragged.of(own.encode(texts))
-        helpers.send(sink, found.lengths.tobytes())
-        helpers.send(sink, found.ids.tobytes())
+        child_processes.send(sink, found.lengths.tobytes())
+        child_processes.send(sink, found.ids.tobytes())
       sink.flush()
 
 

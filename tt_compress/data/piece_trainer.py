@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import sentencepiece
 from absl import logging
 
-from tt_compress.data import helpers, progress
+from tt_compress.data import child_processes, progress
 
 _LINES = 1000  # in a message
 _SECONDS = 10.0  # between two lines of the log
@@ -57,17 +57,17 @@ def train_elsewhere(
   Raises:
     RuntimeError: as `train`, or the process has ended.
   """
-  with helpers.start(__name__, stderr=subprocess.PIPE) as process:
+  with child_processes.start(__name__, stderr=subprocess.PIPE) as process:
     follow = _Follow(process.stderr, arguments['vocab_size'])
     follow.start()
     try:
       # It may refuse arguments before it has read all lines.
       with contextlib.suppress(BrokenPipeError):
         for message in _messages(lines, number, arguments):
-          helpers.send(process.stdin, message)
+          child_processes.send(process.stdin, message)
         process.stdin.flush()
-      error = helpers.receive(process.stdout).decode()
-      content = helpers.receive(process.stdout)
+      error = child_processes.receive(process.stdout).decode()
+      content = child_processes.receive(process.stdout)
     except EOFError as problem:
       process.kill()
       raise RuntimeError(
@@ -93,7 +93,7 @@ def _messages(lines, number, arguments) -> Iterator[bytes]:
 
 
 def _received(file: BinaryIO) -> Iterator[str]:
-  while block := json.loads(helpers.receive(file)):
+  while block := json.loads(child_processes.receive(file)):
     yield from block
 
 
@@ -130,14 +130,14 @@ def main() -> None:
   """Trains on arguments and lines from standard input."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # The other process ends us.
   source, sink = sys.stdin.buffer, sys.stdout.buffer
-  arguments = json.loads(helpers.receive(source))
+  arguments = json.loads(child_processes.receive(source))
   error, content = '', b''
   try:
     content = train(_received(source), minloglevel=0, **arguments)
   except (RuntimeError, ValueError) as problem:
     error = str(problem)
-  helpers.send(sink, error.encode())
-  helpers.send(sink, content)
+  child_processes.send(sink, error.encode())
+  child_processes.send(sink, content)
   sink.flush()
 
 

@@ -1,4 +1,4 @@
-"""Processes that help this one: bytes go to them and come back.
+"""Processes that work for this one: bytes go to them and come back.
 
 They import the package, run one of its modules and end with this process.
 """
