@@ -61,8 +61,8 @@ def test_every_form_gives_the_same_rows(tmp_path):
     ('1,2,x,1e39', "a.csv:3: price is '1e39', not a finite number"),
     ('yes,2,x,0', "a.csv:3: clicked is 'yes', not a 64-bit integer"),
     ('1,2,"x"y,0', 'a.csv:3: .*expected after'),
-    ('-1,2,x,0', 'a.csv: label -1 is negative'),
-    ('4294967297,2,x,0', 'a.csv: label 4294967297 is too large'),
+    ('-1,2,x,0', "a.csv:3: clicked is '-1', not a class from 0"),
+    ('4294967297,2,x,0', "a.csv:3: clicked is '4294967297', not a class"),
   ],
 )
 def test_bad_lines_are_named(tmp_path, line, message):
@@ -81,7 +81,7 @@ def test_bad_columns_are_named(tmp_path):
     load(path, integers=(), floats=())
   with pytest.raises(ValueError, match='must be .csv or .tsv'):
     load(write(tmp_path / 'a.txt', ['1']))
-  with pytest.raises(ValueError, match='no examples'):
+  with pytest.raises(ValueError, match='b.csv: no rows'):
     load(write(tmp_path / 'b.csv', [','.join(HEADER)]))
 
 

@@ -124,6 +124,13 @@ REFUSED = [
     {'a.jsonl': changed(QUESTION, answer_start=True)},
     r"a\.jsonl:1: 'answer_start' is True, not an integer",
   ),
+  ('csv', {'a.csv': b'y,x,z\n'}, r'/a\.csv: no rows'),
+  ('csv', {'a.csv': b'y,x,z\n-1,2,3\n'}, r"a\.csv:2: y is '-1', not a class"),
+  (
+    'safetensors in parts',
+    {'model.safetensors.index.json': b'{"weight_map": {"a": "\\ud800"}}'},
+    r"index\.json names files outside of its folder: \['\\ud800'\]",
+  ),
   ('csv', {'a.csv': b'y,x,z\n1,2\n'}, r'a\.csv:2: 2 columns, not 3'),
   (
     'csv',

@@ -105,7 +105,12 @@ def load(
       )
     for column, kind in kinds.items():
       cell = cells[places[column]]
-      values[column].append(_number(cell, kind, f'{where}: {column}'))
+      value = _number(cell, kind, f'{where}: {column}')
+      if column == label and not 0 <= value < 2**31:
+        raise ValueError(f'{where}: {column} is {cell!r}, not a class from 0')
+      values[column].append(value)
+  if not values[label]:
+    raise ValueError(f'{path}: no rows')
   dtypes = {int: np.int64, float: np.float32}
   arrays = {
     column: np.array(values[column], dtypes[kind])

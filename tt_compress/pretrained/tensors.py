@@ -57,7 +57,12 @@ def _files(folder):
   if not all(isinstance(name, str) for name in names):
     raise ValueError(f'{index} has no weight_map from tensors to files')
   names = sorted(set(names))
-  strange = [name for name in names if os.path.basename(name) != name]
+  # Half of a surrogate pair cannot be the name of a file.
+  strange = [
+    name
+    for name in names
+    if os.path.basename(name) != name or not name.isprintable()
+  ]
   if strange:
     raise ValueError(f'{index} names files outside of its folder: {strange}')
   return names
