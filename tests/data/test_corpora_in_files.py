@@ -1,5 +1,6 @@
 """Corpora of any size: read, encoded and filtered without being in memory."""
 
+import io
 import os
 import pathlib
 import tracemalloc
@@ -9,6 +10,7 @@ import pytest
 
 from tt_compress.data import (
   batching,
+  child_processes,
   corpus,
   encoders,
   filters,
@@ -181,6 +183,21 @@ def test_a_corpus_is_never_in_memory(small, tmp_path, monkeypatch):
   finally:
     tracemalloc.stop()
   assert peak < size / 2
+
+
+def test_messages_are_whole_where_a_file_writes_parts():
+  class Parts(io.BytesIO):
+    def write(self, data):
+      return super().write(data[:3])
+
+  file = Parts()
+  for message in (b'a longer one', b'', b'b'):
+    child_processes.send(file, message)
+  file.seek(0)
+  found = [child_processes.receive(file) for _ in range(3)]
+  assert found == [b'a longer one', b'', b'b']
+  with pytest.raises(EOFError):
+    child_processes.receive(file)
 
 
 def test_a_process_that_ends_is_reported(tmp_path):

@@ -26,8 +26,12 @@ def start(module: str, **options) -> subprocess.Popen:
 
 def send(file: BinaryIO, message: bytes) -> None:
   """Writes a message, which another process receives as a whole."""
-  file.write(_SIZE.pack(len(message)))
-  file.write(message)
+  for part in (_SIZE.pack(len(message)), message):
+    left = memoryview(part)
+    # With PYTHONUNBUFFERED, standard output is a raw file, which writes a part
+    # when the process is stopped and goes on.
+    while left:
+      left = left[file.write(left) :]
 
 
 def receive(file: BinaryIO) -> bytes:
