@@ -64,7 +64,9 @@ _PROBE = flags.DEFINE_integer(
   'measured.',
 )
 _OUTPUT = flags.DEFINE_string(
-  'perplexities', 'results/smollm2.json', 'The page and the figure lie beside it.'
+  'perplexities',
+  'results/smollm2.json',
+  'The page and the figure lie beside it.',
 )
 _MEASURED = flags.DEFINE_string(
   'measured', 'runs/smollm2/measured.json', 'What the plans are made from.'
