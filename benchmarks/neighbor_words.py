@@ -112,7 +112,9 @@ def measure(
       if found is None:
         found = {'ratio': ratio, 'family': family.name}
         try:
-          found |= words.record(family.options(ratio))
+          options = family.options(ratio)
         except ValueError as error:
           found['reason'] = str(error)
+        else:
+          found |= words.record(options)
       yield found

@@ -26,6 +26,7 @@ from benchmarks import (
 )
 from tt_compress.parallel import compile_cache
 from tt_compress.studies.report import palette, plots
+from tt_compress.training import records as run_records
 
 _FOLDER = flags.DEFINE_string(
   'pretrained',
@@ -76,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
   }
   for part in _PARTS.value:
     _measure(part, results, path)
-  path.with_suffix('.md').write_text(page(results))
+  run_records.write_text(path.with_suffix('.md'), page(results))
   draw(results, path.with_suffix('.png'))
   print(page(results))
 
@@ -93,7 +94,7 @@ def _measure(part, results, path):
   for record in _records(part, chosen, done):
     done[key(record)] = record
     results[part] = list(done.values())
-    path.write_text(json.dumps(results, indent=1) + '\n')
+    run_records.write_text(path, json.dumps(results, indent=1) + '\n')
 
 
 def _records(part, chosen, done):

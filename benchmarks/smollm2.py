@@ -42,6 +42,7 @@ from tt_compress.nn import (
 )
 from tt_compress.parallel import compile_cache
 from tt_compress.planning import budget, candidates
+from tt_compress.training import records as run_records
 
 _MODEL = flags.DEFINE_string(
   'model',
@@ -246,9 +247,8 @@ class Model:
       patterns=(LAYERS,),
     )
     self._file.parent.mkdir(parents=True, exist_ok=True)
-    self._file.write_text(
-      json.dumps(dataclasses.asdict(found), default=float) + '\n'
-    )
+    text = json.dumps(dataclasses.asdict(found), default=float) + '\n'
+    run_records.write_text(self._file, text)
     return found
 
 
@@ -339,8 +339,9 @@ def main(argv: Sequence[str]) -> None:
   for found in rows(model, _SIZES.value, results['rows']):
     results['rows'] = found
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=1) + '\n')
-    path.with_suffix('.md').write_text(smollm2_report.page(results))
+    run_records.write_text(path, json.dumps(results, indent=1) + '\n')
+    page = smollm2_report.page(results)
+    run_records.write_text(path.with_suffix('.md'), page)
     smollm2_report.draw(results['rows'], path.with_suffix('.png'))
   print(smollm2_report.page(results))
 

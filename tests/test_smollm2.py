@@ -1,18 +1,15 @@
 """The study of a pretrained language model, on a tiny one."""
 
-import json
 import re
 
 import numpy as np
 import pytest
-from flax import nnx
 
 from benchmarks import smollm2, smollm2_report
-from tests.pretrained import peers, texts
-from tt_compress import models, parameterizations, pretrained
+from tests.pretrained import random_decoder
+from tt_compress import parameterizations
 from tt_compress.data import token_streams
 from tt_compress.nn import modules
-from tt_compress.pretrained import family, loading
 
 LINES = [f'the {word} of {k} words' for k in range(60) for word in ('end', 'a')]
 
@@ -21,15 +18,8 @@ LINES = [f'the {word} of {k} words' for k in range(60) for word in ('end', 'a')]
 def folder(tmp_path_factory):
   """A random LLaMA that reads bytes."""
   folder = tmp_path_factory.mktemp('llama')
-  settings = json.loads((peers.GOLDEN / 'llama' / 'config.json').read_text())
-  settings |= dict(vocab_size=262, max_position_embeddings=512)
-  (folder / 'config.json').write_text(json.dumps(settings))
-  _, config = loading.described(family.Settings.read(folder))
-  _, make = models.MODELS['decoder']
-  model = make(models.options(config), rngs=nnx.Rngs(0))
-  pretrained.save(folder / 'saved', model, like=folder)
-  texts.write(folder / 'saved')
-  return folder / 'saved'
+  settings = dict(vocab_size=262, max_position_embeddings=512)
+  return random_decoder.write(folder, 'llama', settings)
 
 
 @pytest.fixture(scope='module')

@@ -1,6 +1,5 @@
 """A run that starts from a pretrained model, and its exports."""
 
-import json
 from unittest import mock
 
 import numpy as np
@@ -9,13 +8,12 @@ from flax import nnx
 from jax import export as jax_export
 from safetensors import flax
 
-from tests.pretrained import peers, texts
+from tests.pretrained import random_decoder
 from tests.tasks import test_language_modeling
-from tt_compress import configuration, models, pretrained
+from tt_compress import configuration, pretrained
 from tt_compress.data import vocabularies
 from tt_compress.models import transformer_xl
 from tt_compress.nn import modules
-from tt_compress.pretrained import family, loading
 from tt_compress.tasks import language_modeling
 from tt_compress.training import export, pretrained_origin, run
 
@@ -27,15 +25,8 @@ TOKENS = np.random.default_rng(0).integers(1, 250, (3, 8)).astype(np.int32)
 def original(tmp_path_factory):
   """The folder of a random GPT-2 with a tokenizer."""
   folder = tmp_path_factory.mktemp('gpt2')
-  settings = json.loads((peers.GOLDEN / 'gpt2' / 'config.json').read_text())
-  settings |= dict(vocab_size=264, n_positions=40)
-  (folder / 'config.json').write_text(json.dumps(settings))
-  _, config = loading.described(family.Settings.read(folder))
-  _, make = models.MODELS['decoder']
-  model = make(models.options(config), rngs=nnx.Rngs(0))
-  pretrained.save(folder / 'saved', model, like=folder)
-  texts.write(folder / 'saved')
-  return folder / 'saved'
+  settings = dict(vocab_size=264, n_positions=40)
+  return random_decoder.write(folder, 'gpt2', settings)
 
 
 def make_config(original, **settings):
