@@ -15,6 +15,7 @@ with open('log', 'a') as log:
   print('warm' if cache.exists() else 'cold', file=log)
 cache.mkdir(exist_ok=True)
 if 'wrong' not in sys.argv[1]:
+  time.sleep(0.1)
   print('I1129 main.py] step 1/9  loss 2.5', file=sys.stderr, flush=True)
   time.sleep(1000)
 """
