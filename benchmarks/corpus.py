@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
-from benchmarks import networks, programs, records
+from benchmarks import networks, programs, random_access, records
 from tt_compress import configuration, timing
 from tt_compress.data import batching, encoders, filters, token_files
 from tt_compress.tasks import TASKS
@@ -130,22 +130,6 @@ def start(paths: Sequence[str]) -> dict[str, Any]:
     memory_of_helper=own if sys.platform == 'darwin' else 1024 * own,
   )
   return found
-
-
-def write_files(folder: pathlib.Path, number: int) -> None:
-  """Writes token files of pairs as long as those of `write_pairs`."""
-  rng = np.random.default_rng(0)
-  some = rng.integers(4, 32_768, 2**24).astype('<u2')
-  counts = np.clip(rng.lognormal(3.3, 0.5, number), 4, 100)
-  for column in range(2):
-    lengths = (counts * rng.normal(1, 0.1, number)).astype('<i4')
-    ends = np.cumsum(lengths, dtype='<i8')
-    starts, of_lengths, of_ids = token_files.paths(folder, column)
-    (ends - lengths).tofile(starts)
-    lengths.tofile(of_lengths)
-    with open(of_ids, 'wb') as file:
-      for start in range(0, int(ends[-1]), len(some)):
-        file.write(some[: ends[-1] - start])
 
 
 def start_on_files(folder: pathlib.Path) -> dict[str, Any]:
@@ -344,7 +328,7 @@ def main(argv: Sequence[str]) -> None:
     folder = pathlib.Path(_FOLDER.value) / 'files'
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    write_files(folder, _FILES.value)
+    random_access.write_files(folder, _FILES.value)
     print(json.dumps(start_on_files(folder)))
     shutil.rmtree(folder)
     return

@@ -27,6 +27,7 @@ from benchmarks import (
   peers,
   products,
   profile,
+  random_access,
   reader,
   recurrent,
   sample,
@@ -65,6 +66,7 @@ SUITES = {
   'adaptive': adaptive,
   'similar': similar,
   'reader': reader,
+  'random_access': random_access,
 }
 
 

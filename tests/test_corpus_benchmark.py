@@ -1,6 +1,8 @@
 """The benchmark of large corpora: its text, its page, its extrapolation."""
 
-from benchmarks import corpus
+import pytest
+
+from benchmarks import corpus, random_access
 from tt_compress.data import text
 
 
@@ -62,7 +64,16 @@ def test_the_page_extrapolates_along_a_line():
 
 
 def test_token_files_are_started_on(tmp_path):
-  corpus.write_files(tmp_path, 500)
+  random_access.write_files(tmp_path, 500)
   found = corpus.start_on_files(tmp_path)
   assert 400 < found['pairs'] <= 500 and found['steps'] > 3
   assert found['batches_per_second'] > 0
+
+
+def test_both_kinds_of_files_have_the_same_records():
+  pytest.importorskip('array_record')
+  (found,) = random_access.measure(random_access.TINY, rounds=1, seconds=0)
+  assert found['ratio'] > 0
+  # Ids of 2 bytes, and 12 more for the place of each record.
+  ids = (found['token_files'] - 12 * 300) / 2
+  assert 300 * 4 < ids < found['array_record'] / 2
