@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = pathlib.Path(__file__).parent.parent / 'tt_compress'
 LAYERS = (
-  ('lazy', 'rules', 'timing', 'parallel'),
+  ('lazy', 'packed_files', 'rules', 'timing', 'parallel'),
   ('algebra',),
   ('parameterizations',),
   ('nn',),

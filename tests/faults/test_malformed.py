@@ -67,6 +67,8 @@ REFUSED = [
     r'than 200 times its s',
   ),
   ('gz', {'a.tsv.gz': gzip.compress(LONG, 1)}, r'gz:1: a line of more than'),
+  ('gz', {'a.tsv.gz': good('gz') + b'rest'}, r'a\.tsv\.gz: cannot read it'),
+  ('xz', {'a.tsv.xz': good('xz') + b'rest'}, r'a\.tsv\.xz: cannot read it'),
   ('xz', {'a.tsv.xz': good('xz')[:-5]}, r'a\.tsv\.xz: cannot read it to its e'),
   (
     'xz',

@@ -2,15 +2,14 @@
 
 import codecs
 import contextlib
-import gzip
 import io
 import json
-import lzma
 import os
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
+
+from tt_compress import packed_files
 
 MAX_LINE = 1_000_000  # characters; a longer line is no example
 
@@ -19,8 +18,6 @@ _MAX_BYTES = 4 * MAX_LINE + 8  # more than MAX_LINE characters in UTF-8
 _MAX_RATIO = 200
 _EXPANDED = 2**24  # bytes that every packed file may hold
 _BUFFER = 2**16
-_OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
-_CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError)
 _VARIABLE = re.compile(r'\$(?:(\w+)|\{(\w+)\})')
 
 
@@ -90,15 +87,14 @@ def opened(path: str) -> Iterator[BinaryIO]:
     raise FileNotFoundError(f'{path}: no such file')
   if not os.path.isfile(path):  # A pipe would wait for its writer.
     raise ValueError(f'{path}: a folder or a pipe, not a file')
-  unpack = _OPENERS.get(os.path.splitext(path)[1].lower())
+  unpack = packed_files.OPENERS.get(os.path.splitext(path)[1].lower())
   try:
-    with unchanged([path]), open(path, 'rb') as file:
+    with unchanged([path]), (unpack or open)(path, 'rb') as file:
       if unpack is None:
         yield file
       else:
-        with unpack(file) as unpacked:
-          yield io.BufferedReader(_Expanded(unpacked, path), _BUFFER)
-  except _CORRUPT as error:
+        yield io.BufferedReader(_Expanded(file, path), _BUFFER)
+  except packed_files.CORRUPT as error:
     raise ValueError(
       f'{path}: cannot read it to its end ({error}); the file is damaged or '
       'its ending is wrong'
@@ -200,7 +196,7 @@ def _decode(line: bytes, path: str, number: int) -> str:
 def suffix(path: str) -> str:
   """The ending of a path in lower case, without .gz or .xz."""
   stem, ending = os.path.splitext(path.lower())
-  return os.path.splitext(stem)[1] if ending in _OPENERS else ending
+  return os.path.splitext(stem)[1] if ending in packed_files.OPENERS else ending
 
 
 def paths(split: str, files: Mapping[str, Any], max_paths: int) -> list[str]:

@@ -1,17 +1,14 @@
 """Files of any size as blocks of whole lines."""
 
-import gzip
-import lzma
 import os
-import zlib
 from collections.abc import Iterator
+
+from tt_compress import packed_files
 
 # Bytes that are read at once: the words of its fields stay in the cache.
 _BLOCK = 2**19
 
-_OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
 _MAGIC = {b'\x1f\x8b': 'gzip', b'\xfd7zXZ': 'xz', b'PK': 'zip', b'BZh': 'bzip2'}
-_CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 
 def read(path: str) -> Iterator[bytes]:
@@ -28,7 +25,7 @@ def read(path: str) -> Iterator[bytes]:
   if not os.path.isfile(path):
     raise FileNotFoundError(f'{path}: no such file')
   _check_kind(path)
-  opener = _OPENERS.get(os.path.splitext(path)[1].lower(), open)
+  opener = packed_files.OPENERS.get(os.path.splitext(path)[1].lower(), open)
   rest, number = b'', 1
   try:
     with opener(path, 'rb') as file:
@@ -39,7 +36,7 @@ def read(path: str) -> Iterator[bytes]:
           number += piece.count(b'\n')
           rest = b''
         rest += piece[end:]
-  except _CORRUPT as error:
+  except packed_files.CORRUPT as error:
     raise ValueError(
       f'{path}: cannot read it to its end ({error}); the file is damaged or '
       'was not copied completely'
