@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow
+from pyarrow import parquet
 from safetensors import numpy as safetensors
 
 import tt_compress
@@ -191,6 +193,14 @@ def _model_file() -> bytes:
   return sentence_pieces._train(lines, options)
 
 
+def parquet_file(texts=('ein Text\n', 'geht weiter')) -> bytes:
+  file = io.BytesIO()
+  parquet.write_table(
+    pyarrow.table({'text': pyarrow.array(texts, 'string')}), file
+  )
+  return file.getvalue()
+
+
 def _in_folder(read):
   return lambda folder, path: read(str(folder))
 
@@ -231,6 +241,7 @@ READERS = {
     {'a.csv': _click_rows(formats.FORMATS['avazu'])}, _clicks('avazu')
   ),
   'stream': Reader({'a.txt': _lines('ein Text', '', 'geht weiter')}, _stream),
+  'parquet': Reader({'a.parquet': parquet_file()}, _stream),
   'idx': Reader(
     {
       'train-images-idx3-ubyte': _idx(_PIXELS),

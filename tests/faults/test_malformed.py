@@ -47,6 +47,9 @@ def bomb(opener, size):
   return file.getvalue()
 
 
+# A Parquet file begins and ends with its name, before which its tables are.
+DAMAGED = good('parquet')[:-9] + b'\xff' + good('parquet')[-8:]
+
 # Reader, {file: content}, what the error says.
 REFUSED = [
   ('aligned', {'a.de': b'Ja\nN\xffin\n'}, r'a\.de:2: invalid UTF-8 at byte 1'),
@@ -90,6 +93,9 @@ REFUSED = [
     {'a.jsonl': b'{"source": "\\ud83d", "target": "b"}'},
     r'a\.jsonl:1: .*half a surrogate',
   ),
+  ('parquet', {'a.parquet': b'ein Text\n'}, r'a\.parquet: no Parquet file'),
+  ('parquet', {'a.parquet': DAMAGED}, r'a\.parquet: .* or a damaged one'),
+  ('parquet', {'a.parquet': readers.parquet_file([])}, r'parquet: no rows'),
   ('labels', {'a.txt': b'-1\tso\n'}, r"a\.txt:1: label '-1' is not an integer"),
   ('labels', {'a.txt': b'1\t \n'}, r'a\.txt:1: blank text'),
   (

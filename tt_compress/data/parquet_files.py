@@ -18,7 +18,8 @@ def each_line(path: str, column: str) -> Iterator[str]:
   Raises:
     ImportError: pyarrow is not installed.
     FileNotFoundError: no such file.
-    ValueError: a damaged file, no such column, or a value that is no text.
+    ValueError: a damaged or empty file, no such column, or a value that is no
+      text.
   """
   try:
     pyarrow = importlib.import_module('pyarrow')
@@ -41,7 +42,11 @@ def each_line(path: str, column: str) -> Iterator[str]:
           where = f'{path}: row {row}'
           text = text_files.check_text(text, column, where)
           yield from text.removesuffix('\n').split('\n')
-  except pyarrow.ArrowInvalid as error:
+  except FileNotFoundError:
+    raise
+  except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
     raise ValueError(
       f'{path}: no Parquet file, or a damaged one ({error})'
     ) from error
+  if not row:
+    raise ValueError(f'{path}: no rows')
