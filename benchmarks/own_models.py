@@ -8,7 +8,8 @@ the error of the weights, by that of products with training batches, and by the
 latter layer by layer. With `--steps`, each result is then trained for so many
 steps, as a run of its own that starts from the trained one. Writes JSON and a
 page of Markdown with losses and scores. The same command continues where it was
-interrupted; another `--ratio` adds rows.
+interrupted; another `--ratio` adds rows. `--fit` and `--tuned` leave out fits,
+and the training after some of them.
 """
 
 import copy
@@ -53,11 +54,15 @@ _TOKENS = flags.DEFINE_integer(
 _OUTPUT = flags.DEFINE_string(
   'scores', 'results/own_models.json', 'JSON file; the page lies beside it.'
 )
+_FITS = ('products', 'weights', 'layer_by_layer')
+_FIT = flags.DEFINE_multi_enum('fit', _FITS, _FITS, 'Errors to minimize.')
+_TUNED = flags.DEFINE_multi_enum(
+  'tuned', _FITS, _FITS, 'Fits that `--steps` of training follow.'
+)
 _UNIFORM = {
   'low rank': dict(name='low_rank'),
   'trains of 2 cores': dict(name='tensor_train', num_modes=2),
 }
-_FITS = ('products', 'weights', 'layer_by_layer')
 
 
 class Model:
@@ -89,6 +94,7 @@ class Model:
     self.num_params = modules.num_params(params)
     self._task = TASKS[self.config.task](self.config, graphdef, folder)
     self.name = self.config.name
+    self.digest = self._run.results()['params_sha256']
 
   @functools.cached_property
   def measured(self) -> budget.Measured:
@@ -181,6 +187,8 @@ def rows(
   steps: int = 0,
   rate: float = 0.25,
   found: Sequence[Mapping[str, Any]] = (),
+  fits: Sequence[str] = _FITS,
+  tuned: Sequence[str] = _FITS,
 ) -> Iterator[list[dict[str, Any]]]:
   """The records of all sizes, choices of ranks and fits, after each new one.
 
@@ -190,25 +198,36 @@ def rows(
     steps: of training after the fit.
     rate: of these steps, see `Model.fine_tuned`.
     found: records that are there already.
+    fits: errors to minimize.
+    tuned: those of them after which the model is trained.
+
+  Raises:
+    ValueError: the records are of another run with the same name.
   """
   found = [dict(each) for each in found]
+  if found and found[0]['params_sha256'] != model.digest:
+    raise ValueError(
+      f'the records of {model.name} are of another run; set --scores= to '
+      'another file'
+    )
   if not found:
     found.append(
       {
         'ratio': 1.0,
         'ranks': 'trained model',
         'params': model.num_params,
+        'params_sha256': model.digest,
         **model.scores(model.variables),
       }
     )
     yield found
-  for key in itertools.product(ratios, ('planned', *_UNIFORM), _FITS):
+  for key in itertools.product(ratios, ('planned', *_UNIFORM), fits):
     own = next((each for each in found[1:] if _key(each) == key), None)
     if own is None:
       own = _fitted(model, *key, _rules(model, found, *key[:2]))
       found.append(own)
       yield found
-    if steps and 'tuned' not in own:
+    if steps and key[2] in tuned and 'tuned' not in own:
       name = '-'.join([f'{key[0]:g}x', *key[1:]]).replace(' ', '-')
       own['tuned'] = model.fine_tuned(own['rules'], key[2], steps, rate, name)
       yield found
@@ -307,7 +326,9 @@ def main(argv: Sequence[str]) -> None:
   for folder, count in zip(_RUN.value, steps, strict=True):
     model = Model(folder, _BEAM.value, _TOKENS.value)
     before = results['models'].get(model.name, ())
-    for found in rows(model, _RATIOS.value, count, _RATE.value, before):
+    chosen = dict(fits=_FIT.value, tuned=_TUNED.value)
+    each = (model, _RATIOS.value, count, _RATE.value, before)
+    for found in rows(*each, **chosen):
       results['models'][model.name] = found
       run_records.write_text(path, json.dumps(results, indent=1) + '\n')
       run_records.write_text(path.with_suffix('.md'), page(results))
@@ -317,7 +338,10 @@ def main(argv: Sequence[str]) -> None:
 def _begun(path):
   """The results so far of this command, also of other sizes, or none."""
   flag = lambda name, values: [f'--{name}={value:.12g}' for value in values]
+  names = lambda flag: [f'--{flag.name}={value}' for value in flag.value]
   options = [
+    *(names(_FIT) if len(_FIT.value) < len(_FITS) else ()),
+    *(names(_TUNED) if len(_TUNED.value) < len(_FITS) else ()),
     *flag('steps', _STEPS.value),
     *flag('rate', [_RATE.value]),
     *flag('beam_size', [_BEAM.value]),

@@ -61,6 +61,30 @@ def test_only_what_is_missing_is_done(model, found, monkeypatch):
   assert not steps(done)
 
 
+def test_fits_and_training_can_be_left_out(model, found, monkeypatch):
+  monkeypatch.setattr(
+    own_models.Model, 'fine_tuned', lambda *args: dict(trained=args[2])
+  )
+  some = [found[0], *(each for each in found if each.get('fit') == 'weights')]
+  some += [each for each in found if each.get('fit') == 'products']
+  monkeypatch.delitem(own_models._UNIFORM, 'trains of 2 cores')
+  chosen = dict(fits=['weights', 'products'], tuned=['products'])
+  *_, done = own_models.rows(model, [2.0], 2, 0.5, some, **chosen)
+  assert len(done) == len(some) == 5
+  assert [
+    each.get('tuned') for each in done if each.get('fit') == 'weights'
+  ] == ([None, None])
+  assert [each['tuned'] for each in done if each.get('fit') == 'products'] == (
+    [dict(trained='products')] * 2
+  )
+
+
+def test_records_of_another_run_are_refused(model, found):
+  other = [dict(found[0], params_sha256='of another'), *found[1:]]
+  with pytest.raises(ValueError, match='of another run; set --scores='):
+    next(own_models.rows(model, [2.0], found=other))
+
+
 def test_the_page_has_scores_before_and_after(found):
   after = dict(steps=2, rate=0.5, seconds=1.0, loss=1.0, accuracy=0.5)
   some = [found[0], dict(found[1], tuned=after), *found[2:]]
