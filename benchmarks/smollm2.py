@@ -6,11 +6,12 @@
 The matrices of the layers of SmolLM2-135M are replaced by matrices of low rank,
 with one ratio for all of them or by the plan of `planning.budget`; by the error
 of the weights and by that of products with text of the training split. The
-embedding, which makes the logits, too, stays as it is. Nothing is trained, and
-nothing is chosen by the test text. The sensitivities of 210 matrices take most
-of the time, an estimated 40 minutes of an idle core, and 9 GB of memory. Writes
-JSON, a page of Markdown and a figure after each row; the same command continues
-where it was interrupted.
+embedding, which makes the logits, too, stays as it is. With
+`--training_steps`, the models fitted by products are then trained, each step
+with a window of the training split. Nothing is chosen by the test text. The
+sensitivities of 210 matrices take most of the time, an estimated 40 minutes of
+an idle core, and 9 GB of memory. Writes JSON, a page of Markdown and a figure
+after each row; the same command continues where it was interrupted.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ import numpy as np
 from absl import app, flags, logging
 from flax import nnx
 
-from benchmarks import own_models, records, smollm2_report
+from benchmarks import fine_tuning, own_models, records, smollm2_report
 from tt_compress import pretrained
 from tt_compress.algebra import weighting
 from tt_compress.data import pretrained_vocabulary, token_files, token_streams
@@ -63,6 +64,12 @@ _PROBE = flags.DEFINE_integer(
   256,
   'Of each of two windows, on which the loss with one matrix replaced is '
   'measured.',
+)
+_STEPS = flags.DEFINE_integer(
+  'training_steps', 0, 'Of training after a fit by products, a window each.'
+)
+_RATE = flags.DEFINE_float(
+  'training_rate', 1e-4, 'The highest learning rate of these.'
 )
 _OUTPUT = flags.DEFINE_string(
   'perplexities',
@@ -155,6 +162,7 @@ class Model:
   ):
     path = os.path.expandvars(path)
     self._num_probe, self._file = num_probe, pathlib.Path(measured)
+    self._tokens = {'calibration': num_calibration, 'probe': num_probe}
     self.model = pretrained.load(path).model()
     words = pretrained_vocabulary.PretrainedVocabulary.train(
       (),
@@ -166,11 +174,10 @@ class Model:
     self._test = _windows(
       token_files.encode(test, words)[: num_test + 1], _WINDOW
     )
+    ids = token_files.encode(train, words)
+    self._train = lambda: _windows(ids, _WINDOW)
     self._calibration = Calibration(
-      _windows(
-        token_files.encode(train, words), _CALIBRATION_WINDOW, num_calibration
-      ),
-      call=loss,
+      _windows(ids, _CALIBRATION_WINDOW, num_calibration), call=loss
     )
     self.shapes = {
       path: (module.spec.rows, module.spec.cols)
@@ -204,12 +211,25 @@ class Model:
     self, rules: fitting.Rules, fit: str
   ) -> tuple[dict[str, Any], swapped.Report]:
     """The arrays of the dense model after a fit, and the report of the fit."""
+    model, report = self._fitted(rules, fit)
+    return _expanded(model), report
+
+  def fine_tuned(
+    self, rules: fitting.Rules, fit: str, steps: int, rate: float
+  ) -> dict[str, Any]:
+    """Scores after steps of training of the fitted factors and all else."""
+    model, _ = self._fitted(rules, fit)
+    model, seconds = fine_tuning.trained(
+      model, loss, self._train(), steps, rate
+    )
+    scores = self.scores(_expanded(model))
+    numbers = {'steps': steps, 'rate': rate, 'seconds': round(seconds, 1)}
+    return numbers | scores
+
+  def _fitted(self, rules, fit):
     model = nnx.clone(self.model, graph=True)
     by = self.by_weights if fit == 'weights' else self.by_products
-    report = compress.compress(model, rules, nnx.Rngs(0), fit=by)
-    serving.expand(model)
-    _, params, _ = modules.split(model)
-    return params, report
+    return model, compress.compress(model, rules, nnx.Rngs(0), fit=by)
 
   @functools.cached_property
   def by_weights(self) -> Nested:
@@ -232,9 +252,12 @@ class Model:
   def measured(self) -> budget.Measured:
     """Candidates and sensitivities, from the file if it is there."""
     if self._file.exists():
-      found = _read(self._file)
-      if found.shapes != self.shapes:
-        raise ValueError(f'{self._file} is of another model; remove it')
+      found, tokens = _read(self._file)
+      if (found.shapes, tokens) != (self.shapes, self._tokens):
+        raise ValueError(
+          f'{self._file} is of another model, or of other numbers of tokens, '
+          f'{tokens}; remove it, or set --measured= to another file'
+        )
       return found
     begin = lambda batch: {
       name: a[:, : self._num_probe] for name, a in batch.items() if a.ndim > 1
@@ -247,19 +270,28 @@ class Model:
       patterns=(LAYERS,),
     )
     self._file.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(dataclasses.asdict(found), default=float) + '\n'
+    content = dataclasses.asdict(found) | {'tokens': self._tokens}
+    text = json.dumps(content, default=float) + '\n'
     run_records.write_text(self._file, text)
     return found
 
 
+def _expanded(model):
+  serving.expand(model)
+  _, params, _ = modules.split(model)
+  return params
+
+
 def _read(path):
+  """What plans are made from, and the numbers of tokens of its texts."""
   found = json.loads(path.read_text())
+  tokens = found.pop('tokens', None)
   found['options'] = {
     name: [candidates.Candidate(**each) for each in options]
     for name, options in found['options'].items()
   }
   found['shapes'] = {k: tuple(shape) for k, shape in found['shapes'].items()}
-  return budget.Measured(**found)
+  return budget.Measured(**found), tokens
 
 
 def _windows(ids, length, max_tokens=None):
@@ -278,6 +310,8 @@ def rows(
   model: Model,
   sizes: Sequence[float],
   found: Sequence[Mapping[str, Any]] = (),
+  steps: int = 0,
+  rate: float = 1e-4,
 ) -> Iterator[list[dict[str, Any]]]:
   """The records of all sizes and ways, after each new one.
 
@@ -285,6 +319,8 @@ def rows(
     model: the pretrained one.
     sizes: numbers of its parameters relative to those of the new ones.
     found: records that are there already.
+    steps: of training after a fit by products.
+    rate: their highest learning rate.
   """
   found = [dict(each) for each in found]
   if not found:
@@ -296,24 +332,32 @@ def rows(
   known = {(each['size'], each['ranks'], each['fit']) for each in found}
   for ranks, fit in WAYS:
     for size in sizes:
-      if (size, ranks, fit) in known:
-        continue
-      rules = model.rules(ranks, int(model.num_params / size))
-      params, report = model.compressed(rules, fit)
-      saved = sum(
-        swap.spec.rows * swap.spec.cols - swap.spec.num_params
-        for swap in report.swapped
-      )
-      found.append(
-        {
-          **{'size': size, 'ranks': ranks, 'fit': fit},
-          'params': model.num_params - saved,
-          'chosen': {swap.path: swap.spec.rank for swap in report.swapped},
-          **model.scores(params),
-        }
-      )
-      logging.info('%s', {k: v for k, v in found[-1].items() if k != 'chosen'})
+      if (size, ranks, fit) not in known:
+        found.append(_row(model, size, ranks, fit))
+        yield found
+  for own in found[1:]:
+    if steps and own['fit'] == 'products' and 'tuned' not in own:
+      rules = model.rules(own['ranks'], int(model.num_params / own['size']))
+      own['tuned'] = model.fine_tuned(rules, own['fit'], steps, rate)
       yield found
+
+
+def _row(model, size, ranks, fit):
+  """The record of a fit without training."""
+  rules = model.rules(ranks, int(model.num_params / size))
+  params, report = model.compressed(rules, fit)
+  saved = sum(
+    swap.spec.rows * swap.spec.cols - swap.spec.num_params
+    for swap in report.swapped
+  )
+  made = {
+    **{'size': size, 'ranks': ranks, 'fit': fit},
+    'params': model.num_params - saved,
+    **model.scores(params),
+  }
+  logging.info('%s', made)
+  chosen = {swap.path: swap.spec.rank for swap in report.swapped}
+  return made | {'chosen': chosen}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -336,7 +380,8 @@ def main(argv: Sequence[str]) -> None:
     measured=_MEASURED.value,
   )
   results['file_bytes'] = os.path.getsize(os.path.expandvars(_MODEL.value))
-  for found in rows(model, _SIZES.value, results['rows']):
+  begun = results['rows']
+  for found in rows(model, _SIZES.value, begun, _STEPS.value, _RATE.value):
     results['rows'] = found
     path.parent.mkdir(parents=True, exist_ok=True)
     run_records.write_text(path, json.dumps(results, indent=1) + '\n')
@@ -351,6 +396,8 @@ def _begun(path):
   options = [f'--size={size:g}' for size in _SIZES.value] + [
     f'--{flag.name}={flag.value}' for flag in (_TEST, _CALIBRATION, _PROBE)
   ]
+  if _STEPS.value:
+    options += [f'--{flag.name}={flag.value:g}' for flag in (_STEPS, _RATE)]
   if _MODEL.value != _MODEL.default:
     options.append(f'--model={os.path.basename(_MODEL.value.rstrip("/"))}')
   results = {

@@ -16,6 +16,7 @@ _PLAIN = ('uniform', 'weights')
 def table(found: Sequence[Mapping[str, Any]]) -> str:
   """The records as Markdown, by size."""
   losses = {(r['size'], r['ranks'], r['fit']): r['test_loss'] for r in found}
+  is_tuned = any('tuned' in each for each in found)
   lines = []
   for each in sorted(found, key=lambda each: each['size']):
     against = losses.get((each['size'], *_PLAIN), each['test_loss'])
@@ -29,13 +30,35 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
         f'{each["test_loss"]:.3f}',
         f'{each["test_perplexity"]:,.1f}',
         f'{np.exp(against - each["test_loss"]):,.4g}',
+        *([_after(each)] if is_tuned else ()),
       )
     )
   header = (
     *('times smaller', 'ranks', 'fit', 'parameters', 'MB in float32'),
     *('test loss', 'test perplexity', 'times below uniform by weights'),
+    *(('test perplexity after training',) if is_tuned else ()),
   )
   return records.table(header, lines)
+
+
+def _after(record):
+  return (
+    f'{record["tuned"]["test_perplexity"]:,.1f}' if 'tuned' in record else ''
+  )
+
+
+def _training(found):
+  """A sentence on the training of records, if there is any."""
+  tuned = [each['tuned'] for each in found if 'tuned' in each]
+  if not tuned:
+    return 'Nothing is trained, and nothing was chosen by scores.'
+  seconds = sorted(each['seconds'] for each in tuned)
+  return (
+    f'Nothing was chosen by scores. Training takes {tuned[0]["steps"]} windows '
+    'of the training split, one for each step of Adam at a learning rate of at '
+    f'most {tuned[0]["rate"]:g}: {seconds[0]:.0f} to {seconds[-1]:.0f} seconds '
+    'on this machine.'
+  )
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -54,7 +77,7 @@ def page(results: Mapping[str, Any]) -> str:
     'are those of one compression ratio for all matrices (uniform), or of the '
     'plan of `planning.budget`. The fit minimizes the error of the weights '
     '(SVD), or that of products with text of the training split, by which the '
-    'plan is made, too. Nothing is trained, and nothing was chosen by scores.',
+    f'plan is made, too. {_training(results["rows"])}',
     *([results['note']] if 'note' in results else []),
     table(results['rows']),
     '![test loss against size](smollm2.png)',

@@ -84,7 +84,8 @@ def test_the_highest_rank_changes_nothing(model):
 
 def test_only_what_is_missing_is_done(model, found, folder):
   """What the plans are made from is read again, too."""
-  read = smollm2._read(folder / 'measured.json')
+  read, tokens = smollm2._read(folder / 'measured.json')
+  assert tokens == {'calibration': 512, 'probe': 16}
   limit = int(model.num_params / 1.25)
   assert read.plan(limit).rules == model.measured.plan(limit).rules
   assert not list(smollm2.rows(model, [1.25], found))
@@ -98,6 +99,22 @@ def test_measurements_of_another_model_are_refused(model, found, monkeypatch):
   monkeypatch.setattr(model, 'shapes', {})
   with pytest.raises(ValueError, match='measured.json is of another model'):
     model.measured  # noqa: B018
+
+
+def test_training_follows_fits_by_products(model, found):
+  few = [found[0], next(each for each in found if each['fit'] == 'products')]
+  *others, [_, done] = smollm2.rows(model, [], few, steps=30, rate=1e-2)
+  assert not others
+  tuned = done['tuned']
+  assert (tuned['steps'], tuned['rate'], tuned['test_tokens']) == (
+    30,
+    0.01,
+    600,
+  )
+  # The test text is that of the training, as random as the model.
+  assert tuned['test_loss'] < done['test_loss'] - 0.5
+  page = smollm2_report.table([found[0], done])
+  assert f'| {tuned["test_perplexity"]:,.1f} |' in page
 
 
 def test_the_page_and_the_figure(found, tmp_path):
