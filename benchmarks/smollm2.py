@@ -7,11 +7,11 @@ The matrices of the layers of SmolLM2-135M are replaced by matrices of low rank,
 with one ratio for all of them or by the plan of `planning.budget`; by the error
 of the weights and by that of products with text of the training split. The
 embedding, which makes the logits, too, stays as it is. With
-`--training_steps`, the models fitted by products are then trained, each step
-with a window of the training split. Nothing is chosen by the test text. The
-sensitivities of 210 matrices take most of the time, an estimated 40 minutes of
-an idle core, and 9 GB of memory. Writes JSON, a page of Markdown and a figure
-after each row; the same command continues where it was interrupted.
+`--training_steps`, the planned models fitted by products are then trained, each
+step with a window of the training split. Nothing is chosen by the test text.
+The sensitivities of 210 matrices take most of the time, an estimated 40 minutes
+of an idle core, and 9 GB of memory. Writes JSON, a page of Markdown and a
+figure after each row; the same command continues where it was interrupted.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ _PROBE = flags.DEFINE_integer(
   'measured.',
 )
 _STEPS = flags.DEFINE_integer(
-  'training_steps', 0, 'Of training after a fit by products, a window each.'
+  'training_steps', 0, 'Of planned models fitted by products, a window each.'
 )
 _RATE = flags.DEFINE_float(
   'training_rate', 1e-4, 'The highest learning rate of these.'
@@ -89,6 +89,7 @@ WAYS = (
   ('planned', 'products'),
   ('planned', 'weights'),
 )
+BEST = ('planned', 'products')  # which is trained
 _CALIBRATION_WINDOW = 256
 _WINDOW = 512
 
@@ -319,7 +320,7 @@ def rows(
     model: the pretrained one.
     sizes: numbers of its parameters relative to those of the new ones.
     found: records that are there already.
-    steps: of training after a fit by products.
+    steps: of training planned models fitted by products.
     rate: their highest learning rate.
   """
   found = [dict(each) for each in found]
@@ -336,7 +337,7 @@ def rows(
         found.append(_row(model, size, ranks, fit))
         yield found
   for own in found[1:]:
-    if steps and own['fit'] == 'products' and 'tuned' not in own:
+    if steps and (own['ranks'], own['fit']) == BEST and 'tuned' not in own:
       rules = model.rules(own['ranks'], int(model.num_params / own['size']))
       own['tuned'] = model.fine_tuned(rules, own['fit'], steps, rate)
       yield found
