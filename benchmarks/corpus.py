@@ -198,7 +198,8 @@ def _once(folder: pathlib.Path, make: Callable[[], dict]) -> dict[str, Any]:
   if not record.exists():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    found = make() | {'git': records.commit(), 'load': records.load()}
+    where = {'cores': encoders.cores(), 'load': records.load()}
+    found = make() | {'git': records.commit(), **where}
     record.write_text(json.dumps(found))
   return json.loads(record.read_text())
 
@@ -302,9 +303,8 @@ def page(results: Mapping[str, Any]) -> str:
         '# Corpora of millions of pairs',
         f'`{results["command"]}`, commit {results["git"]}, '
         f'{results["machine"]["processor"]}, {results["cores"]} of its cores, '
-        f'load {results["machine"]["load_average"][0]}; first starts with '
-        'other work beside them, load '
-        f'{", ".join(str(each["first"]["load"][0]) for each in found)}.',
+        f'load {results["machine"]["load_average"][0]}; first starts '
+        f'{", ".join(map(_where, found))}.',
         'Two aligned files of random sentences, a vocabulary of '
         f'{results["vocab_size"]:,} pieces for both sides. Each start is a '
         'process of its own, which imports JAX; batches are drawn at random '
@@ -316,6 +316,11 @@ def page(results: Mapping[str, Any]) -> str:
     )
     + '\n'
   )
+
+
+def _where(record):
+  first = record['first']
+  return f'on {first["cores"]} cores at load {first["load"][0]}'
 
 
 def main(argv: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ def record(pairs, **values):
     'steps': 70,
     'cpu': 5.0,
     'load': [3.0],
+    'cores': 1,
   }
   second = {**start, **values}
   return dict(
@@ -59,6 +60,7 @@ def test_the_page_extrapolates_along_a_line():
       steps=dict(per_second=4.0),
     )
   )
+  assert 'first starts on 1 cores at load 3.0, on 1' in page
   assert 'batches are made 250, 250 times as fast' in page
   assert '| second start: all three | 2.0 s | 5.0 s | 41.0 s |' in page
 
