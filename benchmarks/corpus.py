@@ -320,7 +320,8 @@ def page(results: Mapping[str, Any]) -> str:
 
 def _where(record):
   first = record['first']
-  return f'on {first["cores"]} cores at load {first["load"][0]}'
+  cores = 'one core' if first['cores'] == 1 else f'{first["cores"]} cores'
+  return f'on {cores} at load {first["load"][0]}'
 
 
 def main(argv: Sequence[str]) -> None:

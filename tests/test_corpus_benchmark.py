@@ -60,7 +60,7 @@ def test_the_page_extrapolates_along_a_line():
       steps=dict(per_second=4.0),
     )
   )
-  assert 'first starts on 1 cores at load 3.0, on 1' in page
+  assert 'first starts on one core at load 3.0, on one' in page
   assert 'batches are made 250, 250 times as fast' in page
   assert '| second start: all three | 2.0 s | 5.0 s | 41.0 s |' in page
 
