@@ -293,7 +293,7 @@ def any_is_left(folder):
       3,
       'a process failed (3)',
     ),
-    ('', ('-t', '1'), 124, 'time limit of 1 seconds'),
+    ('', ('-t', '5'), 124, 'time limit of 5 seconds'),
   ],
 )
 def test_no_local_process_is_left(
@@ -312,9 +312,13 @@ def test_no_local_process_is_left(
 SIGNALED = """
 import signal, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75) if {ends} else None)
+folder = os.path.dirname(path)
+open(os.path.join(folder, f'ready.{{os.getpid()}}'), 'w').close()
 if "--process_id=0" in sys.argv:
+  while sum(name.startswith('ready.') for name in os.listdir(folder)) < 3:
+    time.sleep(0.05)
   for _ in range({signals}):
-    time.sleep(1)  # until the others have come so far
+    time.sleep(1)  # until the script has passed the signal before on
     os.kill(os.getppid(), signal.SIGTERM)
 for _ in range(60):
   time.sleep(1)
