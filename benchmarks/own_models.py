@@ -6,10 +6,10 @@ Fits the matrices of a trained run at several sizes: with one method and
 compression ratio for all of them, and with the plan of `planning.budget`; by
 the error of the weights, by that of products with training batches, and by the
 latter layer by layer. With `--steps`, each result is then trained for so many
-steps, as a run of its own that starts from the trained one. Writes JSON and a
-page of Markdown with losses and scores. The same command continues where it was
-interrupted; another `--ratio` adds rows. `--fit` and `--tuned` leave out fits,
-and the training after some of them.
+steps, as a run of its own that starts from the trained one. Writes JSON, a page
+of Markdown with losses and scores, and a figure. The same command continues
+where it was interrupted; another `--ratio` adds rows. `--fit` and `--tuned`
+leave out fits, and the training after some of them.
 """
 
 import copy
@@ -27,7 +27,7 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 
-from benchmarks import records
+from benchmarks import own_models_report, records
 from tt_compress import parameterizations
 from tt_compress.nn import compress, fitting, modules, serving, swapped
 from tt_compress.parallel import compile_cache
@@ -276,41 +276,6 @@ def _errors(report):
   }
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> str:
-  """The records as Markdown, by size, choice of ranks and fit."""
-  names = ('bleu', 'accuracy', 'perplexity', 'bits_per_byte')
-  shown = ('loss', *(name for name in names if name in found[0]))
-  is_tuned = any('tuned' in each for each in found)
-  order = ('trained model', *_UNIFORM, 'planned')
-  number = lambda scores, name: f'{scores[name]:.4g}' if scores else ''
-  lines = [
-    (
-      f'{each["ratio"]:g}',
-      each['ranks'],
-      each.get('fit', '').replace('_', ' '),
-      f'{each["params"]:,}',
-      f'{each["validation_loss"]:.4f}',
-      *(number(each, name) for name in shown),
-      *(number(each.get('tuned'), name) for name in shown if is_tuned),
-    )
-    for each in sorted(
-      found,
-      key=lambda each: (
-        each['ratio'],
-        order.index(each['ranks']),
-        each.get('fit', ''),
-      ),
-    )
-  ]
-  label = lambda name: 'BLEU' if name == 'bleu' else name.replace('_', ' ')
-  header = (
-    *('times smaller', 'ranks', 'fit', 'parameters', 'validation loss'),
-    *(f'test {label(name)}' for name in shown),
-    *(f'{label(name)} after training' for name in shown if is_tuned),
-  )
-  return records.table(header, lines)
-
-
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
@@ -331,8 +296,10 @@ def main(argv: Sequence[str]) -> None:
     for found in rows(*each, **chosen):
       results['models'][model.name] = found
       run_records.write_text(path, json.dumps(results, indent=1) + '\n')
-      run_records.write_text(path.with_suffix('.md'), page(results))
-  print(page(results))
+      page = own_models_report.page(results, path.stem)
+      run_records.write_text(path.with_suffix('.md'), page)
+      own_models_report.draw(results['models'], path.with_suffix('.png'))
+  print(own_models_report.page(results, path.stem))
 
 
 def _begun(path):
@@ -369,38 +336,6 @@ def _begun(path):
         'git': ', '.join(dict.fromkeys(commits)),
       }
   return results
-
-
-def page(results: Mapping[str, Any]) -> str:
-  """The results as Markdown."""
-  parts = [
-    '# Trained models made smaller',
-    f'`{results["command"]}`, commit {results["git"]}, '
-    f'{results["machine"]["processor"]}.',
-    'All matrices of a trained run are replaced, with one method and one '
-    'compression ratio for all of them or by the plan of `--mode=plan '
-    '--budget=`. Parameters are those of the whole model. The fit minimizes '
-    'the error of the weights, of their products with training batches, or of '
-    'these products layer by layer, with inputs that the compressed model '
-    'gives. The plan is made with errors of products. Scores are those '
-    'without training, and after the steps named below.',
-  ]
-  for name, found in results['models'].items():
-    parts += [f'## {name}', *_training(found), table(found)]
-  return '\n\n'.join(parts) + '\n'
-
-
-def _training(found):
-  """A sentence on the training of records, if there is any."""
-  tuned = [each['tuned'] for each in found if 'tuned' in each]
-  if not tuned:
-    return []
-  seconds = sorted(each['seconds'] for each in tuned)
-  return [
-    f'{tuned[0]["steps"]} steps of training, at {tuned[0]["rate"]:g} of the '
-    f'learning rate of the run: {seconds[0]:.0f} to {seconds[-1]:.0f} seconds '
-    'on this machine.'
-  ]
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ import json
 import pytest
 from absl.testing import flagsaver
 
-from benchmarks import own_models
+from benchmarks import own_models, own_models_report
 from tests.training import test_origin
 
 trained = test_origin.trained
@@ -85,21 +85,25 @@ def test_records_of_another_run_are_refused(model, found):
     next(own_models.rows(model, [2.0], found=other))
 
 
-def test_the_page_has_scores_before_and_after(found):
+def test_the_page_has_scores_before_and_after(found, tmp_path):
   after = dict(steps=2, rate=0.5, seconds=1.0, loss=1.0, accuracy=0.5)
   some = [found[0], dict(found[1], tuned=after), *found[2:]]
-  page = own_models.page(
+  page = own_models_report.page(
     {
       'command': 'a command',
       'git': 'a commit',
       'machine': {'processor': 'a processor'},
       'models': {'mnist': some},
-    }
+    },
+    'a_figure',
   )
+  own_models_report.draw({'mnist': some, 'm': some}, tmp_path / 'a.png')
+  assert (tmp_path / 'a.png').stat().st_size > 10_000
+  assert '](a_figure.png)' in page
   assert page.count('| planned |') == 3 and '| test accuracy |' in page
   assert 'accuracy after training' in page
   assert '2 steps of training' in page
-  assert 'after training |' not in own_models.table(found)
+  assert 'after training |' not in own_models_report.table(found)
 
 
 def test_sizes_that_are_added_are_in_the_command(tmp_path, monkeypatch):
