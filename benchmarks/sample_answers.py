@@ -31,16 +31,22 @@ _ANSWERS = flags.DEFINE_string(
   'answers', 'results/dissertation_f5.md', 'Markdown file to write.'
 )
 _NUM_CONTEXTS = flags.DEFINE_integer(
-  'num_contexts', 6, 'Texts to show, with all of their questions.'
+  'num_contexts', 3, 'Texts to show, with all of their questions.'
+)
+_ORIGIN = flags.DEFINE_string(
+  'answers_from',
+  'SQuAD 1.1 (Rajpurkar et al., 2016; CC BY-SA 4.0)',
+  'Whose texts these are, and their license.',
 )
 
 
-def page(made: run.Run, num_contexts: int) -> str:
+def page(made: run.Run, num_contexts: int, origin: str) -> str:
   """The page of a run.
 
   Args:
     made: of task question_answering.
     num_contexts: texts to show.
+    origin: of the texts.
   """
   found = made.task.load('test')
   variables = made.variables(made.chosen)
@@ -59,8 +65,9 @@ def page(made: run.Run, num_contexts: int) -> str:
     f'{modules.num_params(made.blueprint.params):,} parameters. On '
     f'{scores["num_questions"]:,} questions of {scores["data"]} its F1 is '
     f'{scores["f1"]:.2f}, and {scores["exact_match"]:.2f} % of its answers are '
-    f'exact. Texts are drawn at random. Commit {records.commit()}; `python -m '
-    f'benchmarks.sample_answers --reader={_shown(made.workdir)}`.',
+    f'exact. Texts are drawn at random from {origin}. Commit '
+    f'{records.commit()}; `python -m benchmarks.sample_answers '
+    f'--reader={_shown(made.workdir)}`.',
   ]
   for members in _drawn(found, num_contexts):
     parts.append(f'> {markdown.escape(found.contexts[members[0]])}')
@@ -115,7 +122,9 @@ def main(argv: Sequence[str]) -> None:
   folder = _READER.value
   made = run.Run(workdir.load_config(folder), folder)
   path = pathlib.Path(_ANSWERS.value)
-  path.write_text(page(made, _NUM_CONTEXTS.value), encoding='utf-8')
+  path.write_text(
+    page(made, _NUM_CONTEXTS.value, _ORIGIN.value), encoding='utf-8'
+  )
   print('written:', path)
 
 

@@ -59,7 +59,7 @@ def test_sample_answers_are_a_page(tmp_path, monkeypatch):
   config.data.bucket_lengths = (80,)
   made = run.Run(config, str(tmp_path / 'run'))
   made.train()
-  page = sample_answers.page(made, 2)
+  page = sample_answers.page(made, 2, 'some texts')
   assert page.startswith('# Answers of a reader whose embedding has 48 numbers')
   assert 'On 5 questions of generated questions' in page
   assert f'its F1 is {made.results()["test"]["f1"]:.2f}' in page
