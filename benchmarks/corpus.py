@@ -41,9 +41,13 @@ _FIRST = flags.DEFINE_bool(
   'first', False, 'Only training steps and first starts, for another call.'
 )
 _FILES = flags.DEFINE_integer(
-  'token_files', None, 'Only write token files of so many pairs and start.'
+  'token_files',
+  None,
+  'Only write token files of so many pairs, start on them, and add that to the '
+  'page.',
 )
 _SIDES = 'source', 'target'
+_RATES = ('batches per second',)
 _LAPS = 'read', 'vocabulary', 'encode and batch'
 _WORDS = 200_000  # different ones, by Zipf's law
 _BLOCK = 10_000
@@ -151,6 +155,19 @@ def start_on_files(folder: pathlib.Path) -> dict[str, Any]:
     'unmapped': _unmapped(),
     'cpu': time.process_time(),
   }
+
+
+def on_files(number: int, folder: pathlib.Path) -> dict[str, Any]:
+  """A start on token files of so many pairs, which are removed again."""
+  files = folder / 'files'
+  shutil.rmtree(files, ignore_errors=True)
+  files.mkdir(parents=True)
+  random_access.write_files(files, number)
+  size = sum(path.stat().st_size for path in files.iterdir())
+  where = {'git': records.commit(), 'load': records.load()}
+  found = start_on_files(files)
+  shutil.rmtree(files)
+  return {'written': number, 'cache_bytes': size, **where, **found}
 
 
 def _unmapped() -> int | None:
@@ -271,7 +288,8 @@ def rows(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     values = [_at(each, keys) for each in found]
     cells = [shown(value) for value in values]
     if len(found) > 1:
-      cells.append(shown(_extrapolated(found, values)))
+      is_rate = text in _RATES
+      cells.append('' if is_rate else shown(_extrapolated(found, values)))
     lines.append((text, *cells))
   return lines
 
@@ -312,10 +330,27 @@ def page(results: Mapping[str, Any]) -> str:
         '(model of the quickstart with this vocabulary, batches of 4,096 '
         f'target tokens): batches are made {ratios} times as fast.',
         records.table(header, rows(found)),
+        *([_of_files(results['files'])] if 'files' in results else ()),
       ]
     )
     + '\n'
   )
+
+
+def _of_files(found):
+  unmapped = found['unmapped']
+  parts = [
+    f'`python -m benchmarks.corpus --token_files={found["written"]}`, commit '
+    f'{found["git"]}, load {found["load"][0]}: from token files of '
+    f'{found["written"]:,} pairs of such lengths, '
+    f'{found["cache_bytes"] / 2**30:.1f} GiB of random ids, a process draws '
+    f'its first batch after {found["seconds"]:.1f} s and further ones at '
+    f'{found["batches_per_second"]:,.0f} per second, with '
+    f'{found["memory"] / 2**30:.1f} GiB of memory'
+  ]
+  if unmapped is not None:
+    parts.append(f', of which {unmapped / 2**30:.1f} GiB are not mapped files')
+  return ''.join(parts) + '.'
 
 
 def _where(record):
@@ -330,13 +365,11 @@ def main(argv: Sequence[str]) -> None:
   if _START.value:
     print(json.dumps(start(_START.value)))
     return
+  path = pathlib.Path(_OUTPUT.value)
   if _FILES.value:
-    folder = pathlib.Path(_FOLDER.value) / 'files'
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    random_access.write_files(folder, _FILES.value)
-    print(json.dumps(start_on_files(folder)))
-    shutil.rmtree(folder)
+    results = json.loads(path.read_text())
+    results['files'] = on_files(_FILES.value, pathlib.Path(_FOLDER.value))
+    _write(results, path)
     return
   folders = {
     number: pathlib.Path(_FOLDER.value) / str(number) for number in _PAIRS.value
@@ -358,12 +391,15 @@ def main(argv: Sequence[str]) -> None:
     'corpora': [measure(*each) for each in folders.items()],
     'steps': steps,
   }
-  path = pathlib.Path(_OUTPUT.value)
+  _write(results, path)
+  for folder in (of_steps, *folders.values()):
+    shutil.rmtree(folder)
+
+
+def _write(results, path):
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(results, indent=1) + '\n')
   path.with_suffix('.md').write_text(page(results))
-  for folder in (of_steps, *folders.values()):
-    shutil.rmtree(folder)
   print(page(results))
 
 

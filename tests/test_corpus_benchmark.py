@@ -46,7 +46,7 @@ def test_the_page_extrapolates_along_a_line():
   found = [record(10**6, data=2.0), record(4 * 10**6, data=5.0)]
   lines = dict((line[0], line[1:]) for line in corpus.rows(found))
   assert lines['second start: all three'] == ('2.0 s', '5.0 s', '41.0 s')
-  assert lines['batches per second'] == ('1,000', '1,000', '1,000')
+  assert lines['batches per second'] == ('1,000', '1,000', '')
   assert len(corpus.rows(found[:1])[0]) == 2
   machine = dict(processor='some processor', load_average=[1.0])
   page = corpus.page(
@@ -66,10 +66,11 @@ def test_the_page_extrapolates_along_a_line():
 
 
 def test_token_files_are_started_on(tmp_path):
-  random_access.write_files(tmp_path, 500)
-  found = corpus.start_on_files(tmp_path)
-  assert 400 < found['pairs'] <= 500 and found['steps'] > 3
+  found = corpus.on_files(500, tmp_path)
+  assert not any(tmp_path.iterdir())
+  assert 400 < found['pairs'] <= found['written'] == 500 and found['steps'] > 3
   assert found['batches_per_second'] > 0
+  assert '--token_files=500`' in corpus._of_files(found)
 
 
 def test_both_kinds_of_files_have_the_same_records():
