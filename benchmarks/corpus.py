@@ -37,6 +37,9 @@ _OUTPUT = flags.DEFINE_string(
 )
 _VOCAB = flags.DEFINE_integer('vocab_size', 32_768, 'Of both languages.')
 _START = flags.DEFINE_multi_string('start', None, 'Start on files, and end.')
+_START_ON = flags.DEFINE_string(
+  'start_on', None, 'Start on the token files of a folder, and end.'
+)
 _FIRST = flags.DEFINE_bool(
   'first', False, 'Only training steps and first starts, for another call.'
 )
@@ -165,7 +168,7 @@ def on_files(number: int, folder: pathlib.Path) -> dict[str, Any]:
   random_access.write_files(files, number)
   size = sum(path.stat().st_size for path in files.iterdir())
   where = {'git': records.commit(), 'load': records.load()}
-  found = start_on_files(files)
+  found = _call(f'--start_on={files}')
   shutil.rmtree(files)
   return {'written': number, 'cache_bytes': size, **where, **found}
 
@@ -238,19 +241,24 @@ def measure(number: int, folder: pathlib.Path) -> dict[str, Any]:
 def _started(folder: pathlib.Path) -> dict[str, Any]:
   """A start in a process of its own, and the 'seconds' until it has ended."""
   began = time.monotonic()
+  found = _call(
+    *(f'--start={folder / side}' for side in _SIDES),
+    f'--vocab_size={_VOCAB.value}',
+    XDG_CACHE_HOME=str(folder / 'cache'),
+  )
+  return found | {'seconds': time.monotonic() - began}
+
+
+def _call(*arguments, **environment):
+  """What this program prints in a process of its own."""
   process = subprocess.run(
-    [
-      *(sys.executable, '-m', 'benchmarks.corpus'),
-      *(f'--start={folder / side}' for side in _SIDES),
-      f'--vocab_size={_VOCAB.value}',
-    ],
-    env={**os.environ, 'XDG_CACHE_HOME': str(folder / 'cache')},
+    [sys.executable, '-m', 'benchmarks.corpus', *arguments],
+    env={**os.environ, **environment},
     stdout=subprocess.PIPE,
     text=True,
     check=True,
   )
-  found = json.loads(process.stdout.splitlines()[-1])
-  return found | {'seconds': time.monotonic() - began}
+  return json.loads(process.stdout.splitlines()[-1])
 
 
 def rows(found: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -343,7 +351,8 @@ def _of_files(found):
     f'`python -m benchmarks.corpus --token_files={found["written"]}`, commit '
     f'{found["git"]}, load {found["load"][0]}: from token files of '
     f'{found["written"]:,} pairs of such lengths, '
-    f'{found["cache_bytes"] / 2**30:.1f} GiB of random ids, a process draws '
+    f'{found["cache_bytes"] / 2**30:.1f} GiB of random ids that have just been '
+    'written, a process draws '
     f'its first batch after {found["seconds"]:.1f} s and further ones at '
     f'{found["batches_per_second"]:,.0f} per second, with '
     f'{found["memory"] / 2**30:.1f} GiB of memory'
@@ -356,7 +365,7 @@ def _of_files(found):
 def _where(record):
   first = record['first']
   cores = 'one core' if first['cores'] == 1 else f'{first["cores"]} cores'
-  return f'on {cores} at load {first["load"][0]}'
+  return f'on {cores} at load {first["load"][0]} ({first["git"]})'
 
 
 def main(argv: Sequence[str]) -> None:
@@ -365,8 +374,13 @@ def main(argv: Sequence[str]) -> None:
   if _START.value:
     print(json.dumps(start(_START.value)))
     return
+  if _START_ON.value:
+    print(json.dumps(start_on_files(pathlib.Path(_START_ON.value))))
+    return
   path = pathlib.Path(_OUTPUT.value)
   if _FILES.value:
+    if not path.exists():
+      raise app.UsageError(f'{path}: no such file; run --pairs= first')
     results = json.loads(path.read_text())
     results['files'] = on_files(_FILES.value, pathlib.Path(_FOLDER.value))
     _write(results, path)
@@ -391,6 +405,8 @@ def main(argv: Sequence[str]) -> None:
     'corpora': [measure(*each) for each in folders.items()],
     'steps': steps,
   }
+  if path.exists():  # with a start on token files
+    results = json.loads(path.read_text()) | results
   _write(results, path)
   for folder in (of_steps, *folders.values()):
     shutil.rmtree(folder)

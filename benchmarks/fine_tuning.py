@@ -31,7 +31,7 @@ def trained(
   one seed; seconds include the compilation.
 
   Args:
-    model: any; its parameters change.
+    model: any; it stays as it is.
     loss: of the model and a batch.
     batches: of one shape.
     steps: with a batch each.
@@ -63,7 +63,9 @@ def trained(
     batch = batches[order.integers(len(batches))]
     params, state, value = step(params, state, batch)
     if not np.isfinite(value):
-      raise FloatingPointError(f'step {number}: the loss is {value}')
+      raise FloatingPointError(
+        f'step {number}: the loss is {value}; lower the rate, {rate:g}'
+      )
     if number % _LOGGED == 0:
       seconds = time.monotonic() - began
       logging.info('step %d: loss %.4f, %.0f s', number, value, seconds)

@@ -205,10 +205,11 @@ def rows(
     ValueError: the records are of another run with the same name.
   """
   found = [dict(each) for each in found]
-  if found and found[0]['params_sha256'] != model.digest:
+  digest = found[0].get('params_sha256') if found else model.digest
+  if digest != model.digest:
     raise ValueError(
-      f'the records of {model.name} are of another run; set --scores= to '
-      'another file'
+      f'the records of {model.name} are of a run with parameters {digest}, '
+      f'this one has {model.digest}; set --scores= to another file'
     )
   if not found:
     found.append(
@@ -305,7 +306,7 @@ def main(argv: Sequence[str]) -> None:
 def _begun(path):
   """The results so far of this command, also of other sizes, or none."""
   flag = lambda name, values: [f'--{name}={value:.12g}' for value in values]
-  names = lambda flag: [f'--{flag.name}={value}' for value in flag.value]
+  names = lambda each: [f'--{each.name}={value}' for value in each.value]
   options = [
     *(names(_FIT) if len(_FIT.value) < len(_FITS) else ()),
     *(names(_TUNED) if len(_TUNED.value) < len(_FITS) else ()),

@@ -2,7 +2,7 @@
 
 Both hold the same ids of 2 bytes, without compression. array_record reads
 groups of one record, as its own documentation advises for random access; all
-records of a batch are requested by one call.
+records of a batch are requested by one call. Rows of both are copied.
 """
 
 import dataclasses
@@ -70,7 +70,7 @@ def table(found: Sequence[dict[str, Any]]) -> str:
 def write_files(folder: pathlib.Path, number: int) -> None:
   """Writes token files of pairs as long as those of `corpus`."""
   rng = np.random.default_rng(0)
-  some = rng.integers(4, 32_768, 2**24).astype('<u2')
+  some = rng.integers(4, 32_768, 2**24).astype(_TYPE)
   counts = np.clip(rng.lognormal(3.3, 0.5, number), 4, 100)
   for column in range(2):
     lengths = (counts * rng.normal(1, 0.1, number)).astype('<i4')
@@ -95,7 +95,7 @@ def _measure(case, options):
     )
     turns = {name: iter(_forever(ids)) for name in ('ours', 'array_record')}
     calls = {
-      'ours': lambda: [mapped[i] for i in next(turns['ours'])],
+      'ours': lambda: [np.array(mapped[i]) for i in next(turns['ours'])],
       'array_record': lambda: read(next(turns['array_record'])),
     }
     for own, other in zip(

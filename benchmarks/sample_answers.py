@@ -63,7 +63,7 @@ def page(made: run.Run, num_contexts: int, origin: str) -> str:
     f'The embedding of {spec.rows:,} words x {spec.cols} is '
     f'{markdown.escape(str(spec))}, with factors of {shapes}; the reader has '
     f'{modules.num_params(made.blueprint.params):,} parameters. On '
-    f'{scores["num_questions"]:,} questions of {scores["data"]} its F1 is '
+    f'{scores["num_questions"]:,} questions ({scores["data"]}) its F1 is '
     f'{scores["f1"]:.2f}, and {scores["exact_match"]:.2f} % of its answers are '
     f'exact. Texts are drawn at random from {origin}. Commit '
     f'{records.commit()}; `python -m benchmarks.sample_answers '

@@ -15,6 +15,7 @@ def record(pairs, **values):
     'cpu': 5.0,
     'load': [3.0],
     'cores': 1,
+    'git': 'abc',
   }
   second = {**start, **values}
   return dict(
@@ -60,7 +61,7 @@ def test_the_page_extrapolates_along_a_line():
       steps=dict(per_second=4.0),
     )
   )
-  assert 'first starts on one core at load 3.0, on one' in page
+  assert 'first starts on one core at load 3.0 (abc), on one' in page
   assert 'batches are made 250, 250 times as fast' in page
   assert '| second start: all three | 2.0 s | 5.0 s | 41.0 s |' in page
 

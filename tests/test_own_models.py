@@ -80,9 +80,10 @@ def test_fits_and_training_can_be_left_out(model, found, monkeypatch):
 
 
 def test_records_of_another_run_are_refused(model, found):
-  other = [dict(found[0], params_sha256='of another'), *found[1:]]
-  with pytest.raises(ValueError, match='of another run; set --scores='):
-    next(own_models.rows(model, [2.0], found=other))
+  for digest in ('another', None):
+    other = [dict(found[0], params_sha256=digest), *found[1:]]
+    with pytest.raises(ValueError, match=f'parameters {digest}, .* --scores='):
+      next(own_models.rows(model, [2.0], found=other))
 
 
 def test_the_page_has_scores_before_and_after(found, tmp_path):

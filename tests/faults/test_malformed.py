@@ -71,7 +71,12 @@ REFUSED = [
   ),
   ('gz', {'a.tsv.gz': gzip.compress(LONG, 1)}, r'gz:1: a line of more than'),
   ('gz', {'a.tsv.gz': good('gz') + b'rest'}, r'a\.tsv\.gz: cannot read it'),
-  ('xz', {'a.tsv.xz': good('xz') + b'rest'}, r'a\.tsv\.xz: cannot read it'),
+  ('xz', {'a.tsv.xz': good('xz') + b'restYZ'}, r'a\.tsv\.xz: cannot read it'),
+  (
+    'xz',
+    {'a.tsv.xz': good('xz') + good('xz').replace(b'7zXZ', b'7zXY')},
+    r'a\.tsv\.xz: cannot read it',
+  ),
   ('xz', {'a.tsv.xz': good('xz')[:-5]}, r'a\.tsv\.xz: cannot read it to its e'),
   (
     'xz',
@@ -265,6 +270,13 @@ ACCEPTED = [
     {
       'a.tsv.gz': gzip.compress(good('tsv')[:9])
       + gzip.compress(good('tsv')[9:])
+    },
+  ),
+  (
+    'xz',
+    {
+      'a.tsv.xz': lzma.compress(good('tsv')[:9])
+      + lzma.compress(good('tsv')[9:])
     },
   ),
   ('stdin', {'stdin': b'\xef\xbb\xbfGuten Tag\r\nJa'}),

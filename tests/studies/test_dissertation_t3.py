@@ -61,7 +61,7 @@ def test_sample_answers_are_a_page(tmp_path, monkeypatch):
   made.train()
   page = sample_answers.page(made, 2, 'some texts')
   assert page.startswith('# Answers of a reader whose embedding has 48 numbers')
-  assert 'On 5 questions of generated questions' in page
+  assert 'On 5 questions (generated questions' in page
   assert f'its F1 is {made.results()["test"]["f1"]:.2f}' in page
   assert (
     page.count('\n> The ') == 2 and page.count('| question | answer |') == 2

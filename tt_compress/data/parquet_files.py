@@ -42,7 +42,7 @@ def each_line(path: str, column: str) -> Iterator[str]:
           where = f'{path}: row {row}'
           text = text_files.check_text(text, column, where)
           yield from text.removesuffix('\n').split('\n')
-  except FileNotFoundError:
+  except (FileNotFoundError, PermissionError, MemoryError):
     raise
   except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
     raise ValueError(
