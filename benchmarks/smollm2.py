@@ -16,6 +16,7 @@ figure after each row; the same command continues where it was interrupted.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -163,7 +164,6 @@ class Model:
   ):
     path = os.path.expandvars(path)
     self._num_probe, self._file = num_probe, pathlib.Path(measured)
-    self._tokens = {'calibration': num_calibration, 'probe': num_probe}
     self.model = pretrained.load(path).model()
     words = pretrained_vocabulary.PretrainedVocabulary.train(
       (),
@@ -177,6 +177,11 @@ class Model:
     )
     ids = token_files.encode(train, words)
     self._train = lambda: _windows(ids, _WINDOW)
+    self._texts = {
+      'calibration': num_calibration,
+      'probe': num_probe,
+      'sha256': hashlib.sha256(np.asarray(ids).tobytes()).hexdigest(),
+    }
     self._calibration = Calibration(
       _windows(ids, _CALIBRATION_WINDOW, num_calibration), call=loss
     )
@@ -253,11 +258,13 @@ class Model:
   def measured(self) -> budget.Measured:
     """Candidates and sensitivities, from the file if it is there."""
     if self._file.exists():
-      found, tokens = _read(self._file)
-      if (found.shapes, tokens) != (self.shapes, self._tokens):
+      found, texts = _read(self._file)
+      if found.shapes != self.shapes:
+        raise ValueError(f'{self._file} is of another model; remove it')
+      if texts != self._texts:
         raise ValueError(
-          f'{self._file} is of another model, or of other numbers of tokens, '
-          f'{tokens}; remove it, or set --measured= to another file'
+          f'{self._file} was measured with tokens {texts}, this call has '
+          f'{self._texts}; remove it, or set --measured= to another file'
         )
       return found
     begin = lambda batch: {
@@ -271,7 +278,7 @@ class Model:
       patterns=(LAYERS,),
     )
     self._file.parent.mkdir(parents=True, exist_ok=True)
-    content = dataclasses.asdict(found) | {'tokens': self._tokens}
+    content = dataclasses.asdict(found) | {'texts': self._texts}
     text = json.dumps(content, default=float) + '\n'
     run_records.write_text(self._file, text)
     return found
@@ -284,15 +291,15 @@ def _expanded(model):
 
 
 def _read(path):
-  """What plans are made from, and the numbers of tokens of its texts."""
+  """What plans are made from, and its text."""
   found = json.loads(path.read_text())
-  tokens = found.pop('tokens', None)
+  texts = found.pop('texts', None)
   found['options'] = {
     name: [candidates.Candidate(**each) for each in options]
     for name, options in found['options'].items()
   }
   found['shapes'] = {k: tuple(shape) for k, shape in found['shapes'].items()}
-  return budget.Measured(**found), tokens
+  return budget.Measured(**found), texts
 
 
 def _windows(ids, length, max_tokens=None):

@@ -84,8 +84,8 @@ def test_the_highest_rank_changes_nothing(model):
 
 def test_only_what_is_missing_is_done(model, found, folder):
   """What the plans are made from is read again, too."""
-  read, tokens = smollm2._read(folder / 'measured.json')
-  assert tokens == {'calibration': 512, 'probe': 16}
+  read, texts = smollm2._read(folder / 'measured.json')
+  assert (texts['calibration'], texts['probe']) == (512, 16)
   limit = int(model.num_params / 1.25)
   assert read.plan(limit).rules == model.measured.plan(limit).rules
   assert not list(smollm2.rows(model, [1.25], found))
@@ -98,6 +98,13 @@ def test_measurements_of_another_model_are_refused(model, found, monkeypatch):
   monkeypatch.delitem(model.__dict__, 'measured')
   monkeypatch.setattr(model, 'shapes', {})
   with pytest.raises(ValueError, match='measured.json is of another model'):
+    model.measured  # noqa: B018
+  monkeypatch.undo()
+  monkeypatch.delitem(model.__dict__, 'measured')
+  monkeypatch.setitem(model._texts, 'probe', 8)
+  with pytest.raises(
+    ValueError, match="with tokens .*'probe': 16, .* has .* 8"
+  ):
     model.measured  # noqa: B018
 
 
