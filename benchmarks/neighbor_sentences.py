@@ -287,7 +287,8 @@ def measure(
       found = {'fit': fit, 'ratio': ratio, 'family': name}
       try:
         rules = sentences.rules(family, ratio)
-        found |= sentences.record(rules, fits[fit])
       except ValueError as error:
         found['reason'] = str(error)
+      else:
+        found |= sentences.record(rules, fits[fit])
     yield found

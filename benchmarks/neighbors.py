@@ -64,10 +64,7 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f'unexpected arguments {argv[1:]}')
   compile_cache.use()
   path = pathlib.Path(_OUTPUT.value)
-  results = {'words': [], 'sentences': []}
-  if path.exists():
-    results |= json.loads(path.read_text())
-  results |= {
+  results = _begun(path) | {
     'command': 'python -m benchmarks.neighbors',
     'git': records.commit(),
     'versions': records.versions(),
@@ -80,6 +77,21 @@ def main(argv: Sequence[str]) -> None:
   run_records.write_text(path.with_suffix('.md'), page(results))
   draw(results, path.with_suffix('.png'))
   print(page(results))
+
+
+def _begun(path):
+  """The results so far, which must be of as many words and sentences."""
+  begun = {'words': [], 'sentences': []}
+  if path.exists():
+    begun |= json.loads(path.read_text())
+  for part, flag in (('words', _WORDS), ('sentences', _SENTENCES)):
+    number = begun.get(f'num_{part}', flag.value)
+    if begun[part] and number != flag.value:
+      raise app.UsageError(
+        f'{path} has rows of {number} {part}, --{flag.name} is {flag.value}; '
+        'set --neighbors to another file'
+      )
+  return begun
 
 
 def _measure(part, results, path):

@@ -1,9 +1,12 @@
 """The program that compares neighbors after fits, on tiny matrices."""
 
+import json
 import pathlib
 
 import numpy as np
 import pytest
+from absl import app
+from absl.testing import flagsaver
 
 from benchmarks import (
   families,
@@ -63,6 +66,20 @@ def test_the_page_and_the_figure_show_what_was_measured(tmp_path):
   pytest.importorskip('matplotlib')
   neighbors.draw(results, tmp_path / 'neighbors.png')
   assert (tmp_path / 'neighbors.png').stat().st_size > 1000
+
+
+def test_rows_of_other_numbers_are_refused(tmp_path):
+  flags = neighbors.flags.FLAGS
+  if not flags.is_parsed():
+    flags(['a program'])
+  path = tmp_path / 'neighbors.json'
+  assert neighbors._begun(path) == {'words': [], 'sentences': []}
+  begun = dict(words=[{'ratio': 2.0}], num_words=7, sentences=[])
+  path.write_text(json.dumps(begun))
+  with pytest.raises(app.UsageError, match='7 words, --kept_words is 50000'):
+    neighbors._begun(path)
+  with flagsaver.flagsaver(kept_words=7):
+    assert neighbors._begun(path) == begun
 
 
 def test_words_keep_what_the_fitted_matrix_says():
