@@ -43,7 +43,7 @@ class Choice:
     count: number of equal layers, each with such a matrix.
     candidate: chosen for it.
     sensitivity: rise of the loss per square of its relative error, the largest
-      of two measured ones.
+      of two measured ones, and at least the median of all matrices.
   """
 
   path: str
@@ -279,14 +279,17 @@ def measure(
   batches = calibrated.batches[:_BATCHES]
   evaluate = _Loss(twin, batches, loss or calibrated.call)
   before = evaluate({})
-  sensitivities = {}
+  slopes = {}
   for path, report in paths.items():
-    slopes = [
+    found = [
       (evaluate({path: full.reshape(fulls[path].shape)}) - before) / square
       for full, square in _probes(layers[report], options[report])
     ]
-    # The loss may fall by chance, but no error is better than some error.
-    sensitivities[report] = max([*slopes, 1e-6 * abs(before)])
+    slopes[report] = max(found, default=0.0)
+  # A few batches cannot tell a small effect of one matrix from none, and the
+  # loss may fall by chance; but the errors of many matrices add up.
+  least = max(float(np.median(list(slopes.values()))), 1e-6 * abs(before))
+  sensitivities = {path: max(slope, least) for path, slope in slopes.items()}
   shapes = {path: each[0][0].shape for path, each in layers.items()}
   counts = {path: len(each) for path, each in layers.items()}
   return Measured(
