@@ -21,6 +21,7 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
       each['ranks'],
       each.get('fit', '').replace('_', ' '),
       f'{each["params"]:,}',
+      *(_mean(each.get('errors', {}), kind) for kind in range(2)),
       f'{each["validation_loss"]:.4f}',
       *(number(each, name) for name in shown),
       *(number(each.get('tuned'), name) for name in shown if is_tuned),
@@ -36,11 +37,18 @@ def table(found: Sequence[Mapping[str, Any]]) -> str:
     )
   ]
   header = (
-    *('times smaller', 'ranks', 'fit', 'parameters', 'validation loss'),
+    *('times smaller', 'ranks', 'fit', 'parameters', 'error of weights'),
+    *('error of products', 'validation loss'),
     *(f'test {_label(name)}' for name in shown),
     *(f'{_label(name)} after training' for name in shown if is_tuned),
   )
   return records.table(header, lines)
+
+
+def _mean(errors, kind):
+  """The mean error of the matrices: of weights (0) or of products (1)."""
+  found = [each[kind] for each in errors.values() if each[kind] is not None]
+  return f'{sum(found) / len(found):.3f}' if found else ''
 
 
 def page(results: Mapping[str, Any], figure: str) -> str:
@@ -54,7 +62,8 @@ def page(results: Mapping[str, Any], figure: str) -> str:
     '--budget=`. Parameters are those of the whole model. The fit minimizes '
     'the error of the weights, of their products with training batches, or of '
     'these products layer by layer, with inputs that the compressed model '
-    'gives. The plan is made with errors of products. Scores are those '
+    'gives. The plan is made with errors of products. Errors are relative, '
+    'means of the matrices that are replaced. Scores are those '
     'without training, and after the steps named below.',
   ]
   for name, found in results['models'].items():

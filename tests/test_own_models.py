@@ -102,6 +102,12 @@ def test_the_page_has_scores_before_and_after(found, tmp_path):
   assert (tmp_path / 'a.png').stat().st_size > 10_000
   assert '](a_figure.png)' in page
   assert page.count('| planned |') == 3 and '| test accuracy |' in page
+  assert (
+    own_models_report._mean({'a': (0.25, None), 'b': (0.5, 0.1)}, 0) == '0.375'
+  )
+  assert (
+    own_models_report._mean({'a': (0.25, None), 'b': (0.5, 0.1)}, 1) == '0.100'
+  )
   assert 'accuracy after training' in page
   assert '2 steps of training' in page
   assert 'after training |' not in own_models_report.table(found)
