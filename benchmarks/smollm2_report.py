@@ -51,11 +51,11 @@ def _training(found):
   """A sentence on the training of records, if there is any."""
   tuned = [each['tuned'] for each in found if 'tuned' in each]
   if not tuned:
-    return 'Nothing is trained, and nothing was chosen by scores.'
+    return 'Nothing is trained, and nothing was chosen by these scores.'
   seconds = sorted(each['seconds'] for each in tuned)
   return (
-    f'Nothing was chosen by scores. Training takes {tuned[0]["steps"]} windows '
-    'of the training split, one for each step of Adam at a learning rate of at '
+    'Nothing was chosen by these scores. Training takes '
+    f'{tuned[0]["steps"]} windows of the training split, one for each step of Adam at a learning rate of at '
     f'most {tuned[0]["rate"]:g}: {seconds[0]:.0f} to {seconds[-1]:.0f} seconds '
     'on this machine.'
   )
@@ -105,6 +105,14 @@ def draw(found: Sequence[Mapping[str, Any]], path: pathlib.Path) -> None:
       )
       style = dict(color=color, label=', by '.join(way))
       axes.plot(*zip(*points, strict=True), 'o-', **style)
+    tuned = sorted(
+      (each['size'], each['tuned']['test_loss'])
+      for each in others
+      if 'tuned' in each
+    )
+    if tuned:
+      style = dict(color=palette.INK, label='after training')
+      axes.plot(*zip(*tuned, strict=True), 's--', **style)
     axes.axhline(dense['test_loss'], color=palette.INK, label='pretrained')
     axes.set(
       xlabel='times fewer parameters',

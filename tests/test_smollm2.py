@@ -108,7 +108,7 @@ def test_measurements_of_another_model_are_refused(model, found, monkeypatch):
     model.measured  # noqa: B018
 
 
-def test_training_follows_planned_fits_by_products(model, found):
+def test_training_follows_planned_fits_by_products(model, found, tmp_path):
   few = [
     found[0],
     *(r for r in found if (r['ranks'], r['fit']) == smollm2.BEST),
@@ -125,6 +125,8 @@ def test_training_follows_planned_fits_by_products(model, found):
   assert tuned['test_loss'] < done['test_loss'] - 0.5
   page = smollm2_report.table([found[0], done])
   assert f'| {tuned["test_perplexity"]:,.1f} |' in page
+  smollm2_report.draw([found[0], done], tmp_path / 'a.png')
+  assert (tmp_path / 'a.png').stat().st_size > 10_000
 
 
 def test_the_page_and_the_figure(found, tmp_path):
