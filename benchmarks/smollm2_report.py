@@ -55,9 +55,9 @@ def _training(found):
   seconds = sorted(each['seconds'] for each in tuned)
   return (
     'Nothing was chosen by these scores. Training takes '
-    f'{tuned[0]["steps"]} windows of the training split, one for each step of Adam at a learning rate of at '
-    f'most {tuned[0]["rate"]:g}: {seconds[0]:.0f} to {seconds[-1]:.0f} seconds '
-    'on this machine.'
+    f'{tuned[0]["steps"]} windows of the training split, one for each step of '
+    f'Adam at a learning rate of at most {tuned[0]["rate"]:g}: '
+    f'{seconds[0]:.0f} to {seconds[-1]:.0f} seconds on this machine.'
   )
 
 
