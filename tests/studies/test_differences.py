@@ -13,14 +13,15 @@ def test_the_interval_is_that_of_paired_examples():
   rng = np.random.default_rng(0)
   base = rng.normal(10, 5, size=(2, 400))  # much wider than the difference
   gaps = rng.normal(0.3, 1.0, size=(2, 400))
-  found = differences.interval([*(base + gaps), base[0]], list(base))
+  first = {1: base[0] + gaps[0], 2: base[1] + gaps[1], 3: base[0]}
+  found = differences.interval(first, {0: base[0], 1: base[0], 2: base[1]})
   means = gaps.mean(0)
   assert found.mean == pytest.approx(means.mean())
   half = 1.96 * means.std() / np.sqrt(400)
   assert found.low == pytest.approx(found.mean - half, abs=half / 10)
   assert found.high == pytest.approx(found.mean + half, abs=half / 10)
   with pytest.raises(ValueError, match='different test data'):
-    differences.interval([base[0]], [base[1, :300]])
+    differences.interval({0: base[0]}, {0: base[1, :300]})
 
 
 def test_a_row_is_compared_with_another_one(tmp_path, monkeypatch):
@@ -29,9 +30,11 @@ def test_a_row_is_compared_with_another_one(tmp_path, monkeypatch):
   monkeypatch.setattr(sharding, 'make_mesh', lambda **_: one)
   config = configuration.load('configs/studies/criteo_table4.py:tiny')
   config.study.only = 'kaggle-tt3'
+  config.study.update(first_seed=1, num_seeds=2)
   config.num_steps = config.evaluation.every = 2
   result = runs.Study(config, str(tmp_path)).train()
   dense, train = result.rows
+  assert [run.seed for run in train.runs] == [1] and result.seeds == (1,)
   assert train.curve.steps[-1] == 2
   loss, ratio = result.metric('log loss'), result.metric('ratio of embeddings')
   gap = train.mean(loss) - dense.mean(loss)

@@ -27,10 +27,15 @@ def part(seeds):
 def test_parts_have_the_runs_of_the_whole(tmp_path, capsys):
   whole = made_up.make()
   first = part({'dense': (1,), 'our-fit': (0, 1)})
+  first = dataclasses.replace(first, seeds=(1,))
   # A part of the rows, in another order, of another commit.
   second = part({'dense': (0,), 'paper-A1': (0, 1), 'paper-A2': (0,)})
   second = dataclasses.replace(
-    second, name='made_up-part', git='def5678', rows=second.rows[2::-1]
+    second,
+    name='made_up-part',
+    git='def5678',
+    seeds=(0,),
+    rows=second.rows[2::-1],
   )
   paths = [str(tmp_path / name) for name in ('made_up.json', 'part.json')]
   for path, result in zip(paths, (first, second), strict=True):
@@ -42,6 +47,7 @@ def test_parts_have_the_runs_of_the_whole(tmp_path, capsys):
   assert 'made_up.md' in capsys.readouterr().out
   merged = results.read(paths[0])
   assert [row.runs for row in merged.rows] == [row.runs for row in whole.rows]
+  assert merged.seeds == whole.seeds == (0, 1)
   assert merged.git == 'abc1234, def5678'
   assert merged.seconds == 2 * whole.seconds
   assert merged.rows[0].row == whole.rows[0].row

@@ -161,12 +161,19 @@ def test_two_metrics_of_one_name():
 def test_some_rows_and_those_that_they_need():
   quoted = make(published={'accuracy': 1.0}, published_only='no data')
   table = (quoted, *tiny.TABLE)
-  ids = lambda names: [row.id for row in rows.select(table, names)]
+  ids = lambda names, has_reference=True: [
+    row.id
+    for row in rows.select(table, names, has_reference=has_reference)
+  ]
   assert ids([]) == ['a', 'row-0', 'row-1', 'row-2']
   assert ids(['row-1']) == ['row-0', 'row-1']
   assert ids(['row-2']) == ['row-0', 'row-2']
+  assert ids(['row-2'], has_reference=False) == ['row-2']
+  assert ids([], has_reference=False) == ids([])
   compared = dataclasses.replace(tiny.TABLE[2], compared_with='row-1')
-  found = rows.select((*tiny.TABLE[:2], compared), ['row-2'])
+  found = rows.select(
+    (*tiny.TABLE[:2], compared), ['row-2'], has_reference=False
+  )
   assert [row.id for row in found] == ['row-0', 'row-1', 'row-2']
   with pytest.raises(ValueError, match="no row 'row-9'; there are"):
     ids(['row-9'])

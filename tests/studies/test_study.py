@@ -96,7 +96,10 @@ def test_rows_of_present_data_keep_their_figures(finished, tmp_path):
   published = dict(published={'accuracy': 0.9}, goal={'accuracy': 0.95})
   table = [dataclasses.replace(tiny.TABLE[k], **published) for k in (0, 2)]
   found = results_of(folder, 'row-0', 0)
-  runs_by_row = {'row-0': [found], 'row-2': [{**found, 'is_stand_in': False}]}
+  runs_by_row = {
+    'row-0': {0: found},
+    'row-2': {0: {**found, 'is_stand_in': False}},
+  }
   result = runs.Study(tiny.make(table), str(tmp_path))._result(runs_by_row, {})
   stand_in, present = (row.row for row in result.rows)
   assert not stand_in.published and not stand_in.goal
@@ -199,9 +202,28 @@ def test_wrong_rows_are_told_before_anything_runs(tmp_path):
   with pytest.raises(ValueError, match='row row-0: no config file'):
     runs.Study(tiny.make(missing), str(tmp_path))
   assert os.listdir(tmp_path) == []
-  config = tiny.make(**{'study.num_seeds': 0})
-  with pytest.raises(ValueError, match='study.num_seeds=0'):
-    runs.Study(config, str(tmp_path))
+  for settings, told in (
+    ({'num_seeds': 0}, 'study.num_seeds=0 must be at least 1'),
+    ({'first_seed': 2}, 'study.first_seed=2 is none of the seeds 0 to 1'),
+    ({'first_seed': -1}, 'study.first_seed=-1 is none of the seeds'),
+  ):
+    config = tiny.make()
+    config.study.update(settings)
+    with pytest.raises(ValueError, match=told):
+      runs.Study(config, str(tmp_path))
+
+
+def test_one_seed_of_several_is_reported_alone(finished, monkeypatch):
+  folder, _, result = finished
+  monkeypatch.setattr(train, 'train', lambda *_: pytest.fail('trained'))
+  second = runs.Study(
+    tiny.make(**{'study.first_seed': 1, 'study.train': False}), folder
+  ).train()
+  assert second.seeds == (1,)
+  # The last row wants the first seed alone.
+  for one, both in zip(second.rows[:2], result.rows[:2], strict=True):
+    assert one.runs == both.runs[1:]
+  assert not second.rows[2].runs
 
 
 def test_a_table_may_span_models(tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Differences in test loss between rows, with intervals."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -12,26 +12,29 @@ _RESAMPLES = 2000
 
 
 def measure(
-  table: Sequence[rows.Row], runs: Callable[[rows.Row], Iterable[run.Run]]
+  table: Sequence[rows.Row],
+  runs: Callable[[rows.Row], Mapping[int, run.Run]],
 ) -> dict[str, results.Difference]:
   """Differences of the rows that are compared with another one, by id.
 
   Args:
-    table: rows that have run; one whose other row has not is left out.
-    runs: the trained runs of a row, one per seed.
+    table: rows that have run; one whose other row has no seed in common with
+      it is left out.
+    runs: the trained runs of a row, by seed.
   """
   known = {row.id for row in table}
   others = {
     row.id: row.compared_with for row in table if row.compared_with in known
   }
   losses = {
-    row.id: [_losses(made) for made in runs(row)]
+    row.id: {seed: _losses(made) for seed, made in runs(row).items()}
     for row in table
     if row.id in {*others, *others.values()}
   }
   return {
     name: interval(losses[name], losses[other])
     for name, other in others.items()
+    if losses[name].keys() & losses[other].keys()
   }
 
 
@@ -45,23 +48,23 @@ def _losses(made):
 
 
 def interval(
-  first: Sequence[Float[np.ndarray, ' examples']],
-  second: Sequence[Float[np.ndarray, ' examples']],
+  first: Mapping[int, Float[np.ndarray, ' examples']],
+  second: Mapping[int, Float[np.ndarray, ' examples']],
 ) -> results.Difference:
   """The mean of first - second, and its paired bootstrap interval of 95 %.
 
   Args:
-    first: losses of the examples, an array per seed.
+    first: losses of the examples, by seed.
     second: losses of the same examples; only seeds that both have count.
 
   Raises:
     ValueError: different numbers of examples.
   """
-  sizes = {len(array) for array in (*first, *second)}
+  sizes = {len(array) for array in (*first.values(), *second.values())}
   if len(sizes) > 1:
     raise ValueError(f'losses of different test data, {sizes} examples')
-  pairs = list(zip(first, second, strict=False))
-  gaps = np.mean([a - b for a, b in pairs], axis=0)
+  seeds = sorted(first.keys() & second.keys())
+  gaps = np.mean([first[seed] - second[seed] for seed in seeds], axis=0)
   rng = np.random.default_rng(0)
   means = [
     np.mean(gaps[rng.integers(len(gaps), size=len(gaps))])

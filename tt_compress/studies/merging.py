@@ -44,7 +44,7 @@ def merge(found: Sequence[results.Result]) -> results.Result:
   return dataclasses.replace(
     first,
     git=', '.join(sorted(commits)),
-    seeds=max((result.seeds for result in found), key=len),
+    seeds=tuple(sorted({seed for result in found for seed in result.seeds})),
     seconds=sum(result.seconds for result in found),
     rows=tuple(map(_merge_rows, rows.values())),
   )

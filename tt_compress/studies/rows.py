@@ -248,11 +248,18 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
     raise ValueError('a study needs rows that run')
 
 
-def select(table: Sequence[Row], ids: Sequence[str]) -> list[Row]:
+def select(
+  table: Sequence[Row], ids: Sequence[str], *, has_reference: bool
+) -> list[Row]:
   """The rows with some ids and those that they need; all rows for no ids.
 
-  A row needs the rows that it starts from and is compared with, and the first
-  row that runs, which latencies are relative to.
+  A row needs the rows that it starts from and is compared with.
+
+  Args:
+    table: all rows.
+    ids: of the wanted ones.
+    has_reference: whether a row also needs the first row that runs, which
+      latencies are relative to.
 
   Raises:
     ValueError: an unknown id, or that of a row that this study does not run.
@@ -267,7 +274,9 @@ def select(table: Sequence[Row], ids: Sequence[str]) -> list[Row]:
       raise ValueError(
         f'row {name!r} is published only: {by_id[name].published_only}'
       )
-  wanted = {next(row.id for row in table if not row.published_only), *ids}
+  wanted = set(ids)
+  if has_reference:
+    wanted.add(next(row.id for row in table if not row.published_only))
   for row in reversed(table):
     if row.id in wanted:
       wanted |= {getattr(row, entry) for entry in _NEEDED}

@@ -1,6 +1,5 @@
 """The runs of a study in a folder: train them, gather their results."""
 
-import itertools
 import os
 import time
 from collections.abc import Callable
@@ -32,17 +31,16 @@ class Study:
   """
 
   def __init__(self, config, folder: str, command: str = ''):
-    if config.study.num_seeds < 1:
-      raise ValueError(
-        f'study.num_seeds={config.study.num_seeds} must be at least 1'
-      )
+    _check_seeds(config.study)
     self.config = config
     self.folder = os.path.abspath(folder)
     self._command = command
     self._metrics = (*config.study.metrics, *config.study.costs)
     rows.check(config.study.rows, self._metrics)
     only = [name for name in config.study.only.split(',') if name]
-    self._table = rows.select(config.study.rows, only)
+    self._table = rows.select(
+      config.study.rows, only, has_reference=config.study.latencies
+    )
     self._running = [row for row in self._table if not row.published_only]
     for row in self._table:
       try:
@@ -53,9 +51,9 @@ class Study:
   def _check(self, row):
     """Refuses a row that cannot run, or whose command would be refused."""
     if not row.published_only:
-      self._run(row, 0)
+      self._run(row, self._seeds[0])
     elif row.config is not None:
-      configurations.of_run(self.config, row, 0)
+      configurations.of_run(self.config, row, self._seeds[0])
 
   def train(
     self, report: Callable[[results.Result], None] = lambda result: None
@@ -83,20 +81,24 @@ class Study:
     report(result)
     return result
 
-  def _results(self, row) -> list:
-    """Results of the runs of a row by seed, up to the first without any."""
-    found = (self._train(row, seed) for seed in self._seeds[: row.num_seeds])
-    return list(itertools.takewhile(lambda each: each is not None, found))
+  def _results(self, row) -> dict[int, dict]:
+    """Results of the runs of a row that have finished, by seed."""
+    limit = self._seeds.stop if row.num_seeds is None else row.num_seeds
+    found = {
+      seed: self._train(row, seed) for seed in self._seeds if seed < limit
+    }
+    return {seed: each for seed, each in found.items() if each is not None}
 
   def _measured(self, finished) -> dict[str, dict]:
     """Latencies and differences after all runs, by row and name."""
     table = [row for row in self._running if finished[row.id]]
     latencies = {}
     if self.config.study.latencies:
-      latencies = latency.measure({row.id: self._run(row, 0) for row in table})
+      latencies = latency.measure(
+        {row.id: self._run(row, min(finished[row.id])) for row in table}
+      )
     compared = differences.measure(
-      table,
-      lambda row: (self._run(row, k) for k in range(len(finished[row.id]))),
+      table, lambda row: {k: self._run(row, k) for k in finished[row.id]}
     )
     return {
       row.id: {
@@ -116,7 +118,7 @@ class Study:
 
   @property
   def _seeds(self):
-    return range(self.config.study.num_seeds)
+    return range(self.config.study.first_seed, self.config.study.num_seeds)
 
   def _configuration(self, row, seed):
     """That of a run, with the folder that it starts from."""
@@ -136,10 +138,10 @@ class Study:
     """What is known after some rows: results of their runs by row and seed."""
     measured = measured or {}
     study = self.config.study
-    found = [run for runs in finished.values() for run in runs]
+    found = [run for runs in finished.values() for run in runs.values()]
     is_stand_in = any(map(_is_stand_in, found))
     table = [
-      self._row(row, finished.get(row.id, ()), **measured.get(row.id, {}))
+      self._row(row, finished.get(row.id, {}), **measured.get(row.id, {}))
       for row in self._table
       # Rows with nothing but figures of other data have nothing to show.
       if not (row.published_only and self._has_other_data)
@@ -182,25 +184,26 @@ class Study:
     return configurations.name(self.config) + stand_in + part
 
   def _row(self, row, runs, **measured) -> results.RowResult:
-    if self._has_other_data or any(map(_is_stand_in, runs)):
+    if self._has_other_data or any(map(_is_stand_in, runs.values())):
       row = row.without_figures()
     if not runs:
       return results.RowResult(row=row)
-    config = self._configuration(row, 0)
+    first = min(runs)
+    config = self._configuration(row, first)
     return results.RowResult(
       row=row,
-      data=measure.data(runs[0], config),
+      data=measure.data(runs[first], config),
       runs=tuple(
         results.Run(
           seed=seed, values=measure.of_run(found, config, row, self._metrics)
         )
-        for seed, found in enumerate(runs)
+        for seed, found in runs.items()
       ),
-      curve=self._curve(row, len(runs)),
+      curve=self._curve(row, runs),
       **measured,
     )
 
-  def _curve(self, row, num_runs) -> results.Curve | None:
+  def _curve(self, row, seeds) -> results.Curve | None:
     """Validation scores by step, means over seeds; None if nothing trained."""
     name = f'validation/{self._metrics[0].source.rpartition("/")[2]}'
     curves = [
@@ -210,7 +213,7 @@ class Study:
         # Nothing has been trained before the first step.
         if name in line and line['step']
       }
-      for seed in range(num_runs)
+      for seed in seeds
     ]
     steps = sorted(set.intersection(*map(set, curves)))
     if not steps:
@@ -223,6 +226,18 @@ class Study:
       steps=tuple(steps),
       values=mean(values),
       seconds=None if None in sum(seconds, []) else mean(seconds),
+    )
+
+
+def _check_seeds(settings):
+  """Refuses settings of a study that leave no seed."""
+  first, count = settings.first_seed, settings.num_seeds
+  if count < 1:
+    raise ValueError(f'study.num_seeds={count} must be at least 1')
+  if not 0 <= first < count:
+    raise ValueError(
+      f'study.first_seed={first} is none of the seeds 0 to {count - 1}; raise '
+      f'study.num_seeds={count}, or lower it'
     )
 
 

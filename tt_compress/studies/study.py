@@ -81,6 +81,8 @@ def attach(
       rows=tuple(table),
       figures=tuple(figures),
       latencies=latencies,
+      # Seeds are first_seed to num_seeds - 1, so that hosts can share them.
+      first_seed=0,
       num_seeds=1 if arguments['tiny'] else arguments['seeds'],
       # Ids of rows, with commas between them; rows that they need run, too.
       # All rows if empty.
