@@ -25,11 +25,10 @@ def rows_of(study):
   }
 
 
-@pytest.mark.parametrize('study', ['t4', 't8'])
-def test_published_rows_have_the_sizes_of_the_table(study):
+def test_published_rows_have_the_sizes_of_the_tables():
   dense = count('configs/t5_small.py:size=published,method=dense')
   assert dense == 60_506_624
-  for row in rows_of(study).values():
+  for row in rows_of('t4_t8').values():
     if row.published and row.config:
       right = {**row.published, **row.corrected}
       params = count(row.config)
@@ -37,11 +36,11 @@ def test_published_rows_have_the_sizes_of_the_table(study):
       if 'ratio' in right:
         # 3.08 is printed for 3.085.
         assert abs(dense / params - right['ratio']) < 0.006
-      assert f'data={"wmt16" if study == "t4" else ""}' in row.config
+      assert row.id.startswith('dissertation-T8-') or 'data=wmt16' in row.config
 
 
 def test_measured_rows_have_the_ratios_of_their_names():
-  rows = {**rows_of('t4'), **rows_of('t5a')}
+  rows = {**rows_of('t4_t8'), **rows_of('t5a')}
   dense = count(rows['dense'].config)
   for row in rows.values():
     wanted = re.search(r'(\d+)x', row.id)
@@ -51,22 +50,23 @@ def test_measured_rows_have_the_ratios_of_their_names():
 
 
 def test_low_rank_and_shapeshifter_have_equal_ranks_or_equal_sizes():
-  rows = rows_of('t8')
+  rows = rows_of('t4_t8')
   params = {
     name: count(rows[name].config)
     for name in rows
     if not rows[name].published_only
   }
-  assert params['low-rank'] > 1.9 * params['shapeshifter']
-  for name, other in (
-    ('low-rank-small', 'shapeshifter'),
-    ('shapeshifter-large', 'low-rank'),
-  ):
-    assert params[name] == pytest.approx(params[other], rel=0.02)
+  ranks = 'method=low_rank', 'embedding_rank'
+  assert ranks[0] in rows['low-rank-7x'].config
+  assert ranks[1] not in rows['low-rank-7x'].config
+  assert params['low-rank-7x'] > 1.9 * params['shapeshifter-14x']
+  for ratio in ('7x', '14x'):
+    wanted = pytest.approx(params[f'shapeshifter-{ratio}'], rel=0.02)
+    assert params[f'low-rank-{ratio}'] == wanted
 
 
 @pytest.mark.parametrize(
-  'study, number', [('t4', 9), ('t5a', 3), ('t8', 5), ('t8.py:data=tatoeba', 5)]
+  'study, number', [('t4_t8', 11), ('t5a', 3), ('t4_t8.py:data=tatoeba', 11)]
 )
 def test_every_row_can_run(study, number, tmp_path):
   file, _, given = study.partition('.py:')
@@ -76,8 +76,8 @@ def test_every_row_can_run(study, number, tmp_path):
 
 
 def test_rows_read_the_text_of_their_study():
-  config = configuration.load(f'{FOLDER}dissertation_t8.py:data=tatoeba_ro')
-  assert config.name == 'dissertation_t8-tatoeba_ro'
+  config = configuration.load(f'{FOLDER}dissertation_t4_t8.py:data=tatoeba_ro')
+  assert config.name == 'dissertation_t4_t8-tatoeba_ro'
   for row in config.study.rows:
     if not row.published_only:
       made = configurations.of_run(config, row, 0)

@@ -162,8 +162,7 @@ def test_some_rows_and_those_that_they_need():
   quoted = make(published={'accuracy': 1.0}, published_only='no data')
   table = (quoted, *tiny.TABLE)
   ids = lambda names, has_reference=True: [
-    row.id
-    for row in rows.select(table, names, has_reference=has_reference)
+    row.id for row in rows.select(table, names, has_reference=has_reference)
   ]
   assert ids([]) == ['a', 'row-0', 'row-1', 'row-2']
   assert ids(['row-1']) == ['row-0', 'row-1']
