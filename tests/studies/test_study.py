@@ -77,6 +77,7 @@ def test_every_row_and_seed_has_its_run(finished):
       assert told.values['accuracy'] == found['test']['accuracy']
       assert told.values['numbers stored'] == found['stored']['numbers']
       assert told.values['steps'] == found['config']['num_steps']
+      assert told.git == found['git']
     scores = [told.values['accuracy'] for told in row.runs]
     assert row.mean(accuracy) == pytest.approx(np.mean(scores))
     spread = np.std(scores, ddof=1) if len(scores) > 1 else 0.0

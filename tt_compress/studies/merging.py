@@ -62,7 +62,7 @@ def _merge_rows(same):
           f'{getattr(each.row, name)}; runs of different models do not merge'
         )
     for run in each.runs:
-      if runs.setdefault(run.seed, run) != run:
+      if runs.setdefault(run.seed, run).values != run.values:
         raise ValueError(
           f'row {row.row.id}, seed {run.seed} has run twice, with different '
           'numbers; remove one of them from its file'

@@ -1,7 +1,7 @@
 """What a study has measured, as one typed value that every report reads."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -11,14 +11,18 @@ from tt_compress.studies import rows, typed_json
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-  """The numbers of one run, by the name of their metric.
+  """What one run has measured.
 
-  A number is None where the metric does not apply, such as a score before
-  fine-tuning of a run that starts from noise.
+  Attributes:
+    seed: of the run.
+    values: numbers by the name of their metric; None where the metric does not
+      apply, such as a score before fine-tuning of a run that starts from noise.
+    git: commit of the code that has trained it; None in older results.
   """
 
   seed: int
   values: Mapping[str, float | None]
+  git: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,11 @@ class RowResult:
     """The sample standard deviation over seeds; 0 for less than two runs."""
     values = self._values(metric)
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+  def seeds_of(self, seeds: Sequence[int]) -> list[int]:
+    """Those of a study's seeds that the row wants."""
+    limit = self.row.num_seeds
+    return [seed for seed in seeds if limit is None or seed < limit]
 
   def _values(self, metric):
     values = [run.values[metric.name] for run in self.runs]

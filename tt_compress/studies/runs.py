@@ -195,7 +195,9 @@ class Study:
       data=measure.data(runs[first], config),
       runs=tuple(
         results.Run(
-          seed=seed, values=measure.of_run(found, config, row, self._metrics)
+          seed=seed,
+          values=measure.of_run(found, config, row, self._metrics),
+          git=found['git'],
         )
         for seed, found in runs.items()
       ),

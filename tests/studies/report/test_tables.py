@@ -84,6 +84,35 @@ def test_every_row_says_why_it_has_no_numbers():
   )
 
 
+def test_a_row_that_wants_fewer_seeds_is_complete_with_them():
+  result = made_up.make()
+  first, second, third, *others = result.rows
+  third = dataclasses.replace(
+    third, row=dataclasses.replace(third.row, num_seeds=1)
+  )
+  before = tables.summary(result)
+  result = dataclasses.replace(result, rows=(first, second, third, *others))
+  row = cells(result)['paper-A2']
+  assert row['seeds'].text == '1' and not row['goal'].text.endswith('so far')
+  assert before.startswith('3 of 5 rows have run with every seed.')
+  assert tables.summary(result).startswith('4 of 5 rows')
+
+
+def test_commits_of_runs_stand_beside_their_times():
+  result = made_up.make()
+  assert 'commit' not in cells(result, 1)['dense']
+  first, *others = result.rows
+  commits = 'abcdef0' + 33 * '1', 'fedcba9' + 33 * '2' + '+'
+  runs = tuple(
+    dataclasses.replace(run, git=git)
+    for run, git in zip(first.runs, commits, strict=True)
+  )
+  first = dataclasses.replace(first, runs=runs)
+  found = cells(dataclasses.replace(result, rows=(first, *others)), 1)
+  assert found['dense']['commit'].text == 'abcdef0, fedcba9+'
+  assert found['paper-A1']['commit'] == tables.Cell()
+
+
 def perplexities(measured, goal):
   """A result with one row, where lower is better."""
   metric = rows.Metric(

@@ -78,6 +78,7 @@ def make(result: results.Result) -> tuple[tuple[Table, ...], tuple[str, ...]]:
     _methods(result),
     *(_measured(result, metric) for metric in result.costs),
     *_latencies(result),
+    _commits(result),
   )
   tables = (_table('Scores', scores), _table('Sizes and times', costs))
   return tables, notes.texts()
@@ -109,7 +110,7 @@ def _seeds(result, notes):
       return Cell('published only', note=notes.number(reason(found.row)))
     if not number:
       return Cell(NOT_RUN)
-    total = len(result.seeds)
+    total = len(found.seeds_of(result.seeds))
     return Cell(f'{number}' if number >= total else f'{number} of {total}')
 
   return Column('seeds', tuple(map(cell, result.rows)))
@@ -203,7 +204,7 @@ def goal(row: results.RowResult, result: results.Result) -> Cell:
   )
   if state in ('', 'open'):
     return Cell(state, detail=detail)
-  so_far = '' if len(row.runs) >= len(result.seeds) else ' so far'
+  so_far = '' if _is_complete(row, result) else ' so far'
   if state == 'met':
     return Cell(f'met{so_far}', detail=detail, is_strong=True)
   missing = ' and '.join(
@@ -234,10 +235,27 @@ def _latency(latency, first, kind):
   return Cell(f'{mine / reference:.2f}', detail=f'{mine:.3g} ms')
 
 
+def _commits(result):
+  """Those that have trained each row, as far as its runs name them."""
+
+  def cell(row):
+    known = dict.fromkeys(run.git for run in row.runs if run.git)
+    # A plus marks code that was changed after the commit.
+    return Cell(', '.join(git[:7] + '+' * git.endswith('+') for git in known))
+
+  cells = tuple(map(cell, result.rows))
+  return Column('commit', cells, is_number=False)
+
+
+def _is_complete(row, result):
+  """Whether a row has run with every seed that it wants."""
+  return len(row.runs) >= len(row.seeds_of(result.seeds))
+
+
 def summary(result: results.Result) -> str:
   """How many rows have run and how many goals are met, in a line."""
   running = [row for row in result.rows if not row.row.published_only]
-  complete = sum(len(row.runs) >= len(result.seeds) for row in running)
+  complete = sum(_is_complete(row, result) for row in running)
   text = f'{complete} of {len(running)} rows have run with every seed.'
   quoted = len(result.rows) - len(running)
   if quoted:
