@@ -236,10 +236,11 @@ def _latency(latency, first, kind):
 
 
 def _commits(result):
-  """Those that have trained each row, as far as its runs name them."""
+  """Those that have trained each row; empty where all rows have one."""
+  several = ',' in result.git
 
   def cell(row):
-    known = dict.fromkeys(run.git for run in row.runs if run.git)
+    known = dict.fromkeys(run.git for run in row.runs if run.git and several)
     # A plus marks code that was changed after the commit.
     return Cell(', '.join(git[:7] + '+' * git.endswith('+') for git in known))
 
