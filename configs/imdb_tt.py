@@ -19,7 +19,10 @@ after the best of 100 epochs. All counts are tested.
 Words are those of the tokenizer 13a of sacreBLEU in lower case, without tags of
 line breaks; the paper has those of spaCy, which cuts "don't" in two. Here 2,500
 training reviews are held out, and a review is cut to its last 400 words, where
-the paper has 1,000 and reads the padding that follows.
+the paper has 1,000 and reads the padding that follows. Its way, which takes
+longer:
+
+    --config.model.reads_padding=True --config.data.bucket_lengths="(1000,)"
 """
 
 from tt_compress import configuration

@@ -19,7 +19,7 @@ Other arguments: `seeds=2`; `tiny` for a short test on generated texts.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tt_compress import configuration
 from tt_compress.studies import results, rows, study
@@ -35,14 +35,14 @@ class Problem:
       millions, by row.
     goals: accuracies to reach, by row.
     ratios: of the embedding, of our rows of the size of TT1 and of TT3.
-    text: about the data.
+    text: paragraphs about the data and the recipe.
   """
 
   title: str
   figures: Mapping[str, tuple[float, float, float]]
   goals: Mapping[str, float]
   ratios: tuple[int, int]
-  text: str
+  text: Sequence[str]
 
 
 PROBLEMS = {
@@ -56,11 +56,23 @@ PROBLEMS = {
     },
     {'full': 0.886, 'TT1': 0.885, 'TT2': 0.890, 'TT3': 0.897},
     (93, 441),
-    'Published accuracies are those of half of the test reviews, at the epoch '
-    'of 100 that the other half chose. Ours are those of all test reviews, at '
-    'the epoch that 2,500 training reviews chose. The goal of the best row of '
-    'at least 441x is 0.900. The dense row trains three epochs, since its '
-    'validation accuracy falls after the second of six, the others six.',
+    (
+      'Published accuracies are those of half of the test reviews, at the '
+      'epoch of 100 that the other half chose. Ours are those of all test '
+      'reviews, at the epoch that 2,500 training reviews chose. The goal of '
+      'the best row of at least 441x is 0.900. The dense row trains three '
+      'epochs, since its validation accuracy falls after the second of six, '
+      'the others six.',
+      'Words are those of the tokenizer 13a of sacreBLEU in lower case, '
+      'without tags of line breaks; the paper has those of spaCy, which cuts '
+      '"don\'t" in two. A review is cut to its last 400 words: 16.9 % of the '
+      'training reviews and 16.1 % of the test reviews are. Our choices, '
+      'where the paper is silent, are Adam at 0.002, whose rate falls as a '
+      'cosine, rates by the structure of the factors, clipping at a norm of '
+      '1, batches of 64, and matrices that start with normal entries.',
+      'Tried on validation: TT3 has 0.8592 after three epochs and 0.8748 '
+      'after six; it still learns then.',
+    ),
   ),
   'sst': Problem(
     'SST-5, 5 classes',
@@ -72,8 +84,17 @@ PROBLEMS = {
     },
     {'full': 0.400, 'TT1': 0.420, 'TT3': 0.410},
     (78, 307),
-    'Sentences alone are trained on, without the labels of their phrases. The '
-    'official validation sentences choose the epoch.',
+    (
+      'Sentences alone are trained on, without the labels of their phrases. '
+      'The official validation sentences choose the epoch.',
+      'Words are those of the files, which separate punctuation; no sentence '
+      'is longer than the 60 words that are read. Our choices, where the '
+      'paper is silent, are Adam at 0.001, whose rate falls as a cosine, '
+      'rates by the structure of the factors, clipping at a norm of 1, '
+      'batches of 32, and matrices that start with normal entries. Tried on '
+      'validation: 12 epochs with one rate for all factors, 0.393 of TT3 '
+      'instead of 0.401.',
+    ),
   ),
 }
 METHODS = {
@@ -133,7 +154,7 @@ def get_config(arguments=''):
     arguments,
     title=f'Table 1 of "Tensorized Embedding Layers": {problem.title}',
     text=(
-      problem.text,
+      *problem.text,
       'Rows without published figures are ours. Their embeddings have the size '
       'of TT1 or of TT3, or the next one below that their structure has. All '
       'rows have one recipe, chosen by validation accuracy, but for the number '

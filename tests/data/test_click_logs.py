@@ -90,6 +90,11 @@ def test_columns_of_avazu(tmp_path):
   assert named.keys.T.tolist() == bare.keys.T.tolist()
   assert bare.keys.T.tolist() == keys_of([row.split(',')], layout)
   assert bare.keys[0, 0] == 23
+  for hour in ('14102124', '-5', '23:00'):
+    wrong = row.replace('14102123', hour)
+    told = f"d.csv:1: hour is '{hour}', not digits that end in an hour from 00"
+    with pytest.raises(ValueError, match=told):
+      list(reader.read(write(tmp_path / 'd.csv', [[wrong]]), layout))
   other = AVAZU.replace('C14', 'C15')
   with pytest.raises(ValueError, match="c.csv:1: the columns are .*'C15'"):
     list(reader.read(write(tmp_path / 'c.csv', [[other], [row]]), layout))

@@ -127,6 +127,7 @@ def test_validation_is_held_out_of_training(tmp_path):
   for part in parts:
     numbers = [int(text.split()[1]) for text in part.texts]
     assert part.labels.tolist() == [number % 2 for number in numbers]
+    assert part.place(2) == f'{part.name}, line {numbers[2] + 1}'
   assert load('validation').texts == parts[1].texts
   assert len(load('test')) == 20
 

@@ -89,10 +89,13 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
   assert load(path, write(tmp_path / 'en', 'vwxyz')).source == tuple(lines)
 
 
-def test_byte_order_mark_and_carriage_returns_are_removed(tmp_path):
+def test_byte_order_mark_and_carriage_returns_are_removed(tmp_path, caplog):
   path = tmp_path / 'windows'
   path.write_bytes(b'\xef\xbb\xbfeins\r\nzwei\r\nohne Ende')
-  assert text_files.read_lines(str(path)) == ['eins', 'zwei', 'ohne Ende']
+  with caplog.at_level(logging.WARNING, logger='absl'):
+    found = text_files.read_lines(str(path))
+  assert found == ['eins', 'zwei', 'ohne Ende']
+  assert 'windows:3: the last line has no end' in caplog.text
 
 
 def test_blank_sides_take_the_other_side_along(tmp_path, caplog):

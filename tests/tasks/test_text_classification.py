@@ -237,6 +237,31 @@ def test_predictions_and_losses_of_examples(files, trained):
   assert made.predict([''], num_best=1) == [[base.Answer('', 0.0)]]
 
 
+def test_a_label_outside_its_range_is_named_with_its_line(files, tmp_path):
+  lines = ['0\tbad', '1\tgood', '2\tso so', '3\tmore', '1\tfine']
+  path = tmp_path / 'three.tsv'
+  path.write_text('\n'.join(lines) + '\n')
+  config = make_config({**files, 'train': str(path)})
+  task = text_classification.TextClassification(config, None, None)
+  told = 'three.tsv, line 3: label 2 is outside 0 to 1; 2 of 5 labels are'
+  with pytest.raises(ValueError, match=told):
+    task.check_examples(task.load('train'))
+
+
+def test_texts_are_cut_at_either_side_and_counted(files, tmp_path):
+  path = tmp_path / 'long.tsv'
+  path.write_text('0\tthe film is bad bad bad good\n1\tgood\n1\tbad\n')
+  words = words_by_frequency(files['train'])
+  whole = [words.index(w) + 2 for w in 'the film is bad bad bad good'.split()]
+  for cut, kept in (('begin', whole[1:]), ('end', whole[:-1])):
+    config = make_config({**files, 'test': str(path)})
+    config.data.cut = cut
+    task = text_classification.TextClassification(config, None, None)
+    ids, share = task._encoded('test')
+    assert [each.tolist() for each in ids][:2] == [kept, [whole[-1]]]
+    assert share == pytest.approx(1 / 3)
+
+
 def test_names_of_classes_are_counted(files):
   config = make_config(files)
   config.evaluation.class_names = ('bad',)

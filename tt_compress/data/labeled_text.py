@@ -22,6 +22,7 @@ class LabeledText:
     texts: none of them blank.
     labels: classes from 0, [number].
     name: of the data, for messages.
+    lines: of the file that the examples stand in, from 1; None if in none.
 
   Raises:
     ValueError: not as many labels as texts, no texts, or a negative label.
@@ -30,11 +31,18 @@ class LabeledText:
   texts: tuple[str, ...]
   labels: Int32[np.ndarray, ' number']
   name: str
+  lines: Int32[np.ndarray, ' number'] | None = None
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'texts', tuple(self.texts))
     labels = corpus.checked_labels(self.labels, len(self.texts), self.name)
     object.__setattr__(self, 'labels', labels)
+
+  def place(self, index: int) -> str:
+    """Where an example stands, for errors."""
+    if self.lines is None:
+      return f'{self.name}, example {index}'
+    return f'{self.name}, line {self.lines[index]}'
 
   def __len__(self) -> int:
     return len(self.texts)
@@ -115,7 +123,12 @@ def _read(
     labels.append(_class_of(label, classes, where))
     texts.append(text)
   # The name goes into results, which move between machines; paths do not.
-  return LabeledText(texts, np.array(labels), os.path.basename(path))
+  return LabeledText(
+    texts,
+    np.array(labels),
+    os.path.basename(path),
+    np.arange(1, len(texts) + 1, dtype=np.int32),
+  )
 
 
 def from_tfds(
@@ -165,7 +178,10 @@ def _held_out(
   is_validation[np.argsort(bits, kind='stable')[:num_validation]] = True
   kept = np.flatnonzero(is_validation == (split == 'validation'))
   return LabeledText(
-    [whole.texts[i] for i in kept], whole.labels[kept], f'{whole.name}, {split}'
+    [whole.texts[i] for i in kept],
+    whole.labels[kept],
+    f'{whole.name}, {split}',
+    None if whole.lines is None else whole.lines[kept],
   )
 
 

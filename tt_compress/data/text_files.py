@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+from absl import logging
+
 from tt_compress import packed_files
 
 MAX_LINE = 1_000_000  # characters; a longer line is no example
@@ -163,11 +165,13 @@ def decode_lines(file: BinaryIO, name: str) -> list[str]:
 
 
 def _decoded(file, name):
-  number = 1
+  number, line = 0, b'\n'
   # Without a bound, a file without line ends would fill the memory.
-  while line := file.readline(_MAX_BYTES):
+  while found := file.readline(_MAX_BYTES):
+    number, line = number + 1, found
     yield _decode(line, name, number)
-    number += 1
+  if not line.endswith(b'\n'):
+    logging.warning('%s:%d: the last line has no end; is it cut?', name, number)
 
 
 def _decode(line: bytes, path: str, number: int) -> str:

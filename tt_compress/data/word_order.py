@@ -62,7 +62,8 @@ def by_vectors(vectors: Float[np.ndarray, 'n dim']) -> Int[np.ndarray, ' n']:
   """An order of a balanced clustering: similar vectors are close to each other.
 
   Vectors are sorted along their first principal component and halved, and each
-  half is ordered in the same way.
+  half is ordered in the same way. Halves need not end where a digit of the ids
+  of a tensor train does.
   """
   if len(vectors) < 3:
     return np.arange(len(vectors))

@@ -32,8 +32,8 @@ class TextClassifierConfig:
     zero_padding: whether padding has the embedding 0 instead of a trained one;
       without effect unless padding is read.
     reads_padding: whether the final state is that after the padding of the
-      text, as in the released code of the paper, instead of that after its last
-      word.
+      text, as in the released code of the paper, which pads to 1,000 words,
+      instead of that after its last word.
   """
 
   vocab_size: int = 25_000

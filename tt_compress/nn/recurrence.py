@@ -120,6 +120,8 @@ def _differentiable(
       after = _advance(cell, joined, state, is_token)
       return after, (after['h'].astype(dtype), joined, state)
 
+    # Not unrolled: before steps were cut into blocks, gradients of 2 steps in
+    # an iteration took 1.08 times as long on two cores.
     last, (h, *kept) = jax.lax.scan(step, state, (projected, is_token))
     return (last, h), (constants, is_token, *kept)
 

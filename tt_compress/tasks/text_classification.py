@@ -120,10 +120,13 @@ class TextClassification(classification.Classification):
 
   def check_examples(self, examples: labeled_text.LabeledText) -> None:
     num_classes = self._config.model.num_classes
-    if examples.labels.max() >= num_classes:
+    is_outside = examples.labels >= num_classes
+    if is_outside.any():
+      first = int(np.argmax(is_outside))
       raise ValueError(
-        f'{examples.name}: label {examples.labels.max()} needs more classes '
-        f'than model.num_classes={num_classes}'
+        f'{examples.place(first)}: label {examples.labels[first]} is outside '
+        f'0 to {num_classes - 1}; {is_outside.sum()} of {len(examples)} labels '
+        f'are; correct the file, or raise model.num_classes={num_classes}'
       )
 
   def prepare(self) -> dict:

@@ -147,7 +147,10 @@ def _count(buffer, starts, ends):
 
 def _hour(buffer, starts, ends):
   found, is_right = _integer(buffer, starts, ends)
-  return np.where(found >= 0, found % 100, found), is_right & (found < 10**8)
+  is_hour = (found >= 0) & (found < 10**8) & (found % 100 < 24)
+  is_missing = found == MISSING
+  hours = np.where(is_missing, found, found % 100)
+  return hours, is_right & (is_hour | is_missing)
 
 
 def _bucket(x):
@@ -168,7 +171,7 @@ _EXPECTED = {
   'hexadecimal': '8 hexadecimal digits',
   'integer': 'an integer of up to 18 digits',
   'count': 'an integer of up to 18 digits',
-  'hour': 'digits that end in an hour',
+  'hour': 'digits that end in an hour from 00 to 23',
 }
 
 
