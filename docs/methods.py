@@ -42,8 +42,8 @@ WHEN = {
   'in feed-forward layers, attention and embeddings alike. Two cores '
   '(`num_modes=2`) are the fastest in layers, three or more the smallest in '
   'embeddings.',
-  'nonlinear_train': 'Experiments with embeddings. It has no `apply` and no '
-  '`attend`, so it is not for layers or logits.',
+  'nonlinear_train': 'Experiments with embeddings. `apply` and `attend` '
+  'compute all rows, slower than dense: no choice for layers or logits.',
   'tensor_ring': 'As a tensor train, to compare with published rings. Its fit '
   'to trained weights is slower, and often closer at equal size.',
   'block_tensor_train': 'Layers of large models on accelerators: two batched '
