@@ -24,7 +24,8 @@ Published, validation and test perplexity: 22.55 and 24.37 dense with 191.95M
 parameters; 24.38 and 25.67 at rank 192, 3.8 times fewer numbers in the matrix;
 25.53 and 26.73 at rank 128, 8.6 times; 26.73 and 28.04 at rank 96, 15.1 times.
 The published totals of 94M, 73M and 65M do not follow from these shapes, which
-have 90.67M, 70.88M and 63.92M.
+have 90.67M, 70.88M and 63.92M. Evaluations remember 640 words, clamp distances
+at 400 and attend to as many words from everywhere, as the released script does.
 
 Where the paper is silent: gradients are clipped at a norm of 0.25, a core is a
 layer of NovoGrad, and the 1,024 sequences of a step are one batch; set
@@ -110,6 +111,11 @@ def get_config(arguments=''):
     clip_norm=0.25,
   )
   config.evaluation.update(
-    every=4000, batch_size=4, window=128, memory_length=640, clamp_length=400
+    every=4000,
+    batch_size=4,
+    window=128,
+    memory_length=640,
+    clamp_length=400,
+    same_length=True,
   )
   return configuration.finish(config, arguments)

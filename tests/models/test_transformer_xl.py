@@ -123,23 +123,24 @@ def definition(model, tokens, memory_length, clamp_length=99, same_length=0):
 
 
 @pytest.mark.parametrize(
-  'options, length, clamp_length',
+  'options, length, scored',
   [
-    ({}, None, None),
-    (dict(same_length=True), None, None),
-    (dict(clamp_length=4), None, None),
+    ({}, None, {}),
+    (dict(same_length=True), None, {}),
+    (dict(clamp_length=4), None, {}),
     # Of an evaluation.
-    (dict(clamp_length=4, same_length=True), 6, 2),
+    (dict(clamp_length=4, same_length=True), 6, dict(clamp_length=2)),
+    ({}, 6, dict(clamp_length=5, same_length=True)),
+    (dict(same_length=True), 2, dict(same_length=False)),
   ],
 )
-def test_features_are_those_of_the_definition(options, length, clamp_length):
+def test_features_are_those_of_the_definition(options, length, scored):
   model = make(**options)
-  found, _ = read(
-    model, TOKENS, empty(model, length=length), clamp_length=clamp_length
-  )
+  found, _ = read(model, TOKENS, empty(model, length=length), **scored)
   memory_length = length or SMALL['memory_length']
-  clamp_length = clamp_length or options.get('clamp_length', 99)
-  same_length = memory_length if options.get('same_length') else 0
+  used = {**options, **scored}
+  clamp_length = used.get('clamp_length', 99)
+  same_length = memory_length if used.get('same_length') else 0
   expected = [
     definition(model, tokens, memory_length, clamp_length, same_length)
     for tokens in TOKENS

@@ -248,9 +248,13 @@ def test_bad_settings_of_evaluations_are_named(files):
   ):
     with pytest.raises(ValueError, match=message):
       configuration.check(make_config(files, **settings))
-  settings = {'model.same_length': True, 'evaluation.memory_length': 0}
-  with pytest.raises(ValueError, match='same_length=True needs a memory'):
-    configuration.check(make_transformer(files, **settings))
+  for group in ('model', 'evaluation'):
+    settings = {f'{group}.same_length': True, 'evaluation.memory_length': 0}
+    with pytest.raises(ValueError, match='same_length=True needs a memory'):
+      configuration.check(make_transformer(files, **settings))
+  settings = {**settings, 'model.same_length': True}
+  settings['evaluation.same_length'] = False
+  configuration.check(make_transformer(files, **settings))
 
 
 def test_a_text_that_is_too_short_is_named(files):
@@ -278,5 +282,11 @@ def test_an_evaluation_has_its_own_memory(files):
   number = len(text_of('test')) - 1
   whole = loss(window=number, memory_length=0)
   assert loss(window=6, memory_length=number) == pytest.approx(whole, rel=1e-5)
-  others = loss(window=6), loss(window=6, memory_length=number, clamp_length=2)
+  others = (
+    loss(window=6),
+    loss(window=6, memory_length=number, clamp_length=2),
+    loss(window=6, memory_length=4, same_length=True),
+    loss(window=6, memory_length=4),
+  )
   assert min(abs(other - whole) for other in others) > 1e-3
+  assert len({round(other, 4) for other in others}) == len(others)

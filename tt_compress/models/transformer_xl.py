@@ -90,16 +90,8 @@ class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
     Returns:
       'inputs', of every layer at the positions before, the latest one last, and
       'count', the number of positions that were read.
-
-    Raises:
-      ValueError: same_length, and no entries.
     """
     length = self.memory_length if length is None else length
-    if self.same_length and not length:
-      raise ValueError(
-        'model.same_length=True needs a memory: each position attends to as '
-        'many positions as the memory has, but its length is 0'
-      )
     shape = num_examples, self.num_layers, length, self.model_dim
     return {
       'inputs': jax.ShapeDtypeStruct(shape, jnp.float32),
@@ -201,6 +193,7 @@ class TransformerXL(output.TokenModel):
     noise: dropout.Noise | None = None,
     *,
     clamp_length: int | None = None,
+    same_length: bool | None = None,
   ) -> tuple[Float[Array, 'batch length dim'], Memory]:
     """Features of a segment of every text, and the memory for the next one.
 
@@ -211,10 +204,14 @@ class TransformerXL(output.TokenModel):
       noise: keys of dropout and of stochastic matrices; None means
         deterministic.
       clamp_length: in place of that of the options, if it is given.
+      same_length: the same.
 
     Returns:
       The input of `project` at every position, and the memory with the inputs
       of the layers at the latest positions.
+
+    Raises:
+      ValueError: same_length, and a memory without entries.
     """
     config, old = self.config, jnp.moveaxis(memory['inputs'], 1, 0)
     length, (_, _, memory_length, _) = tokens.shape[1], old.shape
@@ -225,7 +222,7 @@ class TransformerXL(output.TokenModel):
       old,
       self._distances(length + memory_length, clamp_length, noise),
       (self.content_bias.get_value(), self.distance_bias.get_value()),
-      self._mask(length, memory_length, memory['count']),
+      self._mask(length, memory_length, memory['count'], same_length),
       noise=noise,
     )
     both = jnp.concatenate([old, inputs.astype(old.dtype)], axis=2)
@@ -244,11 +241,16 @@ class TransformerXL(output.TokenModel):
     x = jnp.asarray(features[distances], self.dtype)
     return dropout.common(x, config.dropout, noise)
 
-  def _mask(self, length, memory_length, count):
+  def _mask(self, length, memory_length, count, same_length):
     """Whether a query attends to a key, [batch, 1, length, source]."""
     keys = np.arange(-memory_length, length)
     distance = np.arange(length)[:, None] - keys
     visible = distance >= 0
-    if self.config.same_length:
+    if self.config.same_length if same_length is None else same_length:
+      if not memory_length:
+        raise ValueError(
+          'same_length=True needs a memory: each position attends to as many '
+          'positions as the memory has, but its length is 0'
+        )
       visible &= distance < memory_length
     return visible & (keys >= -count[:, None])[:, None, None, :]

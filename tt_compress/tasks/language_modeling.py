@@ -38,6 +38,7 @@ class LanguageModeling(base.Task):
     'evaluation.window',
     'evaluation.memory_length',
     'evaluation.clamp_length',
+    'evaluation.same_length',
     'evaluation.final_tokens',
   )
   inputs = ('data.vocabulary',)
@@ -60,14 +61,15 @@ class LanguageModeling(base.Task):
     )
     self._has_memory = language_settings.has_memory(config)
     self._sums = evaluation.fold(self._batch_sums)
-    scored = config.evaluation
+    self._reading = language_settings.reading(config)
     self._sampler = sampler.Sampler(
       graphdef,
       config.sampling,
       max_length=config.model.get('max_length'),
-      memory=dict(
-        memory_length=scored.memory_length, clamp_length=scored.clamp_length
-      ),
+      memory={
+        'memory_length': config.evaluation.memory_length,
+        **self._reading,
+      },
     )
 
   @classmethod
@@ -182,9 +184,7 @@ class LanguageModeling(base.Task):
   ) -> tuple[dict[str, jax.Array], Any]:
     """Sums over the targets of a batch, and the memory."""
     model = modules.merge(self._graphdef, **variables)
-    clamp = self._config.evaluation.clamp_length
-    options = {} if clamp is None else {'clamp_length': clamp}
-    x, memory = self._read(model, batch, memory, **options)
+    x, memory = self._read(model, batch, memory, **self._reading)
     scored = x, batch['targets'], batch['weights']
     sums = {'tokens': jnp.sum(batch['weights'])}
     if self._config.model.get('cutoffs'):

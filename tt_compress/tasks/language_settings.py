@@ -11,6 +11,8 @@ from tt_compress import models
 from tt_compress.data import batching, vocabularies
 from tt_compress.tasks.decoding import sampler
 
+# Options of `read` that an evaluation may have of its own.
+_READING = 'clamp_length', 'same_length'
 # Rows of the embedding of a tiny variant.
 _TINY_VOCABULARY = 1024
 
@@ -32,10 +34,12 @@ def defaults() -> dict:
       batch_size=32,  # windows or streams
       # Tokens of a window or segment; None takes those of the training.
       window=config_dict.placeholder(int),
-      # Of a model with memory, the entries that it remembers and the greatest
-      # distance that it tells apart; None takes its own.
+      # Of a model with memory, the entries that it remembers, the greatest
+      # distance that it tells apart, and whether every position attends to as
+      # many positions as there are entries; None takes its own.
       memory_length=config_dict.placeholder(int),
       clamp_length=config_dict.placeholder(int),
+      same_length=config_dict.placeholder(bool),
       # Largest number of tokens that a validation during training and the
       # final evaluation score, in evenly spaced windows or at the beginnings of
       # streams; None scores all.
@@ -52,6 +56,12 @@ def has_memory(config) -> bool:
   """Whether the options of the model have `memory_shapes`."""
   options, _ = models.MODELS[config.model.name]
   return hasattr(options, 'memory_shapes')
+
+
+def reading(config) -> dict[str, Any]:
+  """Options of the model's `read` in evaluations, besides its own ones."""
+  options = {name: config.evaluation[name] for name in _READING}
+  return {name: value for name, value in options.items() if value is not None}
 
 
 def memory_shapes(
@@ -113,7 +123,13 @@ def check(config) -> None:
     raise ValueError(
       f'evaluation.memory_length={scored.memory_length} must be at least 0'
     )
-  memory_shapes(config, scored.batch_size, scored.memory_length)
+  own = config.model.get('same_length')
+  if scored.memory_length == 0 and reading(config).get('same_length', own):
+    raise ValueError(
+      'same_length=True needs a memory, and evaluation.memory_length=0: each '
+      'position attends to as many positions as the memory has; raise it, or '
+      'set evaluation.same_length=False'
+    )
 
 
 def _check_without_memory(config, lengths: Mapping[str, int | None]) -> None:
@@ -129,7 +145,7 @@ def _check_without_memory(config, lengths: Mapping[str, int | None]) -> None:
         f'{name}={length} is longer than model.max_length={max_length}; '
         'shorten the windows or raise it'
       )
-  for name in ('memory_length', 'clamp_length'):
+  for name in ('memory_length', *_READING):
     value = config.evaluation[name]
     if value is not None:
       raise ValueError(

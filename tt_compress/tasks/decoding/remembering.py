@@ -1,6 +1,7 @@
 """Language models that read with a memory, as models that continue texts."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,21 +20,19 @@ class Remembering:
       and `config.memory_shapes(examples, length)`, whose zeros are the empty
       memory.
     memory_length: entries that it remembers; None for its own number.
-    clamp_length: of `read`, the largest distance that it tells apart; None for
-      its own.
+    **options: of `read`.
   """
 
   def __init__(
     self,
     model: nnx.Module,
     memory_length: int | None = None,
-    clamp_length: int | None = None,
+    **options: Any,
   ):
     self._model = model
     self._shapes = functools.partial(
       model.config.memory_shapes, length=memory_length
     )
-    options = {} if clamp_length is None else {'clamp_length': clamp_length}
     self._read = functools.partial(model.read, **options)
 
   def start_text(

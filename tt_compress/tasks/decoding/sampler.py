@@ -1,6 +1,7 @@
 """Continuations of texts of any length, sampled over devices."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ class Sampler:
       memory.
     settings: `config.sampling`, see `defaults`.
     max_length: positions of the model; None if they have no limit.
-    memory: `memory_length` and `clamp_length` of `Remembering`.
+    memory: options of `Remembering`.
   """
 
   def __init__(
@@ -58,7 +59,7 @@ class Sampler:
     settings: config_dict.ConfigDict,
     *,
     max_length: int | None = None,
-    memory: Mapping[str, int | None] | None = None,
+    memory: Mapping[str, Any] | None = None,
   ):
     self._settings = settings
     self._max_length = max_length
