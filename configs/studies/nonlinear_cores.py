@@ -9,13 +9,13 @@ between the contractions of a lookup, see the parameterization
 `nonlinear_train`. Rows have the parameters of the plain train of the
 configuration, or as near as whole ranks allow; a ReLU and a maximum also need
 its multiplications. One more row is a plain train with the multiplications of
-the gated one.
+the gated one, which it is compared with.
 
 `data` is sst or wikitext2, the configurations `sst_tt.py` and
 `wikitext2_tt.py:ratio=9`, whose softmax keeps its own plain train. The study
-writes `results/nonlinear_cores-DATA.{json,md}`, for sst with paired differences
-in test loss from the plain train. A run takes about five minutes (sst) or 40
-(wikitext2) of one core. Other arguments: `seeds=3`; `tiny` for a short test.
+writes `results/nonlinear_cores-DATA.{json,md}` with paired differences in test
+loss. A run takes about five minutes (sst) or 40 (wikitext2) of one core. Other
+arguments: `seeds=3`; `tiny` for a short test.
 `--config.study.train=False` writes the table of the runs that have finished.
 """
 
@@ -27,12 +27,13 @@ from collections.abc import Sequence
 from tt_compress import configuration, parameterizations
 from tt_compress.studies import rows, study
 
+# By row: the method, and the row that it is compared with.
 METHODS = {
-  'plain': 'plain train',
-  'gated': 'train with gates',
-  'relu': 'train with ReLUs',
-  'max': 'train with maxima',
-  'plain-multiplications': 'larger plain train',
+  'plain': ('plain train', None),
+  'gated': ('train with gates', 'plain'),
+  'relu': ('train with ReLUs', 'plain'),
+  'max': ('train with maxima', 'plain'),
+  'plain-multiplications': ('larger plain train', 'gated'),
 }
 
 
@@ -44,14 +45,11 @@ class Problem:
     config: its file.
     columns: the setting of the model with the columns of the embedding.
     scores: of the table, the main one first.
-    has_examples: whether test losses are those of single examples, which
-      differences between rows are computed from.
   """
 
   config: str
   columns: str
   scores: Sequence[rows.Metric]
-  has_examples: bool
 
 
 PROBLEMS = {
@@ -67,7 +65,6 @@ PROBLEMS = {
       ),
       rows.Metric(name='loss', source='test/loss', better='lower'),
     ),
-    has_examples=True,
   ),
   'wikitext2': Problem(
     'configs/wikitext2_tt.py:ratio=9',
@@ -86,7 +83,6 @@ PROBLEMS = {
         format='.2f',
       ),
     ),
-    has_examples=False,
   ),
 }
 RATIO = rows.Metric(
@@ -121,19 +117,17 @@ def get_config(arguments=''):
 
 
 def _table(config, problem):
-  specs = _specs(config, problem)
-  return [
-    rows.Row(
+  def make(name, spec):
+    method, other = METHODS[name]
+    return rows.Row(
       id=name,
-      method=f'{METHODS[name]} of ranks {_shown(spec)}: '
+      method=f'{method} of ranks {_shown(spec)}: '
       f'{spec.lookup_multiplications:,} multiplications',
-      compared_with='plain'
-      if problem.has_examples and name != 'plain'
-      else None,
+      compared_with=other,
       overrides={'compress': _rules(config, spec)},
     )
-    for name, spec in specs.items()
-  ]
+
+  return [make(*each) for each in _specs(config, problem).items()]
 
 
 def _specs(config, problem):

@@ -19,6 +19,10 @@ def test_rows_have_equal_sizes(data):
     found[row.id] = blueprint.matrices['embed']
     totals[row.id] = sizes.make(made, blueprint)['num_params']
     assert f'{found[row.id].lookup_multiplications:,}' in row.method
+    assert row.compared_with == {
+      'plain': None,
+      'plain-multiplications': 'gated',
+    }.get(row.id, 'plain')
   plain = found['plain']
   for name in ('gated', 'relu', 'max'):
     assert found[name].between == name

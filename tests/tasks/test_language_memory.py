@@ -167,8 +167,20 @@ def test_scores_are_those_of_whole_streams(files, built, settings):
     for start in range(0, len(text) - 1, length)
   ]
   assert scores['num_tokens'] == len(text) - 1
-  expected = np.mean(np.concatenate(expected))
-  assert scores['loss'] == pytest.approx(expected, rel=1e-5)
+  mean = np.mean(np.concatenate(expected))
+  assert scores['loss'] == pytest.approx(mean, rel=1e-5)
+  # Segments are read side by side, and count by their targets.
+  pieces = [
+    each[start : start + segment]
+    for start in range(0, length, segment)
+    for each in expected
+    if len(each) > start
+  ]
+  found = task.example_losses(variables, 'test')
+  shares = [len(each) / np.mean([*map(len, pieces)]) for each in pieces]
+  means = [np.mean(each) for each in pieces]
+  np.testing.assert_allclose(found, np.multiply(means, shares), rtol=1e-5)
+  assert np.mean(found) == pytest.approx(scores['loss'], rel=1e-6)
 
 
 def make_transformer(files, **settings):

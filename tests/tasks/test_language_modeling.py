@@ -35,11 +35,13 @@ def files(tmp_path_factory):
 
 
 def from_files(files, **settings):
-  config = make_config(**{'data.window': 8, **settings})
+  config = make_config()
   with config.unlocked():
     config.data.source = 'text_stream'
     config.data.options = dict(files=files)
+  config.data.window = 8
   config.evaluation.update(max_tokens=None, final_tokens=None, batch_size=3)
+  config.update_from_flattened_dict(settings)
   return config
 
 
@@ -84,6 +86,22 @@ def test_scores_are_their_definition(files):
   )
 
 
+def test_losses_of_examples_are_those_of_windows(files):
+  task, variables = make_task(from_files(files, **{'evaluation.batch_size': 2}))
+  text = ('\n'.join(LINES['test']) + '\n').encode()
+  lengths = {0: 8, 8: 8, 16: 2}
+  assert len(text) - 1 == sum(lengths.values())
+  # As parts of the mean over windows.
+  expected = [
+    mean_loss(task, variables, text, (start,)) * length / 6
+    for start, length in lengths.items()
+  ]
+  found = task.example_losses(variables, 'test')
+  np.testing.assert_allclose(found, expected, rtol=1e-5)
+  scores = task.evaluate(variables, 'test')
+  assert np.mean(found) == pytest.approx(scores['loss'], rel=1e-6)
+
+
 def test_perplexities_of_clusters_and_of_words(files):
   cutoffs = (100, 110, 250)
   config = from_files(files, **{'model.cutoffs': cutoffs})
@@ -98,6 +116,8 @@ def test_perplexities_of_clusters_and_of_words(files):
     clusters += np.searchsorted(cutoffs, ids[1:], side='right').tolist()
   scores = task.evaluate(variables, 'test')
   assert scores['loss'] == pytest.approx(np.mean(losses), rel=1e-5)
+  found = task.example_losses(variables, 'test')
+  assert np.mean(found) == pytest.approx(scores['loss'], rel=1e-6)
   losses, clusters = np.array(losses), np.array(clusters)
   *expected, empty = [losses[clusters == k] for k in range(4)]
   found = scores['cluster_perplexity']

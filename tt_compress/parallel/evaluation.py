@@ -93,28 +93,48 @@ def over_devices(function: Callable[..., Any]) -> Callable[..., Any]:
 def fold(function: Callable[..., Any]) -> Callable[..., Any]:
   """Makes a function process batches in order, with a carry between them.
 
-  The carry stays sharded; devices exchange their sums after each batch.
-
   Args:
     function: (variables, carry, batch) -> (tree of sums over the examples,
       carry), with the first carry and every batch [examples, ...].
 
   Returns:
-    (variables, carry, batches) -> the sums over all batches, in float64. The
-    first carry and every batch have the same number of examples and are the
-    same on every process; `function` may see examples of padding, all zeros.
+    (variables, carry, batches) -> the sums over all batches, in float64; see
+    `in_order`.
+  """
+
+  def of_device(variables, carry, batch):
+    sums, carry = function(variables, carry, batch)
+    return jax.tree.map(lambda a: jnp.asarray(a)[None], sums), carry
+
+  each = in_order(of_device)
+  # Over the batches and the devices.
+  add = lambda *sums: np.sum(np.asarray(sums, np.float64), axis=(0, 1))
+  return lambda *inputs: jax.tree.map(add, *each(*inputs))
+
+
+def in_order(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Makes a function process batches in order, and keeps what it returns.
+
+  The carry stays sharded; devices exchange what is kept after each batch.
+
+  Args:
+    function: (variables, carry, batch) -> (tree of arrays [examples, ...],
+      carry), with the first carry and every batch [examples, ...].
+
+  Returns:
+    (variables, carry, batches) -> a list of the trees of all batches, on the
+    host. The first carry and every batch have the same number of examples and
+    are the same on every process; `function` may see examples of padding, all
+    zeros, behind the others.
   """
 
   @functools.cache
   def compiled(mesh):
-    def local(variables, carry, batch):
-      sums, carry = function(variables, carry, batch)
-      return jax.tree.map(lambda a: jnp.asarray(a)[None], sums), carry
-
     data = PartitionSpec(DATA)
-    # Only gradients need to know which values vary over devices.
+    # Only gradients of shared arrays need to know which values vary over
+    # devices.
     sharded = jax.shard_map(
-      local,
+      function,
       mesh=mesh,
       in_specs=(PartitionSpec(), data, data),
       out_specs=(data, data),
@@ -133,10 +153,8 @@ def fold(function: Callable[..., Any]) -> Callable[..., Any]:
     carry = put(carry, mesh)
     found = []
     for batch in batches:
-      sums, carry = compiled(mesh)(variables, carry, put(batch, mesh))
-      found.append(sums)
-    # Over the batches and the devices.
-    add = lambda *sums: np.sum(np.asarray(sums, np.float64), axis=(0, 1))
-    return jax.tree.map(add, *jax.device_get(found))
+      kept, carry = compiled(mesh)(variables, carry, put(batch, mesh))
+      found.append(kept)
+    return jax.device_get(found)
 
   return call

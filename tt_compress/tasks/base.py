@@ -231,7 +231,10 @@ class Task:
   def example_losses(
     self, variables: Mapping, split: str
   ) -> Float[np.ndarray, ' examples']:
-    """The loss of every example of a split, for paired comparisons."""
+    """The loss of every example of a split, for paired comparisons.
+
+    They have a fixed order, and their mean is the loss of `evaluate`.
+    """
     raise NotImplementedError(f'{type(self).__name__} has no example_losses')
 
   def baselines(self) -> Scores:

@@ -2,14 +2,14 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Int32
+from jaxtyping import Float, Int32
 
 from tt_compress.data import batching, token_files, token_streams
 from tt_compress.nn import dropout, modules
@@ -61,6 +61,7 @@ class LanguageModeling(base.Task):
     )
     self._has_memory = language_settings.has_memory(config)
     self._sums = evaluation.fold(self._batch_sums)
+    self._losses = evaluation.in_order(self._piece_losses)
     self._reading = language_settings.reading(config)
     self._sampler = sampler.Sampler(
       graphdef,
@@ -193,19 +194,37 @@ class LanguageModeling(base.Task):
       return sums | {'loss': jnp.sum(losses)}, memory
     return sums | {'loss': model.cross_entropy(*scored)}, memory
 
+  def _piece_losses(
+    self, variables: Mapping, memory: Any, batch: Mapping[str, jax.Array]
+  ) -> tuple[tuple[jax.Array, jax.Array], Any]:
+    """The loss and the number of targets of every piece, and the memory."""
+    model = modules.merge(self._graphdef, **variables)
+    x, memory = self._read(model, batch, memory, **self._reading)
+    weights = batch['weights']
+    # The loss of a token is the gradient of their sum by its weight.
+    losses = jax.grad(
+      lambda weights: model.cross_entropy(x, batch['targets'], weights)
+    )(weights)
+    return (jnp.sum(losses * weights, -1), jnp.sum(weights, -1)), memory
+
+  def _inputs(
+    self, variables: Mapping, split: str, max_tokens: int | None
+  ) -> tuple[Mapping, Any, Iterator[Mapping[str, np.ndarray]]]:
+    """Arrays, an empty memory and the batches of a split that are scored."""
+    batches = self._split_batches(split, max_tokens)
+    scored = self._config.evaluation
+    shapes = language_settings.memory_shapes(
+      self._config, scored.batch_size, scored.memory_length
+    )
+    memory = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    numbers = range(batches.steps_per_epoch)
+    return variables, memory, map(batches.batch, numbers)
+
   def _scores(
     self, variables: Mapping, split: str, max_tokens: int | None
   ) -> base.Scores:
-    batches = self._split_batches(split, max_tokens)
     config = self._config
-    shapes = language_settings.memory_shapes(
-      config, config.evaluation.batch_size, config.evaluation.memory_length
-    )
-    sums = self._sums(
-      variables,
-      jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes),
-      map(batches.batch, range(batches.steps_per_epoch)),
-    )
+    sums = self._sums(*self._inputs(variables, split, max_tokens))
     scores = {'loss': float(sums['loss'] / sums['tokens'])}
     scores['perplexity'] = _perplexity(sums['loss'], sums['tokens'])
     if 'cluster_losses' in sums:
@@ -243,6 +262,21 @@ class LanguageModeling(base.Task):
       bytes, 'bits_per_byte'.
     """
     return self._scores(variables, split, self._config.evaluation.final_tokens)
+
+  def example_losses(
+    self, variables: Mapping, split: str
+  ) -> Float[np.ndarray, ' pieces']:
+    """The losses of the windows or segments that the final evaluation scores.
+
+    Pieces are in the order in which they are read. Each is the sum of the
+    losses of its targets, divided by the mean number of targets of a piece, so
+    that the mean is the loss per token.
+    """
+    most = self._config.evaluation.final_tokens
+    found = self._losses(*self._inputs(variables, split, most))
+    losses, targets = np.concatenate(found, axis=1, dtype=np.float64)
+    # The last streams may end early, and devices add examples of padding.
+    return (losses / targets.mean(where=targets > 0))[targets > 0]
 
   def check_lines(self) -> None:
     super().check_lines()
