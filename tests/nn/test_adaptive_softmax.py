@@ -158,6 +158,60 @@ def test_every_batch_is_exact(name, targets):
   )
 
 
+@pytest.mark.parametrize('is_differentiated', [False, True])
+@pytest.mark.parametrize('separate', [False, True])
+def test_memory_is_less_than_that_of_all_scores(separate, is_differentiated):
+  tokens, rows, cols, cutoffs = 512, 4096, 16, (512, 1024)
+  rngs = nnx.Rngs(0)
+  words = cluster_tables.ranges(cutoffs, rows)
+  spec = parameterizations.make('tensor_train', rows, cols, tt_rank=3)
+  table = (
+    cluster_tables.ClusterTables(words, cols, rngs=rngs)
+    if separate
+    else embed.Embed(rows, cols, spec=spec, rngs=rngs)
+  )
+  softmax = adaptive_softmax.AdaptiveSoftmax(cutoffs, rows, cols, rngs=rngs)
+  graphdef, params, buffers = modules.split(table)
+
+  def total(params, x, targets):
+    table = modules.merge(graphdef, params, buffers)
+    return softmax.cross_entropy(table, x, targets, jnp.ones(tokens))
+
+  function = jax.grad(total, (0, 1)) if is_differentiated else total
+  x, targets = jnp.zeros((tokens, cols)), jnp.zeros(tokens, jnp.int32)
+  compiled = jax.jit(function).lower(params, x, targets).compile()
+  analysis = compiled.memory_analysis()
+  assert 0 < analysis.temp_size_in_bytes < 4 * tokens * rows / 2
+
+
+def test_a_matrix_of_all_words_is_made_once(few, monkeypatch):
+  calls = []
+  cls = parameterizations.REGISTRY['tensor_train']
+  for name in ('full', 'row_blocks', 'take', 'apply', 'attend'):
+    method = getattr(cls, name)
+    monkeypatch.setattr(
+      cls,
+      name,
+      lambda self, factors, *rest, name=name, method=method, **options: (
+        calls.append((name, factors)) or method(self, factors, *rest, **options)
+      ),
+    )
+  model = Words(**MODELS['train'])
+  graphdef, params, buffers = modules.split(model)
+
+  def total(params):
+    return loss(modules.merge(graphdef, params, buffers), *inputs())
+
+  total(params)
+  [(name, factors)] = calls
+  assert name == 'full'
+  # Outside of all loops, which are traced.
+  leaves = jax.tree.leaves(factors)
+  assert not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+  jax.grad(total)(params)
+  assert [name for name, _ in calls] == ['full', 'full']
+
+
 @models
 def test_log_probabilities_are_those_of_the_definition(name):
   model = Words(**MODELS[name])

@@ -106,6 +106,9 @@ class AdaptiveSoftmax(nnx.Module):
   ) -> Float[Array, '']:
     """The weighted sum of -log p of the targets, without the scores of all.
 
+    A matrix of all words is materialized once in a call: once in a step of the
+    training, or once for each of its microbatches.
+
     Args:
       table: the matrices of the words.
       x: features. Products are in their dtype, the rest in float32.
