@@ -16,7 +16,7 @@ Arguments:
   all trains;
 - `clusters`: each cluster of words has a train of two cores instead, which
   makes embeddings and logits; frequent words have more numbers, and the ratio
-  is that of rank 192 unless it is given;
+  is at least that of rank 192 unless it is given;
 - `parquet`: files of the hub, wikitext-103/*.parquet, in place of text;
 - `dense`, `tiny`.
 

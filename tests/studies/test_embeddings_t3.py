@@ -1,5 +1,9 @@
 """Table 3 of the embeddings paper: its rows, and ours on WikiText-2."""
 
+import os
+
+import pytest
+
 from tt_compress import configuration
 from tt_compress.studies import configurations, runs
 from tt_compress.training import build, sizes
@@ -7,17 +11,22 @@ from tt_compress.training import build, sizes
 FILE = 'configs/studies/embeddings_t3.py'
 
 
+def counted(config):
+  """The ratio of the matrices of words, and the sizes of the model."""
+  found = sizes.make(config, build.blueprint(config))
+  of_words = sum(
+    matrix['params']
+    for matrix in found['matrices']
+    if matrix['path'].startswith(('embed', 'logits'))
+  )
+  return config.model.vocab_size * config.model.model_dim / of_words, found
+
+
 def test_rows_have_the_sizes_of_the_table():
   config = configuration.load(FILE)
   for row in config.study.rows:
     made = configurations.of_run(config, row, 0)
-    found = sizes.make(made, build.blueprint(made))
-    of_words = sum(
-      matrix['params']
-      for matrix in found['matrices']
-      if matrix['path'].startswith(('embed', 'logits'))
-    )
-    ratio = made.model.vocab_size * made.model.model_dim / of_words
+    ratio, found = counted(made)
     if row.published:
       right = {**row.published, **row.corrected}
       assert round(ratio, 1) == right['ratio of embeddings']
@@ -28,6 +37,34 @@ def test_rows_have_the_sizes_of_the_table():
       _, _, wanted = row.id.partition('-')
       assert float(wanted or 1) <= ratio < 1.04 * float(wanted or 1)
       assert found['dense_num_params'] == 11_970_560
+
+
+@pytest.mark.parametrize(
+  'arguments, wanted',
+  [
+    ('clusters', 3.8286),  # That of rank 192.
+    ('ratio=9', 9),
+    ('clusters,ratio=15', 15),
+  ],
+)
+def test_other_arguments_of_the_published_model(arguments, wanted):
+  config = configuration.load(f'configs/wikitext103_tt.py:{arguments}')
+  ratio, _ = counted(config)
+  assert wanted <= ratio < 1.04 * wanted
+
+
+def test_parquet_files_are_those_of_the_hub():
+  config = configuration.load('configs/wikitext103_tt.py:parquet')
+  found = {
+    split: [os.path.basename(path) for path in paths]
+    for split, paths in config.data.options.files.items()
+  }
+  assert found == {
+    'train': ['train-00000-of-00002.parquet', 'train-00001-of-00002.parquet'],
+    'validation': ['validation-00000-of-00001.parquet'],
+    'test': ['test-00000-of-00001.parquet'],
+  }
+  configuration.check(config)
 
 
 def test_every_row_can_run(tmp_path):
