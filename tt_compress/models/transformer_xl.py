@@ -32,7 +32,8 @@ class TransformerXLConfig(output.WordsConfig, transformer_config.LayersConfig):
   The projections of its attention have no biases; `use_bias` is that of the
   feed-forward layers. All of its matrices start with one deviation, so
   `ffn_initialization` and `scale_attention` must keep their defaults, as must
-  `num_kv_heads` and `head_dim`.
+  `num_kv_heads` and `head_dim`. `norm_epsilon` is 1e-6, as in the other models;
+  the released code has 1e-5, the default of PyTorch.
 
   Attributes:
     num_layers: layers.

@@ -42,6 +42,9 @@ class NonlinearTrain(train_shaped.TrainShaped):
   variance of the state, and f keeps it. Gates start at 1, by H = 0. Hence Var W
   = prod_k R_k v_k, times 2^(1 - N) for 'relu', and the mean is 0.
 
+  Rates by structure (`optimizer.structure_aware`) are those of the cores; gates
+  and references keep the full rate.
+
   Attributes:
     tt_rank: see `train_shaped.TrainShaped`.
     between: f, see above.

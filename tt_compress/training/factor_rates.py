@@ -63,7 +63,8 @@ def check(name: str) -> None:
 def relative(name: str, blueprint: build.Blueprint) -> dict[str, float]:
   """{path: relative rate} of the factors of all matrices.
 
-  Factors that are no products, such as scales and biases, are left out.
+  Factors that are no products, such as scales, biases, and the gates and
+  references of a nonlinear train, are left out and keep the full rate.
 
   Args:
     name: of an optimizer that has a rule.
