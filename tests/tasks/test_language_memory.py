@@ -270,12 +270,32 @@ def test_bad_settings_of_evaluations_are_named(files):
 
 
 def test_a_text_that_is_too_short_is_named(files):
-  config = make_config(files, **{'evaluation.window': 30})
-  graphdef = build.blueprint(config).graphdef
-  task = language_modeling.LanguageModeling(config, graphdef, None)
-  message = 'a text of 26 ids is shorter than one segment of 30 ids for each'
-  with pytest.raises(ValueError, match=message):
-    task.prepare()
+  shorter = 'a text of {} ids is shorter than one segment of {} ids for each of'
+  for settings, prepare, message in (
+    (
+      {'evaluation.window': 30},
+      lambda task: task.prepare(),
+      'validation split, evaluation.batch_size=2, evaluation.window=30: '
+      + shorter.format(26, 30),
+    ),
+    (
+      {'data.window': 30},
+      lambda task: task.prepare(),
+      'validation split, evaluation.batch_size=2, data.window=30: '
+      + shorter.format(26, 30),
+    ),
+    (
+      {'data.batch_size': 99},
+      lambda task: task.train_batches(),
+      'train split, data.batch_size=99, data.window=4: '
+      + shorter.format(len(text_of('train')), 4),
+    ),
+  ):
+    config = make_config(files, **settings)
+    graphdef = build.blueprint(config).graphdef
+    task = language_modeling.LanguageModeling(config, graphdef, None)
+    with pytest.raises(ValueError, match=message):
+      prepare(task)
 
 
 def test_an_evaluation_has_its_own_memory(files):

@@ -100,13 +100,26 @@ class LanguageModeling(base.Task):
     return [self.tokens]
 
   def _batches(
-    self, split: str, order: Mapping[str, Any], **options: Any
+    self, split: str, group: str, order: Mapping[str, Any], **options: Any
   ) -> batching.Batches:
-    """Windows of a split in an order, or streams for a model with memory."""
-    cut = token_streams.windows
+    """Windows of a split in an order, or streams for a model with memory.
+
+    Their sizes are settings of the group 'data' or 'evaluation'.
+    """
+    config, cut = self._config, token_streams.windows
     if self._has_memory:
       cut, order = token_streams.batches, {}
-    return cut(self._ids(split), **order, **options)
+    batch_size = config[group].batch_size
+    of_window = 'data' if config[group].window is None else group
+    length = config[of_window].window
+    ids = self._ids(split)
+    try:
+      return cut(ids, batch_size=batch_size, length=length, **order, **options)
+    except ValueError as error:
+      raise ValueError(
+        f'{split} split, {group}.batch_size={batch_size}, '
+        f'{of_window}.window={length}: {error}'
+      ) from error
 
   def _ids(self, split: str) -> Int32[np.ndarray, ' ids']:
     return token_files.encode(self.load(split), self.tokens.value)
@@ -117,28 +130,16 @@ class LanguageModeling(base.Task):
     Args:
       **share: `batch_multiple`, `process_index`, `process_count` of `Batches`.
     """
-    config = self._config
-    return self._batches(
-      'train',
-      {'seed': config.seed},
-      batch_size=config.data.batch_size,
-      length=config.data.window,
-      **share,
-    )
+    order = {'seed': self._config.seed}
+    return self._batches('train', 'data', order, **share)
 
   @functools.lru_cache(maxsize=4)  # noqa: B019 - a task lives as long as a run
   def _split_batches(
     self, split: str, max_tokens: int | None
   ) -> batching.Batches:
     """Windows or streams of a split in order, those that are scored."""
-    config = self._config
-    return self._batches(
-      split,
-      {'shuffle': False},
-      batch_size=config.evaluation.batch_size,
-      length=config.evaluation.window or config.data.window,
-      max_tokens=max_tokens,
-    )
+    order = {'shuffle': False}
+    return self._batches(split, 'evaluation', order, max_tokens=max_tokens)
 
   @functools.cached_property
   def num_examples(self) -> int:
