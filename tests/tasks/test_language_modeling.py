@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tt_compress import configuration
+from tt_compress.data import vocabularies
 from tt_compress.nn import modules
 from tt_compress.tasks import language_modeling, run_vocabulary
 from tt_compress.training import build, run
@@ -133,6 +134,60 @@ def test_perplexities_of_clusters_and_of_words(files):
   report = task.report('test', {**scores, 'cluster_perplexity': {'3': None}})
   assert f'per word {scores["word_perplexity"]:,.2f}, normalized' in report
   assert 'frequent words first: -\n' in report
+
+
+def test_pieces_of_words_have_ends_of_lines(files):
+  config = from_files(
+    files, **{'data.vocabulary': 'sentencepiece', 'model.vocab_size': 30}
+  )
+  config.sampling.max_tokens = 5
+  task, variables = make_task(config)
+  words = task.tokens.value
+  ids = [
+    i for line in words.encode(LINES['test']) for i in (*line, words.eos_id)
+  ]
+  found = task._split_batches('test', None).batch(0)
+  is_target = found['weights'] > 0
+  assert found['inputs'][is_target].tolist() == ids[:-1]
+  assert found['targets'][is_target].tolist() == ids[1:]
+  scores = task.evaluate(variables, 'test')
+  assert scores['num_tokens'] == len(ids) - 1
+  # Das Buch, ist alt., and three ends of lines, but for the first one.
+  total = scores['loss'] * (len(ids) - 1)
+  assert scores['word_perplexity'] == pytest.approx(np.exp(total / 6))
+  assert scores['word_perplexity'] > scores['perplexity']
+  lines = ['Der Hund', '', 'schläft.']
+  answers = task.predict(variables, lines, num_best=2)
+  for line, best in zip(lines, answers, strict=True):
+    assert len(best) == 2 and all(each.text.startswith(line) for each in best)
+
+
+def test_a_vocabulary_of_another_run_is_refused(files, tmp_path):
+  settings = {'data.vocabulary': 'words', 'model.vocab_size': 9}
+  config = from_files(files, **settings)
+
+  def make(lines):
+    blueprint = build.blueprint(config)
+    task = language_modeling.LanguageModeling(
+      config, blueprint.graphdef, str(tmp_path)
+    )
+    if lines:
+      other = vocabularies.train(
+        'words', lines, max_size=20, cache_dir=str(tmp_path / 'cache')
+      )
+      other.save(str(tmp_path / 'vocabulary.json'))
+    return task
+
+  task = make([])
+  facts = task.prepare()
+  task.save()
+  make([]).verify(facts)
+  message = 'vocabulary.json in .* is not the vocabulary that the model was tr'
+  with pytest.raises(ValueError, match=message):
+    make(['Die Katze']).verify(facts)
+  message = 'json has 13 pieces, but model.vocab_size=9; another run wrote it'
+  with pytest.raises(ValueError, match=message):
+    make(['eins zwei drei vier fünf sechs sieben acht neun']).prepare()
 
 
 def test_an_evaluation_takes_evenly_spaced_windows(files):
