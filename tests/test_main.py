@@ -179,6 +179,39 @@ def test_predict_gives_a_line_for_each_line(environment, finished):
   assert translations[1] == translations[2] == ''
 
 
+def test_ten_lines_are_continued(environment, tmp_path):
+  """By a model of words with a memory and an adaptive softmax."""
+  workdir = f'--workdir={tmp_path / "run"}'
+  call(
+    environment,
+    '--config=configs/wikitext2_tt.py:tiny',
+    '--config.num_steps=2',
+    '--config.optimizer.warmup_steps=1',
+    '--config.evaluation.every=2',
+    '--config.evaluation.max_tokens=64',
+    '--config.evaluation.final_tokens=64',
+    '--config.data.options={"num_train":300,"num_validation":50,"num_test":50}',
+    '--config.sampling.max_tokens=4',
+    workdir,
+  )
+  config = read_json(tmp_path / 'run' / 'config.json')
+  assert config['model']['cutoffs'] and config['model']['memory_length']
+  # Words that the model does not know become <unk>.
+  lines = ['A dog', 'The dog sees', '', 'A', 'The man', 'A woman', 'Xyzzy']
+  lines += ['The', 'The child', 'A house .']
+  found = call(
+    environment, '--mode=predict', workdir, given='\n'.join(lines) + '\n'
+  )
+  answers = found.splitlines()
+  assert len(answers) == len(lines) == 10
+  for line, answer in zip(lines, answers, strict=True):
+    given, words = line.split(), answer.split()
+    assert len(given) <= len(words) <= len(given) + 4
+    assert all(
+      word in (one, '<unk>') for one, word in zip(given, words, strict=False)
+    )
+
+
 def test_compress_starts_from_a_trained_run(environment, finished, tmp_path):
   trained, output = finished
   command = '--mode=compress', f'--workdir={tmp_path / "fitted"}'
