@@ -13,7 +13,7 @@ from benchmarks import layer_cases
 from tt_compress import configuration, tasks
 from tt_compress.data import corpus
 from tt_compress.parallel import sharding
-from tt_compress.training import build, lazy, optimizers, step
+from tt_compress.training import build, carry, lazy, optimizers, step
 
 _NARROW, _WIDE = (2, 4, 8, 4, 2), (4, 4, 8, 4, 4)
 _FFN = dict(name='tensor_train', tt_rank=2, bias=False)
@@ -139,7 +139,8 @@ def training(
 
   def start():
     variables = build.initialize(config, sharding.replicated(mesh))
-    return step.initial_state(variables, optimizer, mesh)
+    memory = carry.in_memory(config, mesh)
+    return step.initial_state(variables, optimizer, mesh, carry=memory)
 
   batch = _batch(config) if batch is None else batch
   return Training(update, start, sharding.put(batch, mesh))

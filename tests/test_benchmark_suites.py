@@ -22,6 +22,7 @@ from benchmarks import (
   depth,
   dispatch,
   gpu,
+  language,
   layers,
   lookups,
   memory,
@@ -157,6 +158,20 @@ def test_sample(zero_weights, made_up_times):
   assert len(sample.table([found]).splitlines()) == 3
   call = sample.continuation(sample.TINY[0].config, 3)
   assert [len(ids) for [(ids, _)] in call()] == [sample.TOKENS] * 3
+
+
+def test_language(zero_weights, made_up_times):
+  [found] = language.measure(language.TINY, rounds=1)
+  assert (found['speedup'], found['goal']) == (4, 1)
+  # 16 x 32 tokens in half a second, and in two, rounded to three digits.
+  assert (found['tokens'], found['dense_tokens']) == (1020, 256)
+  assert len(language.table([found]).splitlines()) == 3
+  batch = language.batch(language.TINY[0].config)
+  assert batch['weights'].all() and not batch['starts'].any()
+  inputs, targets = batch['inputs'], batch['targets']
+  np.testing.assert_array_equal(inputs[:, 1:], targets[:, :-1])
+  assert 0 <= inputs.min() < inputs.max() < 1024
+  json.dumps(found)
 
 
 def test_decode(zero_weights, made_up_times, monkeypatch):
