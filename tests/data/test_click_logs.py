@@ -5,6 +5,7 @@ import gzip
 import lzma
 import math
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -265,6 +266,21 @@ def test_repeated_rows_are_left_out(logs):
   log = load('test', options | {'drop_repeats': True})
   assert len(log) == len(kept) < len(test)
   assert log.labels.tolist() == [int(row[0]) for row in kept]
+
+
+def test_a_log_is_never_in_memory(tmp_path, monkeypatch):
+  monkeypatch.setattr(line_blocks, '_BLOCK', 20_000)
+  path = write(tmp_path / 'long.tsv', 100 * criteo_rows(40))
+  files = {'train': path, 'test': path}
+  tracemalloc.start()
+  try:
+    log = load('train', dict(files=files, folder=str(tmp_path), held_out=0.1))
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert len(log) > 3500
+  # Not even the ids, four bytes for each of 39 features.
+  assert peak < log.ids.nbytes
 
 
 def test_files_are_encoded_once(logs, monkeypatch):

@@ -161,3 +161,30 @@ def test_generated_opinions_can_be_told_apart():
       for text in split.texts
     ]
     assert 0.7 < np.mean(votes == split.labels) < 1
+
+
+def test_texts_of_tfds(monkeypatch):
+  """A data set of TensorFlow Datasets, whose texts are bytes."""
+  asked = []
+
+  def examples(name, part, features, *, data_dir=None):
+    asked.append((name, part, *features, data_dir))
+    for i in range(6):
+      yield {'text': f'text {i} \u00e9'.encode(), 'label': np.int64(i % 2)}
+
+  monkeypatch.setattr(labeled_text.tfds, 'examples', examples)
+  load = lambda split: sources.load(
+    'labeled text', 'tfds', split, name='imdb_reviews', num_validation=2
+  )
+  parts = {split: load(split) for split in ('train', 'validation', 'test')}
+  assert [len(part) for part in parts.values()] == [4, 2, 6]
+  assert parts['test'].texts[5] == 'text 5 \u00e9'
+  assert parts['test'].labels.tolist() == [0, 1, 0, 1, 0, 1]
+  held_out = {*parts['validation'].texts}
+  assert {*parts['train'].texts} == {*parts['test'].texts} - held_out
+  assert parts['validation'].name == 'imdb_reviews train, validation'
+  assert parts['test'].place(3) == 'imdb_reviews test, example 3'
+  assert asked == [
+    ('imdb_reviews', part, 'text', 'label', None)
+    for part in ('train', 'train', 'test')
+  ]
