@@ -337,6 +337,25 @@ def test_signals_reach_local_processes(fake, tmp_path, ends, signals, status):
   assert not any_is_left(tmp_path)
 
 
+@pytest.mark.parametrize(
+  'option, extras, tier',
+  [((), 'test', ()), (('--full',), 'test,docs,peers', ('-m', ''))],
+)
+def test_the_tiers_of_the_tests(fake, tmp_path, option, extras, tier):
+  fake.make('venv/bin/python', "if '-c' in sys.argv: print('3.11')\n")
+  ended, calls = fake(
+    *(LAUNCH / 'test.sh', *option, '-k', 'name'),
+    VENV=str(tmp_path / 'bin' / 'venv'),
+    PYTHON='',
+  )
+  assert ended.returncode == 0, ended.stderr
+  _, install, _, _, test = (call['args'] for call in calls)
+  assert install[1:4] == ['-m', 'pip', 'install']
+  assert install[-2:] == ['--editable', f'.[{extras}]']
+  assert test[1:3] == ['-m', 'pytest']
+  assert (*tier, '-k', 'name') == tuple(test[-len(tier) - 2 :])
+
+
 def test_wheelhouse(fake, tmp_path):
   python = fake.make('python')
   folder = tmp_path / 'wheels'

@@ -96,14 +96,16 @@ def test_pins_are_exact_and_satisfy_setup_cfg(name, jax_version):
   pinned = pins(ROOT / 'constraints' / name)
   assert pinned['jax'].startswith(jax_version)
   _, extras = declared()
+  # Those of the extra peers have their versions there.
+  peers = {'torch', 'transformers'}
+  for requirement in peers:
+    assert str(extras[requirement].specifier).startswith('==')
   # Not part of the tested set.
-  optional = {
+  optional = peers | {
     'jax-cuda13-pjrt',
     'jax-cuda13-plugin',
     'libtpu',
     'tensorflow-cpu',
-    'torch',
-    'transformers',
     'wandb',
   }
   for requirement in extras:
