@@ -4,8 +4,10 @@ Rows slides-N0 to N6, X1 (Multi30k) and I0 to I3 (IWSLT'14): the pre-norm
 "Annotated Transformer" of 6 + 6 layers, 64,231,918 parameters, with tensor
 trains or Tucker factors in place of its feed-forward matrices, or of those of
 attention, too. `size=published` has the published sizes and settings and needs
-accelerators; the default has a sixteenth of the parameters of the layers and
-our optimizer. Both keep the shares of the parts in the whole model.
+accelerators; but its trains start as one matrix by Glorot's rule, which the
+original applied to each core. The default has a sixteenth of the parameters of
+the layers and our optimizer. Both keep the shares of the parts in the whole
+model.
 
     export TT_COMPRESS_DATA=...   # holds multi30k/ and iwslt14-de-en/
     python -m tt_compress.main --config=configs/multi30k_slides.py

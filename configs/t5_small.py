@@ -31,8 +31,9 @@ Arguments:
 
 Parameters at published size, tested: 60,506,624 dense; 4,167,936 and 5,183,616
 as Shapeshifter with rank 16 and 24; 10,535,424 in low rank 16; 19,612,160 as
-PHM-16. Batches have 192 pairs of up to 128 pieces (128 for iwslt14); lengths of
-training, clipping and the search are not published. English-Romanian is called
+PHM-16. Batches have 192 pairs of up to 128 pieces (128 for iwslt14), longer
+pairs are left out; lengths of training, clipping and the search are not
+published. English-Romanian is called
 WMT'18, which had no Romanian; the text is that of WMT'16. `iwslt14/de-en` holds
 5 % of the training pairs.
 """

@@ -125,9 +125,6 @@ def get_config(arguments=''):
   arguments = configuration.parse(arguments, seeds=2)
   config = configuration.load(FILE)
   config.name = 'dissertation_t3'
-  figure = lambda file, x: results.Figure(
-    file=file, kind='progress', x=x, y='F1'
-  )
   return study.attach(
     config,
     arguments,
@@ -135,10 +132,6 @@ def get_config(arguments=''):
     text=TEXT,
     metrics=METRICS,
     table=(*map(published, PUBLISHED), *map(measured, MEASURED)),
-    figures=(
-      results.Figure(file='', x='parameters', y='F1'),
-      figure('steps', 'steps'),
-      figure('time', 'training'),
-    ),
+    figures=results.training_figures('F1'),
     latencies=False,
   )

@@ -212,6 +212,6 @@ def get_config(arguments=''):
     text=TEXT,
     metrics=METRICS,
     table=table,
-    figures=(results.Figure(file='', x='parameters', y='BLEU'),),
+    figures=results.training_figures('BLEU'),
     latencies=False,
   )

@@ -109,6 +109,6 @@ def get_config(arguments=''):
     if arguments['tiny']
     else (METRICS[0], TOKENS, *METRICS[1:]),
     table=(*map(published, PUBLISHED), *map(measured, MEASURED)),
-    figures=(results.Figure(file='', x='parameters', y='BLEU'),),
+    figures=results.training_figures('BLEU'),
     latencies=False,
   )

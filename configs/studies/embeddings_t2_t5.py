@@ -51,12 +51,13 @@ TEXT = (
   'English, on sentences of Tatoeba. All rows have one recipe and as many '
   'steps. BLEU is sacreBLEU of the test set by beams of 4 and a length penalty '
   'of 0.6, at the checkpoint that greedy validation BLEU chose. Ratios are '
-  'those of one matrix to all numbers that take its place, as published. Rows '
-  'T2 and T5 are as published, but for the model: trains have a quarter of the '
-  'published ranks, rings the ranks of the published ratios, and all have the '
-  'modes (16, 16, 32) x (4, 8, 4). Other rows are ours, with the sizes of TT1 '
-  'and TT3 or the next ones below that their structure has, and one with all '
-  'matrices of the model compressed.',
+  'those of one matrix to all numbers that take its place, as published. In '
+  'rows T2 and T5 the structure and the relative sizes are as published, the '
+  'recipe, the search and the start of logits are ours: trains have a quarter '
+  'of the published ranks, rings the ranks of the published ratios, and all '
+  'have the modes (16, 16, 32) x (4, 8, 4). Other rows are ours, with the '
+  'sizes of TT1 and TT3 or the next ones below that their structure has, and '
+  'one with all matrices of the model compressed.',
   'The published rings started with entries whose variance was too small by a '
   'factor of their rank. Ours start with that of the dense matrix, except for '
   'T5-TR1-small-start, which shows the difference. Trains that make logits '
@@ -183,6 +184,6 @@ def get_config(arguments=''):
       ),
       *(own(structure, size) for size in RATIOS for structure in OWN),
     ),
-    figures=(results.Figure(file='', x='parameters', y='BLEU'),),
+    figures=results.training_figures('BLEU'),
     latencies=False,
   )

@@ -141,6 +141,6 @@ def get_config(arguments=''):
     # The texts of a short test may have no rare words.
     metrics=METRICS if arguments['tiny'] else (*METRICS, *CLUSTERS),
     table=(*map(published, PUBLISHED), *map(measured, MEASURED)),
-    figures=(results.Figure(file='', x='parameters', y='perplexity'),),
+    figures=results.training_figures('perplexity'),
     latencies=False,
   )

@@ -62,6 +62,39 @@ def test_finished_runs_are_reported_without_training(finished, tmp_path):
     runs.Study(config, str(tmp_path / 'empty')).train()
 
 
+def test_published_rows_are_reported_without_any_run(tmp_path):
+  config = tiny.translation()
+  config.study.update(train=False, output=str(tmp_path / 'results'))
+  text = command.run(config, str(tmp_path / 'empty'), 'a command')
+  assert '0 of 2 rows have run with every seed.' in text
+  assert '29.58' in text and 'not run yet' in text
+  result = results.read(str(tmp_path / 'results' / 'quickstart-tiny.json'))
+  assert not any(row.runs for row in result.rows)
+  assert not result.notice
+
+
+def test_runs_of_older_files_are_not_lost(finished, tmp_path, monkeypatch):
+  folder, _, result = finished
+  monkeypatch.setattr(train, 'train', lambda *_: pytest.fail('trained'))
+  output = str(tmp_path / 'results')
+  path = os.path.join(output, f'{result.name}.json')
+  command.run(tiny.make(**{'study.output': output}), folder, 'a command')
+  whole = results.read(path)
+  shutil.copytree(f'{folder}/row-0', tmp_path / 'runs' / 'row-0')
+  part = {'study.output': output, 'study.train': False}
+  told = (
+    'holds 3 runs that .* such as row-1 with seed 0, row-1 with seed 1, row'
+  )
+  with pytest.raises(ValueError, match=told):
+    command.run(tiny.make(**part), str(tmp_path / 'runs'), 'a command')
+  assert results.read(path) == whole
+  # Before anything is trained. Runs on stand-in data have another name.
+  os.rename(path, path.replace('-stand-in', ''))
+  later = tiny.make(**{'study.output': output, 'study.first_seed': 1})
+  with pytest.raises(ValueError, match='such as row-0 with seed 0'):
+    command.run(later, str(tmp_path / 'new'), 'a command')
+
+
 def test_every_row_and_seed_has_its_run(finished):
   folder, reports, result = finished
   assert [row.row.id for row in result.rows] == ['row-0', 'row-1', 'row-2']

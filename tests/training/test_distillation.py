@@ -271,6 +271,21 @@ def copied(trained, folder, **changes):
       {'config': lambda config: config['model'].update(cutoffs=[100])},
       r'adaptive softmax \(model.cutoffs=\(100,\)\), which cannot teach',
     ),
+    (
+      {
+        'config': lambda config: config.update(
+          model=dict(
+            name='transformer_xl',
+            vocab_size=256,
+            num_layers=1,
+            num_heads=2,
+            model_dim=8,
+            memory_length=4,
+          )
+        )
+      },
+      r'with memory \(model.name=transformer_xl\), which cannot teach',
+    ),
   ],
 )
 def test_a_teacher_that_does_not_fit(trained, tmp_path, changes, told):

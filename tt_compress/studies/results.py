@@ -137,6 +137,19 @@ class Figure:
   published_x: str | None = None
 
 
+def training_figures(y: str) -> tuple[Figure, ...]:
+  """A metric against parameters, and during training by steps and by time.
+
+  A study has the metrics 'steps' and 'training' if it leaves them to `attach`.
+  """
+  progress = lambda file, x: Figure(file=file, kind='progress', x=x, y=y)
+  return (
+    Figure(file='', x='parameters', y=y),
+    progress('steps', 'steps'),
+    progress('time', 'training'),
+  )
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Result:
   """A study and what it has measured so far.

@@ -55,6 +55,18 @@ class Study:
     elif row.config is not None:
       configurations.of_run(self.config, row, self._seeds[0])
 
+  @property
+  def name(self) -> str:
+    """Of the files of its result, if no run uses stand-in data."""
+    return self._file_name(is_stand_in=False)
+
+  @property
+  def wanted(self) -> set[tuple[str, int]]:
+    """The row and the seed of every run of the whole study."""
+    return {
+      (row.id, seed) for row in self._running for seed in self._seeds_of(row)
+    }
+
   def train(
     self, report: Callable[[results.Result], None] = lambda result: None
   ) -> results.Result:
@@ -64,7 +76,8 @@ class Study:
       report: gets the result so far, after every row.
 
     Raises:
-      ValueError: the study does not train, and no run has finished.
+      ValueError: the study does not train, no run has finished, and no row is
+        published only.
     """
     start = time.monotonic()
     finished = {}
@@ -72,7 +85,8 @@ class Study:
       finished[row.id] = self._results(row)
       if any(finished.values()):
         report(self._result(finished))
-    if not any(finished.values()):
+    is_quoting = any(row.published_only for row in self._table)
+    if not any(finished.values()) and not is_quoting:
       raise ValueError(
         f'study.train=False, and no run has finished in {self.folder}'
       )
@@ -83,11 +97,12 @@ class Study:
 
   def _results(self, row) -> dict[int, dict]:
     """Results of the runs of a row that have finished, by seed."""
-    limit = self._seeds.stop if row.num_seeds is None else row.num_seeds
-    found = {
-      seed: self._train(row, seed) for seed in self._seeds if seed < limit
-    }
+    found = {seed: self._train(row, seed) for seed in self._seeds_of(row)}
     return {seed: each for seed, each in found.items() if each is not None}
+
+  def _seeds_of(self, row):
+    limit = row.num_seeds
+    return [seed for seed in self._seeds if limit is None or seed < limit]
 
   def _measured(self, finished) -> dict[str, dict]:
     """Latencies and differences after all runs, by row and name."""
@@ -157,7 +172,7 @@ class Study:
       seeds=tuple(self._seeds),
       command=self._command,
       git=', '.join(sorted({str(run['git']) for run in found})),
-      versions=found[0]['versions'],
+      versions=found[0]['versions'] if found else {},
       hardware=environment.hardware(),
       seconds=sum(run['seconds'] for run in found),
       rows=tuple(table),

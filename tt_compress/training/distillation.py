@@ -9,6 +9,7 @@ import jax
 from absl import logging
 from jax.sharding import Mesh
 
+from tt_compress import tasks
 from tt_compress.models.transformer import distilled
 from tt_compress.nn import modules
 from tt_compress.parallel import processes
@@ -100,6 +101,12 @@ def _open(config):
       f'distill.folder={path} holds a model with an adaptive softmax '
       f'(model.cutoffs={source.model.cutoffs}), which cannot teach; take one '
       'with a softmax over all tokens'
+    )
+  if tasks.TASKS[source.task].carry_shapes(source):
+    raise ValueError(
+      f'distill.folder={path} holds a model with memory '
+      f'(model.name={source.model.name}), which cannot teach; take one that '
+      'reads each example by itself'
     )
   if source.model.vocab_size != config.model.vocab_size:
     raise ValueError(

@@ -64,7 +64,10 @@ def _facts(result) -> Iterator[str]:
     'time': str(datetime.timedelta(seconds=round(result.seconds))),
   }
   yield f'- command: `{result.command}`'
+  # Commits and versions are those of runs, if there are any.
   for name, value in facts.items():
+    if not value:
+      continue
     yield f'- {name}: {escape(value)}'
 
 
