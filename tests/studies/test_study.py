@@ -70,6 +70,12 @@ def test_published_rows_are_reported_without_any_run(tmp_path):
   assert '29.58' in text and 'not run yet' in text
   result = results.read(str(tmp_path / 'results' / 'quickstart-tiny.json'))
   assert not any(row.runs for row in result.rows)
+  # Neither empty figures nor an empty table of sizes.
+  assert sorted(os.listdir(tmp_path / 'results')) == [
+    'quickstart-tiny.json',
+    'quickstart-tiny.md',
+  ]
+  assert 'Sizes and times' not in text
   assert not result.notice
 
 

@@ -55,6 +55,8 @@ def write(result: results.Result, folder: str | os.PathLike) -> list[str]:
 
 def _drawings(result) -> dict[str, tuple[str, Callable]]:
   """Captions, and functions that draw on given axes, by file."""
+  if not any(row.runs for row in result.rows):
+    return {}
   kinds = {'scatter': scatter, 'lines': lines, 'progress': progress}
   found = {
     figure.file: (

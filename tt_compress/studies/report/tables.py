@@ -80,8 +80,10 @@ def make(result: results.Result) -> tuple[tuple[Table, ...], tuple[str, ...]]:
     *_latencies(result),
     _commits(result),
   )
-  tables = (_table('Scores', scores), _table('Sizes and times', costs))
-  return tables, notes.texts()
+  tables = [_table('Scores', scores)]
+  if any(row.runs for row in result.rows):
+    tables.append(_table('Sizes and times', costs))
+  return tuple(tables), notes.texts()
 
 
 def _table(title, columns):
