@@ -168,6 +168,7 @@ def published_low_rank(data, name):
     method=f'{LOW_RANK_TEXTS[data]}, {name} 16/256',
     config=f'configs/t5_small.py:size=published,data={data},{arguments}',
     published={'parameters': parameters},
+    lost=('training loss', 'validation loss'),
     published_only=LOST,
     note='The parameters are those of table 4.'
     if name == 'shapeshifter'
