@@ -71,7 +71,7 @@ PROBLEMS = {
     'model_dim',
     (
       rows.Metric(
-        name='test perplexity',
+        name='perplexity',
         source='test/perplexity',
         better='lower',
         format='.2f',
