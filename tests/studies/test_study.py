@@ -86,6 +86,13 @@ def test_runs_of_older_files_are_not_lost(finished, tmp_path, monkeypatch):
   path = os.path.join(output, f'{result.name}.json')
   command.run(tiny.make(**{'study.output': output}), folder, 'a command')
   whole = results.read(path)
+  # The same runs may be written again.
+  again = {'study.output': output, 'study.train': False}
+  command.run(tiny.make(**again), folder, 'a command')
+  assert [row.runs for row in results.read(path).rows] == [
+    row.runs for row in whole.rows
+  ]
+  whole = results.read(path)
   shutil.copytree(f'{folder}/row-0', tmp_path / 'runs' / 'row-0')
   part = {'study.output': output, 'study.train': False}
   told = (

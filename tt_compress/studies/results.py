@@ -1,7 +1,7 @@
 """What a study has measured, as one typed value that every report reads."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -103,11 +103,6 @@ class RowResult:
     """The sample standard deviation over seeds; 0 for less than two runs."""
     values = self._values(metric)
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-  def seeds_of(self, seeds: Sequence[int]) -> list[int]:
-    """Those of a study's seeds that the row wants."""
-    limit = self.row.num_seeds
-    return [seed for seed in seeds if limit is None or seed < limit]
 
   def _values(self, metric):
     values = [run.values[metric.name] for run in self.runs]

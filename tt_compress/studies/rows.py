@@ -198,6 +198,11 @@ class Row:
       ('python', '-m', 'tt_compress.main', f'--config={self.config}', *settings)
     )
 
+  def seeds_of(self, seeds: Sequence[int]) -> list[int]:
+    """Those of a study's seeds that the row wants."""
+    limit = self.num_seeds
+    return [seed for seed in seeds if limit is None or seed < limit]
+
   def without_figures(self) -> 'Row':
     """The row where neither published figures nor goals apply."""
     return dataclasses.replace(

@@ -64,7 +64,9 @@ class Study:
   def wanted(self) -> set[tuple[str, int]]:
     """The row and the seed of every run of the whole study."""
     return {
-      (row.id, seed) for row in self._running for seed in self._seeds_of(row)
+      (row.id, seed)
+      for row in self._running
+      for seed in row.seeds_of(self._seeds)
     }
 
   def train(
@@ -73,7 +75,8 @@ class Study:
     """Trains the runs that have not finished, row by row.
 
     Args:
-      report: gets the result so far, after every row.
+      report: gets the result so far, after every row that was trained, and at
+        the end.
 
     Raises:
       ValueError: the study does not train, no run has finished, and no row is
@@ -83,7 +86,7 @@ class Study:
     finished = {}
     for row in self._running:
       finished[row.id] = self._results(row)
-      if any(finished.values()):
+      if self.config.study.train and any(finished.values()):
         report(self._result(finished))
     is_quoting = any(row.published_only for row in self._table)
     if not any(finished.values()) and not is_quoting:
@@ -97,12 +100,9 @@ class Study:
 
   def _results(self, row) -> dict[int, dict]:
     """Results of the runs of a row that have finished, by seed."""
-    found = {seed: self._train(row, seed) for seed in self._seeds_of(row)}
+    seeds = row.seeds_of(self._seeds)
+    found = {seed: self._train(row, seed) for seed in seeds}
     return {seed: each for seed, each in found.items() if each is not None}
-
-  def _seeds_of(self, row):
-    limit = row.num_seeds
-    return [seed for seed in self._seeds if limit is None or seed < limit]
 
   def _measured(self, finished) -> dict[str, dict]:
     """Latencies and differences after all runs, by row and name."""

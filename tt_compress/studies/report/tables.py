@@ -112,7 +112,7 @@ def _seeds(result, notes):
       return Cell('published only', note=notes.number(reason(found.row)))
     if not number:
       return Cell(NOT_RUN)
-    total = len(found.seeds_of(result.seeds))
+    total = len(found.row.seeds_of(result.seeds))
     return Cell(f'{number}' if number >= total else f'{number} of {total}')
 
   return Column('seeds', tuple(map(cell, result.rows)))
@@ -252,7 +252,7 @@ def _commits(result):
 
 def _is_complete(row, result):
   """Whether a row has run with every seed that it wants."""
-  return len(row.runs) >= len(row.seeds_of(result.seeds))
+  return len(row.runs) >= len(row.row.seeds_of(result.seeds))
 
 
 def summary(result: results.Result) -> str:
