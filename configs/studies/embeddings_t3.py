@@ -94,6 +94,11 @@ MEASURED = {
     for name, method, arguments in (
       ('trains', 'two trains', ''),
       ('clusters', 'a train for each cluster', ',clusters'),
+      (
+        'clusters-low_rank',
+        'a low-rank product for each cluster',
+        ',clusters,method=low_rank',
+      ),
       ('tied', 'one train', ',tied'),
     )
     for ratio in (4, 9, 15)
