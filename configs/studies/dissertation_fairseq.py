@@ -83,10 +83,12 @@ def published(name, method, bleu, parameters, ratio, data='', note='', **more):
   )
 
 
-def measured(data, method):
+def measured(data, method, name='', arguments='', **more):
+  """A row of a method, or of a variant of it that has a name."""
   file = DELIGHT if method == 'delight' else FILE
   is_dense = method in ('delight', 'dense')
   argument = 'dense' if is_dense else f'method={method}'
+  given = ','.join(filter(None, (f'data={data}', argument, arguments)))
   text, _, _ = data.partition('-')
   names = {
     'delight': 'DeLighT',
@@ -97,10 +99,10 @@ def measured(data, method):
     'tensor_ring': 'rings of three cores',
   }
   return rows.Row(
-    id=f'{text}-{method}',
-    method=f'{data}, {names[method]}',
-    config=f'{file}:data={data},{argument}',
-    note=NOTES.get(method, ''),
+    id='-'.join(filter(None, (text, method, name))),
+    method=', '.join(filter(None, (data, names[method], name))),
+    config=f'{file}:{given}',
+    **{'note': NOTES.get(method, ''), **more},
   )
 
 
@@ -151,6 +153,23 @@ TABLES = {
     measured('tatoeba-de-en', 'low_rank'),
     measured('iwslt14-de-en', 'dense'),
     measured('iwslt14-de-en', 'kronecker'),
+    # Options of any run, measured once each.
+    measured(
+      'multi30k-de-en',
+      'kronecker',
+      'averaged',
+      'average=3',
+      num_seeds=1,
+      note='ours, the mean of the parameters at the last three validations',
+    ),
+    measured(
+      'multi30k-de-en',
+      'kronecker',
+      'distilled',
+      learns_from='multi30k-dense',
+      num_seeds=1,
+      note='ours, half of the loss is the divergence from the dense model',
+    ),
   ),
   't6': (
     published('T6-cited', 'Transformer, cited', 34.3, 62.0, None),

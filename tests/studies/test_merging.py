@@ -79,11 +79,14 @@ def other_number(result):
   return dataclasses.replace(result, rows=(rows,))
 
 
-def other_model(result):
-  row = dataclasses.replace(result.rows[0].row, config='configs/b.py')
-  return dataclasses.replace(
-    result, rows=(dataclasses.replace(result.rows[0], row=row),)
-  )
+def other_row(**changes):
+  def change(result):
+    row = dataclasses.replace(result.rows[0].row, **changes)
+    return dataclasses.replace(
+      result, rows=(dataclasses.replace(result.rows[0], row=row),)
+    )
+
+  return change
 
 
 @pytest.mark.parametrize(
@@ -92,7 +95,8 @@ def other_model(result):
     (lambda r: dataclasses.replace(r, name='b'), 'name made_up and b'),
     (lambda r: dataclasses.replace(r, costs=()), "metrics .*'size'"),
     (other_number, 'row dense, seed 0 has run twice'),
-    (other_model, 'row dense: config is .* and configs/b.py'),
+    (other_row(config='configs/b.py'), 'row dense: config is .* and configs/b'),
+    (other_row(learns_from='our-fit'), 'row dense: learns_from is None and'),
   ],
 )
 def test_what_does_not_belong_together_is_refused(change, told):

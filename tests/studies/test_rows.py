@@ -77,6 +77,7 @@ def test_flags_leave_seeds_to_the_study():
     ({'optimizer.learning_rat': 1}, "'optimizer.learning_rat'; nearest: opt"),
     ({'num_steps': 'many'}, "override num_steps='many'"),
     ({'seed': 3}, 'seed is set for every run'),
+    ({'distill.folder': 'a'}, 'distill.folder is set for every run'),
     ({'studies': 3}, "unknown setting 'studies'"),
   ],
 )
@@ -144,7 +145,15 @@ def test_wrong_entries_of_metrics(entries, told):
     ),
     (
       [make(num_seeds=1), make(id='c', init_from='a')],
-      "row c: num_seeds=None differs from num_seeds=1 of 'a'",
+      "row c: num_seeds=None differs from num_seeds=1 .* starts from, 'a'",
+    ),
+    (
+      [make(num_seeds=2), make(id='c', learns_from='a', num_seeds=1)],
+      "row c: num_seeds=1 differs from num_seeds=2 .* learns from, 'a'",
+    ),
+    (
+      [make(id='c', learns_from='a'), make()],
+      "row c: learns_from='a' is none of the rows that run before it",
     ),
   ],
 )
@@ -169,11 +178,10 @@ def test_some_rows_and_those_that_they_need():
   assert ids(['row-2']) == ['row-0', 'row-2']
   assert ids(['row-2'], has_reference=False) == ['row-2']
   assert ids([], has_reference=False) == ids([])
-  compared = dataclasses.replace(tiny.TABLE[2], compared_with='row-1')
-  found = rows.select(
-    (*tiny.TABLE[:2], compared), ['row-2'], has_reference=False
-  )
-  assert [row.id for row in found] == ['row-0', 'row-1', 'row-2']
+  for entry in ('compared_with', 'learns_from'):
+    last = dataclasses.replace(tiny.TABLE[2], **{entry: 'row-1'})
+    found = rows.select((*tiny.TABLE[:2], last), ['row-2'], has_reference=False)
+    assert [row.id for row in found] == ['row-0', 'row-1', 'row-2']
   with pytest.raises(ValueError, match="no row 'row-9'; there are"):
     ids(['row-9'])
   with pytest.raises(ValueError, match="'a' is published only: no data"):

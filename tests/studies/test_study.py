@@ -66,7 +66,7 @@ def test_published_rows_are_reported_without_any_run(tmp_path):
   config = tiny.translation()
   config.study.update(train=False, output=str(tmp_path / 'results'))
   text = command.run(config, str(tmp_path / 'empty'), 'a command')
-  assert '0 of 2 rows have run with every seed.' in text
+  assert '0 of 3 rows have run with every seed.' in text
   assert '29.58' in text and 'not run yet' in text
   result = results.read(str(tmp_path / 'results' / 'quickstart-tiny.json'))
   assert not any(row.runs for row in result.rows)
@@ -284,7 +284,7 @@ def test_a_table_may_span_models(tmp_path, monkeypatch):
   config.study.output = str(tmp_path / 'results')
   text = command.run(config, str(tmp_path / 'runs'), 'a command')
   result = results.read(str(tmp_path / 'results' / 'quickstart-tiny.json'))
-  first, second, quoted = result.rows
+  first, second, distilled, quoted = result.rows
   assert not result.notice and result.command == 'a command'
   # The file's embedding is tied to the logits and has V x 16 numbers.
   vocab_size = tiny.SMALL['model.vocab_size']
@@ -294,6 +294,11 @@ def test_a_table_may_span_models(tmp_path, monkeypatch):
   found = results_of(tmp_path / 'runs', 'multi30k', 0)
   assert values(result, 1)['parameters'] == found['num_params'] / 1000
   assert values(result, 1)['loss'] == found['test']['loss']
+  # The teacher of a run is that of its seed.
+  assert distilled.row.learns_from == second.row.id and distilled.runs
+  taught = results_of(tmp_path / 'runs', 'multi30k-distilled', 0)
+  folder = str(tmp_path / 'runs' / 'multi30k' / '0')
+  assert taught['config']['distill']['folder'] == folder
   # Lower is better.
   assert results.goal_state(first, result) == 'met'
   assert results.goal_state(second, result) == 'missed'

@@ -9,10 +9,11 @@ from tt_compress.training import build
 
 SLIDES = 'configs/studies/slides_translation.py'
 FAIRSEQ = 'configs/studies/dissertation_fairseq.py'
+KRONECKER = 'multi30k-kronecker'
 STUDIES = {
   f'{SLIDES}:data=multi30k': (8, 11),
   f'{SLIDES}:data=iwslt14': (4, 5),
-  f'{FAIRSEQ}:table=t5b': (4, 11),
+  f'{FAIRSEQ}:table=t5b': (4, 13),
   f'{FAIRSEQ}:table=t6': (4, 8),
   f'{FAIRSEQ}:table=t7': (6, 4),
 }
@@ -68,6 +69,31 @@ def test_rows_of_fairseq_have_their_sizes(table, name, text):
   for method in ('kronecker', 'low_rank'):
     params, dense = sizes(config, rows[f'{text}-{method}'])
     assert dense / params == pytest.approx(ratio, rel=0.04)
+
+
+def test_options_of_training_are_measured_last(tmp_path):
+  config = configuration.load(f'{FAIRSEQ}:table=t5b')
+  *_, row, averaged, distilled = config.study.rows
+  assert row.id == 'iwslt14-kronecker'
+  [plain] = (each for each in config.study.rows if each.id == KRONECKER)
+  told = lambda row: configuration.differences(
+    configurations.of_run(config, plain, 0),
+    configurations.of_run(config, row, 0),
+  )
+  settings = lambda row: {line.split(':')[0] for line in told(row)}
+  assert settings(averaged) == {
+    'checkpoint.average',
+    'checkpoint.keep_latest',
+    'name',
+  }
+  # Its teacher is a folder of the study.
+  assert settings(distilled) == {'name'}
+  config.study.only = distilled.id
+  study = runs.Study(config, str(tmp_path))
+  assert [row.id for row in study._table] == ['multi30k-dense', distilled.id]
+  made = study._run(distilled, 0).config
+  assert made.distill.folder == str(tmp_path / 'multi30k-dense' / '0')
+  assert made.distill.weight == 0.5 and made.init_from is None
 
 
 def test_delight_has_its_share_of_the_parameters():

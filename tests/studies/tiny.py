@@ -137,6 +137,13 @@ def translation():
         goal={'loss': 0.001},
       ),
       rows.Row(
+        id='multi30k-distilled',
+        method='the same',
+        config='configs/multi30k_tt.py:dense,tiny',
+        learns_from='multi30k',
+        overrides=SMALL,
+      ),
+      rows.Row(
         id='wmt14',
         method='Transformer-big',
         config='configs/wmt14_tt.py:dense',

@@ -11,6 +11,8 @@ from tt_compress.studies import rows
 
 # Settings that say which examples a run sees.
 _DATA = ('source', 'path', 'options')
+# Settings that a study gives to every run.
+_GIVEN = {'seed', 'name', *(origin.setting for origin in rows.ORIGINS.values())}
 
 
 def changes(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def override(
 
 
 def _check_free(setting):
-  if setting in ('seed', 'init_from', 'name'):
+  if setting in _GIVEN:
     raise ValueError(
       f'{setting} is set for every run of a study; leave the override out'
     )

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from tt_compress.studies import results
+from tt_compress.studies import results, rows
 
 # What parts of one study agree on. A part of the rows has a name of its own.
 _SAME = {
@@ -36,17 +36,17 @@ def merge(found: Sequence[results.Result]) -> results.Result:
         raise ValueError(
           f'results of different studies: {name} {of(first)} and {of(other)}'
         )
-  rows = {}
+  by_id = {}
   for result in found:
     for row in result.rows:
-      rows.setdefault(row.row.id, []).append(row)
+      by_id.setdefault(row.row.id, []).append(row)
   commits = {each for result in found for each in result.git.split(', ')}
   return dataclasses.replace(
     first,
     git=', '.join(sorted(commits)),
     seeds=tuple(sorted({seed for result in found for seed in result.seeds})),
     seconds=sum(result.seconds for result in found),
-    rows=tuple(map(_merge_rows, rows.values())),
+    rows=tuple(map(_merge_rows, by_id.values())),
   )
 
 
@@ -55,7 +55,7 @@ def _merge_rows(same):
   row = same[0]
   runs = {}
   for each in same:
-    for name in ('config', 'overrides'):
+    for name in ('config', 'overrides', *rows.ORIGINS):
       if getattr(each.row, name) != getattr(row.row, name):
         raise ValueError(
           f'row {row.row.id}: {name} is {getattr(row.row, name)} and '

@@ -32,10 +32,28 @@ import dataclasses
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+
+class Origin(NamedTuple):
+  """What the runs of a row need of the runs of another row.
+
+  Attributes:
+    setting: gets the folder of the other row's run of the same seed.
+    words: what a run does with it; the id of the other row follows them.
+  """
+
+  setting: str
+  words: str
+
+
+# By the entry of a row that names the other row.
+ORIGINS = {
+  'init_from': Origin('init_from', 'starts from'),
+  'learns_from': Origin('distill.folder', 'learns from'),
+}
 # Entries of a row that name an earlier row.
-_NEEDED = ('init_from', 'compared_with')
+_NEEDED = (*ORIGINS, 'compared_with')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,6 +133,8 @@ class Row:
     overrides: settings that differ from it, by dotted name.
     init_from: id of an earlier row. Every run starts from its run of the same
       seed.
+    learns_from: id of an earlier row. Its run of the same seed is the teacher
+      of every run, see the settings `distill`.
     compared_with: id of an earlier row with the same test data. The table shows
       the difference in test loss.
     num_seeds: at most so many of the study's seeds; all of them if None.
@@ -139,6 +159,7 @@ class Row:
   config: str | None = None
   overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   init_from: str | None = None
+  learns_from: str | None = None
   compared_with: str | None = None
   num_seeds: int | None = None
   published: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -215,8 +236,8 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
 
   Raises:
     ValueError: no rows that run, two rows or metrics of one name, figures of an
-      unknown metric, or an `init_from` or `compared_with` that names no earlier
-      row that runs.
+      unknown metric, or an `init_from`, `learns_from` or `compared_with` that
+      names no earlier row that runs.
   """
   known = [metric.name for metric in metrics]
   for name in known:
@@ -240,12 +261,13 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
           f'row {row.id}: {entry}={name!r} is none of the rows that run before '
           f'it, {list(running)}'
         )
-    start = running.get(row.init_from)
-    if start and start.num_seeds not in (None, row.num_seeds):
-      raise ValueError(
-        f'row {row.id}: num_seeds={row.num_seeds} differs from num_seeds='
-        f'{start.num_seeds} of {start.id!r}, from which its runs start'
-      )
+    for entry, origin in ORIGINS.items():
+      other = running.get(getattr(row, entry))
+      if other and other.num_seeds not in (None, row.num_seeds):
+        raise ValueError(
+          f'row {row.id}: num_seeds={row.num_seeds} differs from num_seeds='
+          f'{other.num_seeds} of the row that it {origin.words}, {other.id!r}'
+        )
     ids.append(row.id)
     if not row.published_only:
       running[row.id] = row
@@ -258,7 +280,7 @@ def select(
 ) -> list[Row]:
   """The rows with some ids and those that they need; all rows for no ids.
 
-  A row needs the rows that it starts from and is compared with.
+  A row needs the rows that it starts from, learns from and is compared with.
 
   Args:
     table: all rows.

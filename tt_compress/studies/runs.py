@@ -136,11 +136,13 @@ class Study:
     return range(self.config.study.first_seed, self.config.study.num_seeds)
 
   def _configuration(self, row, seed):
-    """That of a run, with the folder that it starts from."""
+    """That of a run, with the folders of the runs that it needs."""
     config = configurations.of_run(self.config, row, seed)
-    if row.init_from is not None:
-      with config.unlocked():
-        config.init_from = self._path(row.init_from, seed)
+    for entry, origin in rows.ORIGINS.items():
+      name = getattr(row, entry)
+      if name is not None:
+        folder = self._path(name, seed)
+        config.update_from_flattened_dict({origin.setting: folder})
     return config
 
   def _run(self, row, seed) -> run.Run:

@@ -17,6 +17,19 @@ def cells(result, number=0):
   return {line[0].text: dict(zip(headers, line, strict=True)) for line in lines}
 
 
+def test_rows_name_those_whose_runs_they_need():
+  first, second, *others = made_up.table()
+  needed = dict(init_from='dense', learns_from='dense')
+  second = dataclasses.replace(
+    second, row=dataclasses.replace(second.row, **needed)
+  )
+  result = made_up.make(rows=(first, second, *others))
+  assert cells(result)['paper-A1']['method'] == tables.Cell(
+    'method paper-A1', detail='starts from dense, learns from dense', note=1
+  )
+  assert cells(result)['dense']['method'].detail == ''
+
+
 def test_published_and_measured_stand_side_by_side():
   found = cells(made_up.make())
   row = found['paper-A1']

@@ -96,11 +96,18 @@ def _ids(result):
 
 
 def _methods(result, notes=None):
-  cells = (
-    Cell(row.row.method, note=notes.number(row.row.note) if notes else 0)
-    for row in result.rows
-  )
+  def cell(row):
+    note = notes.number(row.note) if notes else 0
+    return Cell(row.method, detail=_origins(row), note=note)
+
+  cells = (cell(found.row) for found in result.rows)
   return Column('method', tuple(cells), is_number=False)
+
+
+def _origins(row):
+  """Which runs those of a row need, in words."""
+  named = ((getattr(row, k), origin) for k, origin in rows.ORIGINS.items())
+  return ', '.join(f'{origin.words} {name}' for name, origin in named if name)
 
 
 def _seeds(result, notes):
