@@ -90,6 +90,13 @@ OWN = {
   },
   'iwslt14': {'two-cores': ('trains of two cores', 'method=two_cores')},
 }
+# By data and row.
+GOALS = {
+  'multi30k': {
+    'N1': (rows.Relative(metric='BLEU', row='N0-small', plus=-0.2),),
+  },
+  'iwslt14': {},
+}
 TITLES = {'multi30k': 'Multi30k', 'iwslt14': "IWSLT'14"}
 TEXT = (
   'Published: the "Annotated Transformer" of 6 + 6 layers, 512 features and '
@@ -137,11 +144,9 @@ def published(name, data):
   )
 
 
-def measured(name, method, arguments, data, note=''):
+def measured(name, method, arguments, data, **more):
   arguments = ','.join(filter(None, (f'data={data}', arguments)))
-  return rows.Row(
-    id=name, method=method, config=f'{FILE}:{arguments}', note=note
-  )
+  return rows.Row(id=name, method=method, config=f'{FILE}:{arguments}', **more)
 
 
 def get_config(arguments=''):
@@ -150,11 +155,18 @@ def get_config(arguments=''):
   config = configuration.load(f'{FILE}:data={data}')
   config.name = f'slides_{data}'
   small = [
-    measured(f'{name}-small', method, given, data)
+    measured(
+      f'{name}-small',
+      method,
+      given,
+      data,
+      relative_goals=GOALS[data].get(name),
+    )
     for name, (method, given, _) in PUBLISHED[data].items()
   ]
   own = [
-    measured(name, *facts, data, 'ours') for name, facts in OWN[data].items()
+    measured(name, *facts, data, note='ours')
+    for name, facts in OWN[data].items()
   ]
   return study.attach(
     config,

@@ -13,6 +13,7 @@ from tests.studies import tiny
 from tt_compress import configuration
 from tt_compress.parallel import sharding
 from tt_compress.studies import (
+  goals,
   latency,
   measure,
   results,
@@ -300,8 +301,8 @@ def test_a_table_may_span_models(tmp_path, monkeypatch):
   folder = str(tmp_path / 'runs' / 'multi30k' / '0')
   assert taught['config']['distill']['folder'] == folder
   # Lower is better.
-  assert results.goal_state(first, result) == 'met'
-  assert results.goal_state(second, result) == 'missed'
+  assert goals.state(first, result) == 'met'
+  assert goals.state(second, result) == 'missed'
   assert first.curve.steps == second.curve.steps == (2,)
   assert quoted.runs == () and 'needs WMT14' in text
   assert '--config=configs/wmt14\\_tt.py:dense' in text or (

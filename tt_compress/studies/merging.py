@@ -7,7 +7,7 @@ from tt_compress.studies import results, rows
 
 # What parts of one study agree on. A part of the rows has a name of its own.
 _SAME = {
-  'name': lambda result: result.name.removesuffix('-part'),
+  'name': lambda result: result.name.removesuffix(results.PART),
   'metrics': lambda result: [
     (each.name, each.source) for each in (*result.metrics, *result.costs)
   ],

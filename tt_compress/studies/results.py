@@ -1,12 +1,15 @@
 """What a study has measured, as one typed value that every report reads."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import numpy as np
 
 from tt_compress.studies import rows, typed_json
+
+# Ends the name of a result with some of the rows of a study.
+PART = '-part'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,9 +97,16 @@ class RowResult:
   latency: Latency | None = None
   difference: Difference | None = None
 
-  def mean(self, metric: rows.Metric) -> float | None:
-    """Over seeds; None if no run has a number."""
-    values = self._values(metric)
+  @property
+  def seeds(self) -> set[int]:
+    """Those that have run."""
+    return {run.seed for run in self.runs}
+
+  def mean(
+    self, metric: rows.Metric, seeds: Collection[int] | None = None
+  ) -> float | None:
+    """Over all seeds or some of them; None if no run has a number."""
+    values = self._values(metric, seeds)
     return float(np.mean(values)) if values else None
 
   def std(self, metric: rows.Metric) -> float:
@@ -104,8 +114,12 @@ class RowResult:
     values = self._values(metric)
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
-  def _values(self, metric):
-    values = [run.values[metric.name] for run in self.runs]
+  def _values(self, metric, seeds=None):
+    values = [
+      run.values[metric.name]
+      for run in self.runs
+      if seeds is None or run.seed in seeds
+    ]
     return [] if None in values else values
 
 
@@ -189,28 +203,9 @@ class Result:
   def main(self) -> rows.Metric:
     return self.metrics[0]
 
-
-def goal_state(
-  row: RowResult, result: Result
-) -> Literal['', 'open', 'met', 'missed']:
-  """Whether the means reach the goals of a row; '' for a row without goals."""
-  if not row.row.goal:
-    return ''
-  if not row.runs:
-    return 'open'
-  return 'missed' if gaps(row, result) else 'met'
-
-
-def gaps(row: RowResult, result: Result) -> dict[rows.Metric, float]:
-  """How far the means of a row are from its goals, without those it meets."""
-  found = {}
-  for name, goal in row.row.goal.items():
-    metric = result.metric(name)
-    mean = row.mean(metric)
-    missing = float('inf') if mean is None else metric.missing(mean, goal)
-    if missing:
-      found[metric] = missing
-  return found
+  def row(self, name: str) -> RowResult | None:
+    """That with an id; None if this part of a study lacks it."""
+    return next((row for row in self.rows if row.row.id == name), None)
 
 
 def read(path: str) -> Result:
@@ -234,7 +229,8 @@ def read(path: str) -> Result:
 def _check(result):
   """Refuses entries that refer to none."""
   metrics = (*result.metrics, *result.costs)
-  rows.check([row.row for row in result.rows], metrics)
+  table = [row.row for row in result.rows]
+  rows.check(table, metrics, is_part=result.name.endswith(PART))
   names = {metric.name for metric in metrics}
   for figure in result.figures:
     for name in (figure.x, figure.y, figure.published_x or figure.x):

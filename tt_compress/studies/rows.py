@@ -61,7 +61,7 @@ class Metric:
   """A quantity that a table compares.
 
   Attributes:
-    name: unique; the key in `Row.published` and `Row.goal`, and the header.
+    name: unique; rows refer to it, and it is the header.
     source: path of the number in the results of a run, such as 'test/accuracy',
       'seconds' or 'stored/ratio'. 'ratio' is computed: dense numbers relative
       to stored numbers of the matrices that are counted.
@@ -120,6 +120,27 @@ class Metric:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Relative:
+  """A figure to reach that depends on the mean of another row.
+
+  Attributes:
+    metric: name of the metric.
+    row: id of the other row, in any place of the table.
+    times: the figure is the mean of the other row times `times`
+    plus: and `plus`, which is below 0 for a difference.
+  """
+
+  metric: str
+  row: str
+  times: float = 1.0
+  plus: float = 0.0
+
+  def figure(self, mean: float) -> float:
+    """What is to be reached if the other row has this mean."""
+    return self.times * mean + self.plus
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
   """A line of a table: a method, the configuration of its runs, its figures.
 
@@ -143,6 +164,7 @@ class Row:
     corrected: figures that replace printed ones that do not hold.
     correction: why they do not hold.
     goal: figures to reach.
+    relative_goals: figures to reach that depend on other rows.
     counted: pattern of the paths of the matrices that the published ratio
       counts; all numbers of the model if None.
     uncounted: pattern of the matrices that the published ratio leaves out.
@@ -167,6 +189,7 @@ class Row:
   corrected: Mapping[str, float] = dataclasses.field(default_factory=dict)
   correction: str = ''
   goal: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  relative_goals: tuple[Relative, ...] | None = None
   counted: str | None = None
   uncounted: str | None = None
   published_only: str = ''
@@ -227,17 +250,31 @@ class Row:
   def without_figures(self) -> 'Row':
     """The row where neither published figures nor goals apply."""
     return dataclasses.replace(
-      self, published={}, lost=None, corrected={}, correction='', goal={}
+      self,
+      published={},
+      lost=None,
+      corrected={},
+      correction='',
+      goal={},
+      relative_goals=None,
     )
 
 
-def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
+def check(
+  table: Sequence[Row], metrics: Sequence[Metric], *, is_part: bool = False
+) -> None:
   """Refuses a table whose rows and metrics do not fit together.
+
+  Args:
+    table: the rows.
+    metrics: all metrics of the table.
+    is_part: whether rows may be left out that goals are relative to.
 
   Raises:
     ValueError: no rows that run, two rows or metrics of one name, figures of an
-      unknown metric, or an `init_from`, `learns_from` or `compared_with` that
-      names no earlier row that runs.
+      unknown metric, an `init_from`, `learns_from` or `compared_with` that
+      names no earlier row that runs, or a goal that is relative to none of the
+      other rows that run.
   """
   known = [metric.name for metric in metrics]
   for name in known:
@@ -247,8 +284,14 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
   for row in table:
     if row.id in ids:
       raise ValueError(f'there are two rows {row.id!r}')
-    for entry in ('published', 'lost', 'corrected', 'goal'):
-      for name in getattr(row, entry) or ():
+    figures = {
+      entry: getattr(row, entry) or ()
+      for entry in ('published', 'lost', 'corrected', 'goal')
+    }
+    goals = row.relative_goals or ()
+    figures['relative_goals'] = [goal.metric for goal in goals]
+    for entry, names in figures.items():
+      for name in names:
         if name not in known:
           raise ValueError(
             f'row {row.id}: {entry} has {name!r}, which is no metric; there '
@@ -273,6 +316,15 @@ def check(table: Sequence[Row], metrics: Sequence[Metric]) -> None:
       running[row.id] = row
   if not running:
     raise ValueError('a study needs rows that run')
+  for row in table:
+    others = [name for name in running if name != row.id]
+    for goal in row.relative_goals or ():
+      is_left_out = is_part and goal.row not in ids
+      if goal.row not in others and not is_left_out:
+        raise ValueError(
+          f'row {row.id}: a goal is relative to {goal.row!r}, none of the '
+          f'other rows that run, {others}'
+        )
 
 
 def select(

@@ -196,7 +196,7 @@ class Study:
 
   def _file_name(self, is_stand_in):
     """Part of a table or other data do not overwrite the table."""
-    part = '-part' if self.config.study.only else ''
+    part = results.PART if self.config.study.only else ''
     stand_in = '-stand-in' if is_stand_in else ''
     return configurations.name(self.config) + stand_in + part
 

@@ -3,10 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
-from tt_compress.studies import results, rows
+from tt_compress.studies import goals, results, rows
 
 NOT_RUN = 'not run yet'
 LOST = 'lost'
+RELATIVE = (
+  'A goal relative to another row compares the seeds that both have run, or '
+  'all of them if there is none.'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +75,7 @@ def make(result: results.Result) -> tuple[tuple[Table, ...], tuple[str, ...]]:
     _data(result),
     *_figures(result, notes),
     _differences(result, notes),
-    _goals(result),
+    _goals(result, notes),
   )
   costs = (
     _ids(result),
@@ -199,28 +203,33 @@ def _differences(result, notes):
   return Column('difference in loss', tuple(map(cell, result.rows)))
 
 
-def _goals(result):
-  cells = (goal(row, result) for row in result.rows)
-  return Column('goal', tuple(cells), is_number=False)
+def _goals(result, notes):
+  def cell(row):
+    note = notes.number(RELATIVE if row.row.relative_goals else '')
+    return dataclasses.replace(goal(row, result), note=note)
+
+  return Column('goal', tuple(map(cell, result.rows)), is_number=False)
 
 
 def goal(row: results.RowResult, result: results.Result) -> Cell:
   """Whether the goals of a row are met, or by how much they are missed."""
-  state = results.goal_state(row, result)
-  detail = ', '.join(
-    f'{name} {result.metric(name).text(value)}'
-    for name, value in row.row.goal.items()
-  )
+  state = goals.state(row, result)
+  found = list(goals.of_row(row, result))
+  detail = ', '.join(each.text for each in found)
   if state in ('', 'open'):
     return Cell(state, detail=detail)
-  so_far = '' if _is_complete(row, result) else ' so far'
+  compared = [row, *(each.other for each in found if each.other)]
+  is_final = all(_is_complete(each, result) for each in compared)
+  so_far = '' if is_final else ' so far'
   if state == 'met':
     return Cell(f'met{so_far}', detail=detail, is_strong=True)
-  missing = ' and '.join(
-    f'{metric.text(gap)} in {metric.name}'
-    for metric, gap in results.gaps(row, result).items()
-  )
+  missing = ' and '.join(_gap(each) for each in found if each.missing)
   return Cell(f'missed by {missing}{so_far}', detail=detail)
+
+
+def _gap(found):
+  other = f' relative to {found.other.row.id}' if found.other else ''
+  return f'{found.metric.text(found.missing)} in {found.metric.name}{other}'
 
 
 def _latencies(result):
@@ -270,8 +279,8 @@ def summary(result: results.Result) -> str:
   quoted = len(result.rows) - len(running)
   if quoted:
     text += f' Rows shown with published figures only: {quoted}.'
-  states: Sequence[str] = [results.goal_state(r, result) for r in result.rows]
-  goals = [state for state in states if state]
-  if goals:
-    text += f' {goals.count("met")} of {len(goals)} goals are met.'
+  states: Sequence[str] = [goals.state(row, result) for row in result.rows]
+  known = [state for state in states if state]
+  if known:
+    text += f' {known.count("met")} of {len(known)} goals are met.'
   return text
