@@ -11,12 +11,12 @@ Multi30k it runs the small T5 of `configs/t5_small.py`: Shapeshifter at several
 sizes, low rank with its ranks and at its size, and writes
 `results/dissertation_t4_t8.{json,md,png}`.
 
-A row takes about half an hour of one core. The same command resumes a study
+A run takes about half an hour of one core. The same command resumes a study
 that was stopped. One row at a time:
 
     --config.study.only=shapeshifter-14x
 
-Arguments: `seeds=1`; `data=tatoeba`, `tatoeba_ro` or `iwslt14` for another
+Arguments: `seeds=2`; `data=tatoeba`, `tatoeba_ro` or `iwslt14` for another
 text, whose study has a name of its own; `tiny` for a short test without data.
 """
 
@@ -187,7 +187,7 @@ def measured(name, data):
 
 
 def get_config(arguments=''):
-  arguments = configuration.parse(arguments, seeds=1, data='multi30k')
+  arguments = configuration.parse(arguments, seeds=2, data='multi30k')
   data = arguments['data']
   config = configuration.load(f'configs/t5_small.py:data={data}')
   name = '' if data == 'multi30k' else f'-{data}'

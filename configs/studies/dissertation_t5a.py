@@ -10,12 +10,12 @@ them. On the 5 % of the pairs that are at hand, with the complete validation and
 test sets, it runs the small T5 of `configs/t5_small.py`, and writes
 `results/dissertation_t5a.{json,md,png}`.
 
-A row takes about half an hour of one core. The same command resumes a study
+A run takes about half an hour of one core. The same command resumes a study
 that was stopped. One row at a time:
 
     --config.study.only=shapeshifter-14x
 
-Arguments: `seeds=1`; `tiny` for a short test without data.
+Arguments: `seeds=2`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
@@ -96,7 +96,7 @@ def measured(name):
 
 
 def get_config(arguments=''):
-  arguments = configuration.parse(arguments, seeds=1)
+  arguments = configuration.parse(arguments, seeds=2)
   config = configuration.load(config_file(''))
   config.name = 'dissertation_t5a'
   return study.attach(

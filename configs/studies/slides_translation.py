@@ -14,7 +14,7 @@ was stopped. One row at a time:
 
     --config.study.only=N1-small
 
-Arguments: `seeds=1`; `tiny` for a short test without data.
+Arguments: `seeds=2`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
@@ -150,7 +150,7 @@ def measured(name, method, arguments, data, **more):
 
 
 def get_config(arguments=''):
-  arguments = configuration.parse(arguments, data='multi30k', seeds=1)
+  arguments = configuration.parse(arguments, data='multi30k', seeds=2)
   data = configuration.choose(arguments, 'data', PUBLISHED)
   config = configuration.load(f'{FILE}:data={data}')
   config.name = f'slides_{data}'

@@ -74,6 +74,21 @@ def test_goals_of_studies(file):
 
 
 @pytest.mark.parametrize(
+  'name',
+  [
+    'dissertation_fairseq',
+    'dissertation_t4_t8',
+    'dissertation_t5a',
+    'embeddings_t2_t5',
+    'slides_translation',
+  ],
+)
+def test_translations_are_means_of_two_seeds(name):
+  study = configuration.load(f'{FOLDER}{name}.py').study
+  assert (study.first_seed, study.num_seeds) == (0, 2)
+
+
+@pytest.mark.parametrize(
   'scores, change, text, is_strong',
   [
     # The dense row has the mean 0.981.
