@@ -121,13 +121,13 @@ class Metric:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Relative:
-  """A figure to reach that depends on the mean of another row.
+  """A figure to reach: times * mean of another row + plus.
 
   Attributes:
-    metric: name of the metric.
-    row: id of the other row, in any place of the table.
-    times: the figure is the mean of the other row times `times`
-    plus: and `plus`, which is below 0 for a difference.
+    metric: name of the metric of both.
+    row: id of the other row, which may be a later one.
+    times: a factor.
+    plus: what is added; may be below 0.
   """
 
   metric: str
