@@ -65,6 +65,17 @@ def test_rows_that_the_first_part_lacks_follow_its_own():
   assert merged.rows == (*whole.rows[2:4], *whole.rows[:2])
 
 
+def test_a_page_without_runs_says_how_the_study_is_described():
+  whole = made_up.make()
+  page = dataclasses.replace(
+    part({}), text=('New text.',), git='', versions={}, seconds=0.0
+  )
+  merged = merging.merge([page, whole])
+  assert merged.text == ('New text.',)
+  assert merged.rows == whole.rows
+  assert (merged.git, merged.versions) == (whole.git, whole.versions)
+
+
 def test_a_curve_is_that_of_the_most_runs():
   bare = dataclasses.replace(part({'dense': (1,)}).rows[0], curve=None)
   first = dataclasses.replace(made_up.make(), rows=(bare,))

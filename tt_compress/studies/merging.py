@@ -17,10 +17,11 @@ _SAME = {
 def merge(found: Sequence[results.Result]) -> results.Result:
   """All runs of results of one study.
 
-  The study is described as by the first result: its texts and versions, and the
-  order of its rows, which rows that it lacks follow. A curve, a latency and a
-  difference are those of the result with most runs of the row, since they
-  belong to runs that one process had at hand.
+  The study is described as by the first result: its texts and the order of its
+  rows, which rows that it lacks follow. The versions are those of the first
+  result with runs. A curve, a latency and a difference are those of the result
+  with most runs of the row, since they belong to runs that one process had at
+  hand.
 
   Args:
     found: at least one result.
@@ -40,12 +41,15 @@ def merge(found: Sequence[results.Result]) -> results.Result:
   for result in found:
     for row in result.rows:
       by_id.setdefault(row.row.id, []).append(row)
-  commits = {each for result in found for each in result.git.split(', ')}
+  commits = {
+    each for result in found if result.git for each in result.git.split(', ')
+  }
   return dataclasses.replace(
     first,
     git=', '.join(sorted(commits)),
     seeds=tuple(sorted({seed for result in found for seed in result.seeds})),
     seconds=sum(result.seconds for result in found),
+    versions=next((each.versions for each in found if each.versions), {}),
     rows=tuple(map(_merge_rows, by_id.values())),
   )
 
