@@ -1,6 +1,5 @@
 """The runs of a study in a folder: train them, gather their results."""
 
-import functools
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from tt_compress.studies import (
   results,
   rows,
 )
-from tt_compress.training import environment, metrics, run, workdir
+from tt_compress.training import environment, metrics, run
 
 
 class Study:
@@ -58,34 +57,17 @@ class Study:
 
   @property
   def name(self) -> str:
-    """Of the files of its result, by the runs at hand or the first to come."""
-    is_stand_in = any(map(_is_stand_in, self.finished.values()))
-    if self.config.study.train and not self.finished:
-      is_stand_in = self._run(self._running[0], self._seeds[0]).task.is_stand_in
-    return self._file_name(is_stand_in)
+    """Of the files of its result, if no run uses stand-in data."""
+    return self._file_name(is_stand_in=False)
 
-  @functools.cached_property
-  def finished(self) -> dict[tuple[str, int], dict]:
-    """Results of the runs that its result will hold, by row and seed.
-
-    These are the runs that have finished in the folder before it trains any.
-    """
-    found = {
-      (row.id, seed): self._finished(row, seed)
+  @property
+  def wanted(self) -> set[tuple[str, int]]:
+    """The row and the seed of every run of the whole study."""
+    return {
+      (row.id, seed)
       for row in self._running
       for seed in row.seeds_of(self._seeds)
     }
-    return {key: each for key, each in found.items() if each is not None}
-
-  def _finished(self, row, seed):
-    if self.config.study.train:
-      # Training evaluates it again if settings of reports have changed.
-      return workdir.read_results(self._path(row.id, seed))
-    made = self._run(row, seed)
-    try:
-      return made.results()
-    finally:
-      made.close()
 
   def train(
     self, report: Callable[[results.Result], None] = lambda result: None
@@ -142,12 +124,10 @@ class Study:
     }
 
   def _train(self, row, seed):
-    if not self.config.study.train:
-      return self.finished.get((row.id, seed))
     logging.info('row %s, seed %d', row.id, seed)
     made = self._run(row, seed)
     try:
-      return made.train()
+      return made.train() if self.config.study.train else made.results()
     finally:
       made.close()
 

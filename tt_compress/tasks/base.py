@@ -139,11 +139,6 @@ class Task:
       )
     return self._splits[split]
 
-  @property
-  def is_stand_in(self) -> bool:
-    """Whether the data take the place of others, which are not at hand."""
-    return False
-
   @classmethod
   def shrink(cls, config) -> None:
     """Makes data, model and evaluation small; the data need no files."""

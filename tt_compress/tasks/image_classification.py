@@ -91,12 +91,9 @@ class ImageClassification(classification.Classification):
         f'than the {sizes[-1]} at the end of model.sizes={tuple(sizes)}'
       )
 
-  @property
-  def is_stand_in(self) -> bool:
-    return self.load('train').is_stand_in
-
   def prepare(self) -> dict:
-    return {**super().prepare(), 'is_stand_in': self.is_stand_in}
+    is_stand_in = self.load('train').is_stand_in
+    return {**super().prepare(), 'is_stand_in': is_stand_in}
 
   def batches(
     self, split: str, batch_size: int, **options: Any

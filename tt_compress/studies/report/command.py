@@ -18,36 +18,37 @@ def run(config: ml_collections.ConfigDict, folder: str, command: str) -> str:
     command: that the result names.
 
   Raises:
-    ValueError: files of the study hold runs that its folder, or the part of the
-      study, lacks. Nothing has run then.
+    ValueError: files of the study hold runs that the new ones would lack.
   """
   plots.library()  # A missing package is reported before anything has run.
   study = runs.Study(config, folder, command)
-  _check_kept(study, config.study.output)
+  if config.study.train:
+    _check_kept(config.study.output, study.name, study.wanted)
 
   def report(result):
+    if not config.study.train:
+      _check_kept(config.study.output, result.name, _runs(result))
     paths = write.write(result, config.study.output)
     logging.info('written: %s', ' '.join(paths))
 
   return markdown.markdown(study.train(report))
 
 
-def _check_kept(study, output):
-  """Refuses to overwrite finished runs that a study does not have."""
-  path = os.path.join(output, f'{study.name}.json')
+def _runs(result):
+  """The row and the seed of every run."""
+  return {(row.row.id, run.seed) for row in result.rows for run in row.runs}
+
+
+def _check_kept(output, name, wanted):
+  """Refuses to overwrite runs that are not among those of the new result."""
+  path = os.path.join(output, f'{name}.json')
   if not os.path.exists(path):
     return
-  written = {
-    (row.row.id, run.seed)
-    for row in results.read(path).rows
-    for run in row.runs
-  }
-  if lost := sorted(written - study.finished.keys()):
+  if lost := sorted(_runs(results.read(path)) - wanted):
     shown = ', '.join(f'{row} with seed {seed}' for row, seed in lost[:3])
     raise ValueError(
-      f'{path} holds {len(lost)} runs that are not among those of this study '
-      f'and its folder, such as {shown}; write into another folder with '
-      '--config.study.output=OTHER, and add the new runs by `python -m '
-      f'tt_compress.studies.report --merge {path} OTHER/{study.name}.json`, or '
-      'remove the file'
+      f'{path} holds {len(lost)} runs that the new result would lack, such as '
+      f'{shown}; write into another folder with --config.study.output, and add '
+      'the runs by `python -m tt_compress.studies.report --merge`, or remove '
+      'the file'
     )
