@@ -65,12 +65,16 @@ TEXT = (
   '94M, 73M and 65M do not follow from the shapes of the trains, although the '
   'ratios of 3.8, 8.6 and 15.1 do: two trains of rank 192, 128 or 96 in place '
   'of a matrix of 137.08M numbers leave 90.67M, 70.88M and 63.92M of 191.95M.',
-  'Measured: a Transformer-XL of 4 layers on WikiText-2. All rows have one '
-  'recipe and as many steps, fewer than two epochs. Words are those of the '
-  'training text, 33,278 with the end of a line. Frequent words are the first '
-  '2,000, less frequent ones the next 8,000. Ratios are those of one matrix '
-  'for embeddings and logits to all numbers that take its place. Perplexities '
-  'are those of whole splits, with a memory of 256 words.',
+  'Measured: a Transformer-XL of 4 layers on WikiText-2. All rows have as '
+  'many steps, fewer than two epochs, and one recipe, but that the factors of '
+  'a matrix for each cluster (of low rank, those with a row for each word) '
+  'learn three times as fast, which was chosen on validation: 5.593 nats '
+  'instead of 5.667 after 425 steps of low rank; dense has 5.590 instead of '
+  '5.598. Words are those of the training text, 33,278 with the end of a '
+  'line. Frequent words are the first 2,000, less frequent ones the next '
+  '8,000. Ratios are those of one matrix for embeddings and logits to all '
+  'numbers that take its place. Perplexities are those of whole splits, with '
+  'a memory of 256 words.',
   'Where the paper is silent, the recipe is that of the released Transformer-'
   'XL: initial weights have a standard deviation of 0.02, gradients are '
   'clipped at a norm of 0.25, training attends to all of the memory, and '
@@ -116,9 +120,12 @@ MEASURED = {
 GOALS = {
   name: rows.Relative(metric='perplexity', row='dense', times=times)
   for times, names in (
-    (1.02, ('clusters-4',)),
+    (1.02, ('clusters-4', 'clusters-low_rank-4')),
     (1.05, ('trains-4', 'tied-4')),
-    (1.08, ('trains-15', 'clusters-15', 'tied-15')),
+    (
+      1.08,
+      ('trains-15', 'clusters-15', 'clusters-low_rank-15', 'tied-15'),
+    ),
   )
   for name in names
 }

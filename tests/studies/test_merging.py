@@ -68,12 +68,14 @@ def test_rows_that_the_first_part_lacks_follow_its_own():
 def test_a_page_without_runs_says_how_the_study_is_described():
   whole = made_up.make()
   page = dataclasses.replace(
-    part({}), text=('New text.',), git='', versions={}, seconds=0.0
+    part({}), text=('New text.',), git='', versions={}, hardware='here'
   )
-  merged = merging.merge([page, whole])
+  elsewhere = dataclasses.replace(part({'dense': (0,)}), hardware='elsewhere')
+  merged = merging.merge([page, whole, elsewhere])
   assert merged.text == ('New text.',)
   assert merged.rows == whole.rows
   assert (merged.git, merged.versions) == (whole.git, whole.versions)
+  assert merged.hardware == f'{whole.hardware}; elsewhere'
 
 
 def test_a_curve_is_that_of_the_most_runs():

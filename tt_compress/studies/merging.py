@@ -19,9 +19,9 @@ def merge(found: Sequence[results.Result]) -> results.Result:
 
   The study is described as by the first result: its texts and the order of its
   rows, which rows that it lacks follow. The versions are those of the first
-  result with runs. A curve, a latency and a difference are those of the result
-  with most runs of the row, since they belong to runs that one process had at
-  hand.
+  result with runs, the hardware that of all of these. A curve, a latency and a
+  difference are those of the result with most runs of the row, since they
+  belong to runs that one process had at hand.
 
   Args:
     found: at least one result.
@@ -44,12 +44,14 @@ def merge(found: Sequence[results.Result]) -> results.Result:
   commits = {
     each for result in found if result.git for each in result.git.split(', ')
   }
+  ran = [result for result in found if result.versions] or found
   return dataclasses.replace(
     first,
     git=', '.join(sorted(commits)),
     seeds=tuple(sorted({seed for result in found for seed in result.seeds})),
     seconds=sum(result.seconds for result in found),
-    versions=next((each.versions for each in found if each.versions), {}),
+    versions=ran[0].versions,
+    hardware='; '.join(dict.fromkeys(each.hardware for each in ran)),
     rows=tuple(map(_merge_rows, by_id.values())),
   )
 
