@@ -136,6 +136,7 @@ class Series:
     rates: learning rates, one per row.
     is_aware: whether rates of factors follow their structure.
     best: the rates that run with every seed of the study; others have one.
+    raised: pattern of factors that learn faster, and how many times.
   """
 
   structure: str
@@ -144,6 +145,7 @@ class Series:
   rates: tuple[float, ...]
   is_aware: bool = False
   best: tuple[float, ...] = ()
+  raised: tuple[str, float] | None = None
 
   @property
   def name(self) -> str:
@@ -154,6 +156,9 @@ class Series:
       parts.append(f'std x {self.std_scale}')
     if self.is_aware:
       parts.append('rates by structure')
+    if self.raised:
+      factors, times = self.raised
+      parts.append(f'{"all" if factors == ".*" else factors} x {times:g}')
     return ', '.join(parts)
 
   def rows(self, problem: Problem) -> list[rows.Row]:
@@ -165,6 +170,11 @@ class Series:
       choice['compression_ratio'] = problem.ratio
       choice['initialization'] = self.initialization
     name = re.sub(r'[ ,]+', '-', f'{self.name} {rate:g}')
+    rules = {}
+    if self.raised:
+      factors, times = self.raised
+      pattern = f'{problem.pattern}/factors/{factors}'
+      rules['optimizer.rules'] = ((pattern, dict(learning_rate=times)),)
     return rows.Row(
       id=name,
       method=f'{self.name}, rate {rate:g}',
@@ -174,6 +184,7 @@ class Series:
         'compress': ((problem.pattern, choice),),
         'optimizer.learning_rate': rate,
         'optimizer.structure_aware': self.is_aware,
+        **rules,
       },
     )
 
@@ -241,6 +252,22 @@ TABLES = {
       Series(structure, initialization, 1.0, (2e-3,), is_aware=True)
       for structure in ('train of 3 cores', 'low rank')
       for initialization in ('frobenius', 'spectral')
+    ),
+    Series(
+      'train of 3 cores',
+      'spectral',
+      1.0,
+      (2e-3,),
+      is_aware=True,
+      raised=('.*', 3.0),
+    ),
+    Series(
+      'low rank',
+      'frobenius',
+      1.0,
+      (2e-3,),
+      is_aware=True,
+      raised=('left', 4.0),
     ),
   ),
   'mnist': (
