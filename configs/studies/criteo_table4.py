@@ -51,7 +51,7 @@ TEXT = (
   'about four epochs, of which the step with the lowest validation log loss '
   'counts. Of the 10,000 test rows of criteo-deeplight-10k, 95 are also '
   'training rows and are left out. The test data of the other two samples have '
-  '391 and 432 rows, too few to tell methods apart.',
+  '391 and 432 rows.',
 )
 
 # Name of a row, arguments, and log loss, ratio and millions of parameters.
