@@ -38,8 +38,10 @@ GOALS = {
     'trains-4': '1.05 x perplexity of dense',
     'tied-4': '1.05 x perplexity of dense',
     'clusters-4': '1.02 x perplexity of dense',
+    'clusters-low_rank-4': '1.02 x perplexity of dense',
     'trains-15': '1.08 x perplexity of dense',
     'clusters-15': '1.08 x perplexity of dense',
+    'clusters-low_rank-15': '1.08 x perplexity of dense',
     'tied-15': '1.08 x perplexity of dense',
   },
 }
