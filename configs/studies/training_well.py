@@ -253,21 +253,12 @@ TABLES = {
       for structure in ('train of 3 cores', 'low rank')
       for initialization in ('frobenius', 'spectral')
     ),
-    Series(
-      'train of 3 cores',
-      'spectral',
-      1.0,
-      (2e-3,),
-      is_aware=True,
-      raised=('.*', 3.0),
-    ),
-    Series(
-      'low rank',
-      'frobenius',
-      1.0,
-      (2e-3,),
-      is_aware=True,
-      raised=('left', 4.0),
+    *(
+      Series(*start, 1.0, (2e-3,), is_aware=True, raised=raised)
+      for start, raised in (
+        (('train of 3 cores', 'spectral'), ('.*', 3.0)),
+        (('low rank', 'frobenius'), ('left', 4.0)),
+      )
     ),
   ),
   'mnist': (

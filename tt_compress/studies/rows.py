@@ -284,33 +284,8 @@ def check(
   for row in table:
     if row.id in ids:
       raise ValueError(f'there are two rows {row.id!r}')
-    figures = {
-      entry: getattr(row, entry) or ()
-      for entry in ('published', 'lost', 'corrected', 'goal')
-    }
-    goals = row.relative_goals or ()
-    figures['relative_goals'] = [goal.metric for goal in goals]
-    for entry, names in figures.items():
-      for name in names:
-        if name not in known:
-          raise ValueError(
-            f'row {row.id}: {entry} has {name!r}, which is no metric; there '
-            f'are {known}'
-          )
-    for entry in _NEEDED:
-      name = getattr(row, entry)
-      if name is not None and name not in running:
-        raise ValueError(
-          f'row {row.id}: {entry}={name!r} is none of the rows that run before '
-          f'it, {list(running)}'
-        )
-    for entry, origin in ORIGINS.items():
-      other = running.get(getattr(row, entry))
-      if other and other.num_seeds not in (None, row.num_seeds):
-        raise ValueError(
-          f'row {row.id}: num_seeds={row.num_seeds} differs from num_seeds='
-          f'{other.num_seeds} of the row that it {origin.words}, {other.id!r}'
-        )
+    _check_figures(row, known)
+    _check_needed(row, running)
     ids.append(row.id)
     if not row.published_only:
       running[row.id] = row
@@ -325,6 +300,41 @@ def check(
           f'row {row.id}: a goal is relative to {goal.row!r}, none of the '
           f'other rows that run, {others}'
         )
+
+
+def _check_figures(row, known):
+  """Refuses figures of unknown metrics."""
+  figures = {
+    entry: getattr(row, entry) or ()
+    for entry in ('published', 'lost', 'corrected', 'goal')
+  }
+  goals = row.relative_goals or ()
+  figures['relative_goals'] = [goal.metric for goal in goals]
+  for entry, names in figures.items():
+    for name in names:
+      if name not in known:
+        raise ValueError(
+          f'row {row.id}: {entry} has {name!r}, which is no metric; there '
+          f'are {known}'
+        )
+
+
+def _check_needed(row, running):
+  """Refuses to need rows that do not run before, or have fewer seeds."""
+  for entry in _NEEDED:
+    name = getattr(row, entry)
+    if name is not None and name not in running:
+      raise ValueError(
+        f'row {row.id}: {entry}={name!r} is none of the rows that run before '
+        f'it, {list(running)}'
+      )
+  for entry, origin in ORIGINS.items():
+    other = running.get(getattr(row, entry))
+    if other and other.num_seeds not in (None, row.num_seeds):
+      raise ValueError(
+        f'row {row.id}: num_seeds={row.num_seeds} differs from num_seeds='
+        f'{other.num_seeds} of the row that it {origin.words}, {other.id!r}'
+      )
 
 
 def select(
