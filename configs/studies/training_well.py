@@ -18,6 +18,7 @@ Arguments: `seeds=1`; `tiny` for a short test.
 
 import dataclasses
 import re
+from collections.abc import Mapping
 
 from tt_compress import configuration
 from tt_compress.studies import results, rows, study
@@ -136,7 +137,8 @@ class Series:
     rates: learning rates, one per row.
     is_aware: whether rates of factors follow their structure.
     best: the rates that run with every seed of the study; others have one.
-    raised: pattern of factors that learn faster, and how many times.
+    as_lookups: {pattern of factors: by what their rate is multiplied to be that
+      of a table that is looked up and makes no logits}.
   """
 
   structure: str
@@ -145,7 +147,7 @@ class Series:
   rates: tuple[float, ...]
   is_aware: bool = False
   best: tuple[float, ...] = ()
-  raised: tuple[str, float] | None = None
+  as_lookups: Mapping[str, float] | None = None
 
   @property
   def name(self) -> str:
@@ -156,9 +158,8 @@ class Series:
       parts.append(f'std x {self.std_scale}')
     if self.is_aware:
       parts.append('rates by structure')
-    if self.raised:
-      factors, times = self.raised
-      parts.append(f'{"all" if factors == ".*" else factors} x {times:g}')
+    if self.as_lookups:
+      parts.append('as lookups')
     return ', '.join(parts)
 
   def rows(self, problem: Problem) -> list[rows.Row]:
@@ -171,10 +172,11 @@ class Series:
       choice['initialization'] = self.initialization
     name = re.sub(r'[ ,]+', '-', f'{self.name} {rate:g}')
     rules = {}
-    if self.raised:
-      factors, times = self.raised
-      pattern = f'{problem.pattern}/factors/{factors}'
-      rules['optimizer.rules'] = ((pattern, dict(learning_rate=times)),)
+    if self.as_lookups:
+      rules['optimizer.rules'] = tuple(
+        (f'{problem.pattern}/factors/{factors}', dict(learning_rate=times))
+        for factors, times in self.as_lookups.items()
+      )
     return rows.Row(
       id=name,
       method=f'{self.name}, rate {rate:g}',
@@ -249,16 +251,13 @@ TABLES = {
   'multi30k_embedding': (
     Series('dense', 'frobenius', 1.0, (2e-3,)),
     *(
-      Series(structure, initialization, 1.0, (2e-3,), is_aware=True)
-      for structure in ('train of 3 cores', 'low rank')
-      for initialization in ('frobenius', 'spectral')
-    ),
-    *(
-      Series(*start, 1.0, (2e-3,), is_aware=True, raised=raised)
-      for start, raised in (
-        (('train of 3 cores', 'spectral'), ('.*', 3.0)),
-        (('low rank', 'frobenius'), ('left', 4.0)),
+      Series(*start, 1.0, (2e-3,), is_aware=True, as_lookups=as_lookups)
+      for *start, factors in (
+        ('train of 3 cores', 'spectral', {'core_0': 1 / 6, 'core_.': 2 / 3}),
+        ('Kronecker', 'spectral', {'left': 1 / 4, 'right': 0.361}),
+        ('low rank', 'frobenius', {'left': 1 / 4}),
       )
+      for as_lookups in (None, factors)
     ),
   ),
   'mnist': (

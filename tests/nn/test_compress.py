@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from tt_compress.nn import compress, embed, linear, modules
-from tt_compress.parameterizations import low_rank
+from tt_compress.parameterizations import low_rank, random_factors
 
 RANK_2 = dict(name='low_rank', rank=2)
 
@@ -198,12 +198,15 @@ ROLES = [
   (embed.Embed(8, 4, rngs=nnx.Rngs(0)), 'rows'),
   (nnx.Embed(8, 4, rngs=nnx.Rngs(0)), 'rows'),
   (embed.Embed(8, 4, role='logits', rngs=nnx.Rngs(0)), 'logits'),
+  (embed.Embed(8, 4, role='tied', rngs=nnx.Rngs(0)), 'tied'),
 ]
 
 
 @pytest.mark.parametrize('layer, role', ROLES)
 def test_defaults_are_those_of_the_role(layer, role, monkeypatch):
-  defaults = {'product': 'spectral', 'rows': 'zero', 'logits': 'frobenius'}
+  defaults = random_factors.defaults(
+    product='spectral', rows='zero', tied='spectral'
+  )
   monkeypatch.setattr(low_rank.LowRank, 'default_initialization', defaults)
   found = rank_1(layer)
   assert found.role == role

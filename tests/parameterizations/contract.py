@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from tt_compress.algebra import networks
 from tt_compress.parameterizations import base
 
-ROLES = typing.get_args(networks.Role)
+USES = typing.get_args(networks.Use)
 DTYPES = (jnp.float32, jnp.bfloat16)
 # Largest error of an array as a fraction of its norm; bfloat16 has 8 bits.
 TOLERANCE = {jnp.dtype('float32'): 1e-5, jnp.dtype('bfloat16'): 3e-2}
@@ -167,14 +167,14 @@ def check_variance(spec, draws=20):
 
 
 def starts(spec):
-  """{(method, role): factors} of one key, for standard deviation 0.5."""
+  """{(method, use): factors} of one key, for standard deviation 0.5."""
 
   def draw(key):
     return {
-      f'{method} {role}': dataclasses.replace(spec, initialization=method).init(
-        key, std=0.5, role=role
+      f'{method} {use}': dataclasses.replace(spec, initialization=method).init(
+        key, std=0.5, role=use
       )
-      for method, role in itertools.product(methods(spec), ROLES)
+      for method, use in itertools.product(methods(spec), USES)
     }
 
   return jax.jit(draw, compiler_options=COMPILER)(jax.random.key(0))
@@ -221,17 +221,17 @@ def check_initialization(spec):
   factors, matrix = start(spec)
   wide = np.asarray(matrix, np.float64)
   for name, found in starts(spec).items():
-    method, role = name.split()
+    method, use = name.split()
     for part in spec.network:
       _check_scaled(tensor(found, part), tensor(factors, part))
     ours = np.asarray(full(spec)(found), np.float64)
     if method == 'zero':
       assert not ours.any()
-      _check_last(spec, found, role)
+      _check_last(spec, found, use)
       continue
     scale = np.vdot(ours, wide) / np.vdot(wide, wide)
     close(ours, scale * wide, 1e-5)
-    if role == 'rows':
+    if use == 'rows':
       assert scale == pytest.approx(1, rel=1e-5)
 
 
@@ -241,11 +241,11 @@ def _check_scaled(ours, theirs):
   assert np.linalg.norm(ours - scale * theirs) <= 1e-6 * np.linalg.norm(ours)
 
 
-def _check_last(spec, factors, role):
+def _check_last(spec, factors, use):
   """W is zero by the last factor, which alone has a gradient."""
   weights = np.random.default_rng(0).normal(size=(spec.rows, spec.cols))
   gradients = pull(spec)(factors, weights.astype(np.float32))
-  last = spec.sequence(role)[-1]
+  last = spec.sequence(use)[-1]
   for name in spec.network:
     assert np.any(tensor(gradients, name)) == (name == last)
 

@@ -44,7 +44,9 @@ def test_rates_by_hand():
     dense=product(5, 7, name='dense'),
     table=table(24, 16, **TRAIN),
     logits=table(24, 16, 'logits', **TRAIN),
+    tied=table(24, 16, 'tied', **TRAIN),
     words=table(24, 16, name='dense'),
+    tied_words=table(24, 16, 'tied', name='dense'),
   )
   found = factor_rates.relative('adam', model)
   expected = {
@@ -60,6 +62,10 @@ def test_rates_by_hand():
     # x W^T by core_1 [8, 3 * 6] and core_0 [2 * 3, 4].
     'logits/factors/core_0': 16 / 6 / 2,
     'logits/factors/core_1': 16 / 8 / 2,
+    # Those of a table, but at least twice the rate of a dense one.
+    'tied/factors/core_0': 2.0,
+    'tied/factors/core_1': 16 / 3 / 2,
+    'tied_words/factors/matrix': 1.0,
     'words/factors/matrix': 1.0,
   }
   assert found == pytest.approx(expected)

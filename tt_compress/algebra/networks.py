@@ -14,8 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Network = Mapping[str, Mapping[str, int]]
-# What a layer computes with W: x W, the rows W[ids], or logits x W^T.
-Role = Literal['product', 'rows', 'logits']
+# One way to multiply with W: x W, the rows W[ids], or logits x W^T.
+Use = Literal['product', 'rows', 'logits']
+# What a layer computes with W; 'tied' are rows and logits.
+Role = Literal['product', 'rows', 'logits', 'tied']
+USES: Mapping[Role, tuple[Use, ...]] = {
+  'product': ('product',),
+  'rows': ('rows',),
+  'logits': ('logits',),
+  'tied': ('rows', 'logits'),
+}
 
 
 def num_terms(network: Network) -> int:
@@ -36,7 +44,7 @@ def shape(network: Network) -> tuple[int, int]:
 
 
 def fans(
-  network: Network, order: Sequence[str], role: Role
+  network: Network, order: Sequence[str], use: Use
 ) -> dict[str, tuple[int, int]]:
   """(fan_in, fan_out) of each tensor as a dense matrix, one after the other.
 
@@ -48,14 +56,14 @@ def fans(
   Args:
     network: of W.
     order: names of the tensors, in the order of their products.
-    role: what is computed with W.
+    use: what is computed with W.
   """
-  given, kept = {'product': 'ij', 'logits': 'ji', 'rows': ' j'}[role]
+  given, kept = {'product': 'ij', 'logits': 'ji', 'rows': ' j'}[use]
   tensors = [
     {
       k: size
       for k, size in network[name].items()
-      if (k[0], role) != ('i', 'rows')
+      if (k[0], use) != ('i', 'rows')
     }
     for name in order
   ]

@@ -102,7 +102,8 @@ class Decoder(output.TokenModel):
     self.config = config
     self.dtype = dtype
     dim = config.model_dim
-    self.embed = output.make_table(config, 'rows', rngs=rngs)
+    role = 'tied' if config.tie_logits else 'rows'
+    self.embed = output.make_table(config, role, rngs=rngs)
     if config.has_position_vectors:
       self.positions = embed.Embed(config.max_length, dim, rngs=rngs)
     base = None if config.has_position_vectors else config.rotary_base

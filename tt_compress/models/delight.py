@@ -59,11 +59,12 @@ class Delight(encoder_decoder.EncoderDecoder):
     def table(rows=config.vocab_size, role='rows'):
       return embed.Embed(rows, config.map_dim, role=role, rngs=rngs)
 
+    role = 'tied' if config.tie_logits else 'rows'
     if config.share_embeddings:
-      self.embed = table()
+      self.embed = table(role=role)
     else:
       self.source_embed = table(config.source_vocab_size or config.vocab_size)
-      self.target_embed = table()
+      self.target_embed = table(role=role)
     self.source_dextra = _make_dextra(config, rngs)
     self.target_dextra = _make_dextra(config, rngs)
     # Layers have different shapes, so no loop computes them.

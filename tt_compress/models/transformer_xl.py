@@ -166,7 +166,7 @@ class TransformerXL(output.TokenModel):
         _STD * jax.random.normal(rngs.params(), (config.model_dim,))
       )
 
-    self.embed = table('rows')
+    self.embed = table('tied' if config.tie_logits else 'rows')
     self.content_bias, self.distance_bias = bias(), bias()
     self.decoder = stack.Stack(
       [Layer(config, rngs) for _ in range(config.num_layers)],

@@ -44,7 +44,7 @@ class ClusterTables(nnx.Module):
     div_val: by which the size of rows is divided from cluster to cluster.
     std: standard deviation of W_k; the inverse root of its columns if None.
     projection_std: standard deviation of P_k; dim^-0.5 if None.
-    role: 'rows', or 'logits' if the tables are used for logits alone.
+    role: of the tables, see `Embed`.
     rngs: source of the keys for the factors.
   """
 

@@ -24,7 +24,7 @@ class Embed(matrix.Matrix):
     cols: size of a row's vector.
     spec: parameterization of the matrix; dense if None.
     std: standard deviation of W at initialization; cols^-0.5 if None.
-    role: 'rows', or 'logits' if the layer is used for logits alone.
+    role: 'rows' for lookups, 'logits', or 'tied' for both.
     dtype: of the results and of the products; if None, that of the factors for
       lookups and that of x for logits.
     param_dtype: of the factors.

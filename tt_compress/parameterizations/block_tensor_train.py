@@ -53,10 +53,10 @@ class _BlockTrain(reshaped.Reshaped, block_backed.BlockBacked):
       'core_1': {'i_1': i_1, 'i_2': i_2, 'j_1': j_1, 'r': r},
     }
 
-  def sequence(self, role):
+  def sequence(self, use):
     # Lookups, too, begin with the core that has a slice per row.
     names = ('core_0', 'core_1')
-    return names if role == 'logits' else names[::-1]
+    return names if use == 'logits' else names[::-1]
 
   @property
   def num_params(self):

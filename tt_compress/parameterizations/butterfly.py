@@ -53,17 +53,17 @@ class Butterfly(block_backed.BlockBacked):
       for k, d in enumerate(range(count, 0, -1), start=1)
     }
 
-  def sequence(self, role):
+  def sequence(self, use):
     names = tuple(self.network)
-    return names[::-1] if role == 'logits' else names
+    return names[::-1] if use == 'logits' else names
 
-  def _deviations(self, std, role):
+  def _deviations(self, std, method, use):
     """Of rotations, whose product has singular values std sqrt(n)."""
-    std, method = checks.deviation(std), self.method(role)
-    if method != 'frobenius' and role != 'rows':
+    std = checks.deviation(std)
+    if method != 'frobenius' and use != 'rows':
       size = math.sqrt(self.rows) + math.sqrt(self.cols)
       std *= size / math.sqrt(2**self.num_levels)
-    names = self.sequence(role)
+    names = self.sequence(use)
     found = dict.fromkeys(names, std ** (1 / self.num_levels))
     return found | {names[-1]: 0.0} if method == 'zero' else found
 

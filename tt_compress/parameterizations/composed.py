@@ -69,11 +69,11 @@ class Composed(base.Parameterization):
     """The other specs, of the same rows and cols, by name."""
     raise NotImplementedError(f'{type(self).__name__} has no components')
 
-  def fans(self, role):
+  def fans(self, use):
     return {
       f'{name}/{path}': fans
       for name, spec in self.components.items()
-      for path, fans in spec.fans(role).items()
+      for path, fans in spec.fans(use).items()
     }
 
   @property

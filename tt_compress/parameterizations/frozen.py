@@ -21,7 +21,7 @@ class Frozen(wrapped.Wrapped):
   def buffers(self):
     return tuple(f'base/{path}' for path in composed.paths(self.base))
 
-  def fans(self, role):
+  def fans(self, use):
     return {}
 
   @property

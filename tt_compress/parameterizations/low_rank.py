@@ -54,9 +54,9 @@ class LowRank(base.Parameterization):
     middle = {'k': self.rank, 'l': self.rank}
     return {'left': left, 'right': right | {'l': self.rank}, 'middle': middle}
 
-  def sequence(self, role):
+  def sequence(self, use):
     names = ('left', 'middle', 'right') if self.middle else ('left', 'right')
-    return names[::-1] if role == 'logits' else names
+    return names[::-1] if use == 'logits' else names
 
   def full(self, factors):
     return self._to_middle(factors['left'], factors) @ factors['right'].T

@@ -88,14 +88,14 @@ class NonlinearTrain(train_shaped.TrainShaped):
       return {f'reference_{k}': (rows, rank) for k, (rows, rank) in sizes}
     return {}
 
-  def sequence(self, role):
+  def sequence(self, use):
     # Products cannot start with another core, so that the last is the last.
     return tuple(self.network)
 
-  def _deviations(self, std, role):
+  def _deviations(self, std, method, use):
     kept = 0.5 if self.between == 'relu' else 1.0
     std /= math.sqrt(kept ** (self.num_modes - 1))
-    return super()._deviations(std, role)
+    return super()._deviations(std, method, use)
 
   def _draw(self, key, deviations, dtype):
     factors = super()._draw(key, deviations, dtype)

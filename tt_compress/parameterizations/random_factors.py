@@ -60,7 +60,9 @@ class Initialized:
       dtype: of the factors.
       role: what the layer computes with W.
     """
-    return self._draw(key, self._deviations(std, role), dtype)
+    # Of rows and logits, the rows decide: features must keep their size.
+    use = networks.USES[role][0]
+    return self._draw(key, self._deviations(std, self.method(role), use), dtype)
 
   @property
   def network(self) -> networks.Network:
@@ -70,23 +72,23 @@ class Initialized:
     """
     raise NotImplementedError(f'{type(self).__name__} has no network')
 
-  def sequence(self, role: networks.Role) -> tuple[str, ...]:
+  def sequence(self, use: networks.Use) -> tuple[str, ...]:
     """Names in the network, in the order in which products use the factors.
 
     By default that of a train: lookups from the first factor on, products from
     the last, which has the fastest digits.
     """
     names = tuple(self.network)
-    return names if role == 'rows' else names[::-1]
+    return names if use == 'rows' else names[::-1]
 
-  def fans(self, role: networks.Role) -> dict[str, tuple[int, int]]:
+  def fans(self, use: networks.Use) -> dict[str, tuple[int, int]]:
     """{path of a factor: (fan_in, fan_out)}, where x W has one per factor.
 
     A factor is the dense matrix that multiplies the result of the factors
     before it, see `networks.fans`. Factors that are no matrices of the product,
     such as biases and scales, are left out.
     """
-    return networks.fans(self.network, self.sequence(role), role)
+    return networks.fans(self.network, self.sequence(use), use)
 
   def method(self, role: networks.Role) -> Method:
     """The given initialization, or the default of a role."""
@@ -96,11 +98,11 @@ class Initialized:
     """The same spec with factors that start as a zero matrix."""
     return dataclasses.replace(self, initialization='zero')
 
-  def _deviations(self, std: float, role: networks.Role) -> dict[str, float]:
+  def _deviations(
+    self, std: float, method: Method, use: networks.Use
+  ) -> dict[str, float]:
     """The standard deviation of each factor of the network."""
-    return deviations(
-      self.network, self.sequence(role), self.method(role), role, std
-    )
+    return deviations(self.network, self.sequence(use), method, use, std)
 
   def _draw(
     self, key: Key[Array, ''], deviations: Mapping[str, float], dtype: DTypeLike
@@ -141,7 +143,7 @@ def deviations(
   network: networks.Network,
   order: Sequence[str],
   method: Method,
-  role: networks.Role,
+  use: networks.Use,
   std: float,
 ) -> dict[str, float]:
   """The standard deviation of each factor, independent and normal.
@@ -164,7 +166,7 @@ def deviations(
     network: of W.
     order: names of the factors, in the order of their products.
     method: see above.
-    role: what is computed with W.
+    use: what is computed with W.
     std: standard deviation of the dense matrix that W stands for.
 
   Reference: Qiu et al., "Compute Better Spent: Replacing Dense Layers with
@@ -174,9 +176,9 @@ def deviations(
   ratios = dict.fromkeys(network, 1.0)
   product = std / math.sqrt(networks.num_terms(network))
   if method != 'frobenius':
-    fans = networks.fans(network, order, role)
-    ratios = {name: _ratio(*fans[name], role) for name in network}
-    if role != 'rows':
+    fans = networks.fans(network, order, use)
+    ratios = {name: _ratio(*fans[name], use) for name in network}
+    if use != 'rows':
       rows, cols = networks.shape(network)
       size = math.sqrt(rows) + math.sqrt(cols)
       product = std * size / networks.norm(network)
@@ -185,6 +187,6 @@ def deviations(
   return found | {order[-1]: 0.0} if method == 'zero' else found
 
 
-def _ratio(fan_in, fan_out, role):
-  shrink = 1 if role == 'rows' else min(1, math.sqrt(fan_out / fan_in))
+def _ratio(fan_in, fan_out, use):
+  shrink = 1 if use == 'rows' else min(1, math.sqrt(fan_out / fan_in))
   return shrink / math.sqrt(fan_in)

@@ -58,10 +58,10 @@ class Tucker(reshaped.Reshaped):
     ]
     return self._name([ranks, *factors])
 
-  def sequence(self, role):
+  def sequence(self, use):
     core, *factors = self.network
     names = *factors[: self.num_modes], core, *factors[self.num_modes :]
-    return names[::-1] if role == 'logits' else names
+    return names[::-1] if use == 'logits' else names
 
   def full(self, factors):
     rows = trains.full(self._row_train(factors))

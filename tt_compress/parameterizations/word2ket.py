@@ -93,10 +93,10 @@ class Word2Ket(tree_backed.TreeBacked):
       for n in range(self.order)
     }
 
-  def fans(self, role):
+  def fans(self, use):
     """Of a leaf: all of them are one array."""
-    fan_in = {'product': self.rows, 'rows': 1, 'logits': self.leaf_dim}[role]
-    fan_out = self.rows if role == 'logits' else self.leaf_dim
+    fan_in = {'product': self.rows, 'rows': 1, 'logits': self.leaf_dim}[use]
+    fan_out = self.rows if use == 'logits' else self.leaf_dim
     return {'leaves': (fan_in, fan_out)}
 
   def _draw(self, key, deviations, dtype):

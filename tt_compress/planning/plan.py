@@ -10,17 +10,12 @@ import jax
 import jax.numpy as jnp
 
 from tt_compress import tasks
-from tt_compress.algebra import context
+from tt_compress.algebra import context, networks
 from tt_compress.nn import matrix
 from tt_compress.parameterizations import base
 from tt_compress.training import build, sizes
 
-# What a layer may compute, by its role; an embedding may make logits, too.
-_METHODS = {
-  'product': ('apply',),
-  'rows': ('take', 'attend'),
-  'logits': ('attend',),
-}
+_METHODS = {'product': 'apply', 'rows': 'take', 'logits': 'attend'}
 
 
 def contractions(
@@ -85,7 +80,8 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
   with build.machine(config):
     for row in found['matrices']:
       path = row['path']
-      methods = _METHODS[blueprint.roles[path]]
+      uses = networks.USES[blueprint.roles[path]]
+      methods = tuple(_METHODS[use] for use in uses)
       row['contractions'] = contractions(
         blueprint.matrices[path], methods, tokens, dtype
       )

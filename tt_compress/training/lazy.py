@@ -26,7 +26,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float, Int
 
 from tt_compress import rules
-from tt_compress.algebra import distinct
+from tt_compress.algebra import distinct, networks
 from tt_compress.nn import looked_up
 from tt_compress.parameterizations import dense
 from tt_compress.training import build, by_path
@@ -68,10 +68,12 @@ def tables(config: Mapping, blueprint: build.Blueprint) -> tuple[str, ...]:
       f'{", ".join(_BY_ENTRY)}'
     )
   for path in found:
-    if blueprint.roles[path] != 'rows':
+    uses = networks.USES[blueprint.roles[path]]
+    if uses != ('rows',):
       raise ValueError(
-        f'optimizer.lazy: {path} is no embedding: its layer reads all rows to '
-        f'compute {blueprint.roles[path]}; choose patterns that leave it out'
+        f'optimizer.lazy: {path} computes {uses[-1]}, which reads all rows; '
+        'choose patterns that leave it out, or give logits that are tied to it '
+        'a matrix of their own (model.tie_logits=False)'
       )
   return tuple(found)
 

@@ -68,7 +68,7 @@ def make_table(
 
   Args:
     config: says which; it also has `model_dim`.
-    role: 'rows', or 'logits' for logits alone.
+    role: of the matrices, see `Embed`.
     std: standard deviation of the matrices; see `Embed` for None.
     projection_std: that of the projections of `div_val`, see `ClusterTables`.
     rngs: source of the keys.

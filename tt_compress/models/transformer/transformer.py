@@ -50,15 +50,16 @@ class Transformer(encoder_decoder.EncoderDecoder):
     def table(rows=config.vocab_size, role='rows'):
       dim = config.model_dim
       std = transformer_config.INITIALIZATIONS[config.initialization](rows, dim)
-      if role == 'rows' and not config.scale_embeddings:
+      if role != 'logits' and not config.scale_embeddings:
         std *= dim**0.5
       return embed.Embed(rows, dim, std=std, role=role, rngs=rngs)
 
+    role = 'tied' if config.tie_logits else 'rows'
     if config.share_embeddings:
-      self.embed = table()
+      self.embed = table(role=role)
     else:
       self.source_embed = table(config.source_vocab_size or config.vocab_size)
-      self.target_embed = table()
+      self.target_embed = table(role=role)
     self.encoder = layers.Stack(
       layers.EncoderLayer, config.num_encoder_layers, config, rngs
     )
