@@ -16,7 +16,7 @@ Arguments: `seeds=3`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 METRICS = (
   rows.Metric(name='log loss', source='test/loss', better='lower'),
@@ -31,14 +31,7 @@ METRICS = (
   rows.Metric(
     name='ratio of embeddings', source='ratio', better='higher', format=',.1f'
   ),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
+  metrics.PARAMETERS,
 )
 
 TEXT = (

@@ -19,7 +19,7 @@ Arguments: `seeds=2`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 FILE = 'configs/fairseq_shapeshifter.py'
 DELIGHT = 'configs/delight.py'
@@ -31,8 +31,8 @@ NOTES = {
   'tensor_ring': 'ours',
 }
 METRICS = (
-  rows.Metric(name='BLEU', source='test/bleu', better='higher', format='.2f'),
-  rows.Metric(name='ratio', source='ratio', better='higher', format='.2f'),
+  metrics.BLEU,
+  metrics.RATIO,
   rows.Metric(
     name='ratio of layers',
     source='ratio',
@@ -47,14 +47,7 @@ METRICS = (
     better='higher',
     format='.2f',
   ),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
+  metrics.PARAMETERS,
 )
 NEEDS = {
   'iwslt14': 'it needs all pairs and accelerators',

@@ -19,7 +19,7 @@ Arguments: `seeds=1`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 FILE = 'configs/gigaword_word2ket.py'
 SCORES = {'1': 'rouge_1', '2': 'rouge_2', 'L': 'rouge_l'}
@@ -44,14 +44,7 @@ METRICS = (
     better='higher',
     format=',.0f',
   ),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
+  metrics.PARAMETERS,
 )
 TEXT = (
   'Published: Gigaword, 200,000 training pairs, F1 of ROUGE. The scores are '

@@ -20,19 +20,14 @@ without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 FILE = 'configs/iwslt14_word2ketxs.py'
 RATIO = 'ratio of embeddings'
 METRICS = (
-  rows.Metric(name='BLEU', source='test/bleu', better='higher', format='.2f'),
-  rows.Metric(
-    name='validation BLEU',
-    source='validation/bleu',
-    better='higher',
-    format='.2f',
-  ),
-  rows.Metric(name='validation loss', source='validation/loss', better='lower'),
+  metrics.BLEU,
+  metrics.VALIDATION_BLEU,
+  metrics.VALIDATION_LOSS,
   rows.Metric(
     name=RATIO,
     source='ratio',
@@ -40,18 +35,7 @@ METRICS = (
     better='higher',
     format=',.0f',
   ),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
-)
-# The published metric, where the text has the tokens of Moses.
-TOKEN_BLEU = rows.Metric(
-  name='BLEU of tokens', source='test/token_bleu', better='higher', format='.2f'
+  metrics.PARAMETERS,
 )
 TEXT = (
   "Published: German to English, IWSLT'14; a bidirectional LSTM and a decoder "
@@ -147,7 +131,7 @@ def get_config(arguments=''):
     arguments,
     title='word2ketXS in translation, table 2 of "Improving Space Efficiency"',
     text=TEXT,
-    metrics=(*METRICS, TOKEN_BLEU) if has_tokens else METRICS,
+    metrics=(*METRICS, metrics.TOKEN_BLEU) if has_tokens else METRICS,
     table=(
       *map(published, PUBLISHED),
       *(measured(name, data) for name in MEASURED),

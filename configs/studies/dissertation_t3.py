@@ -21,7 +21,7 @@ Figure 5, sample answers, is `python -m benchmarks.sample_answers`. Arguments:
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 FILE = 'configs/squad_word2ketxs.py'
 RATIO = 'ratio of the embedding'
@@ -37,7 +37,7 @@ METRICS = (
   score('F1', 'test', 'f1'),
   score('exact match', 'test', 'exact_match'),
   score('validation F1', 'validation', 'f1'),
-  rows.Metric(name='validation loss', source='validation/loss', better='lower'),
+  metrics.VALIDATION_LOSS,
   rows.Metric(
     name=RATIO, source='ratio', counted='embed', better='higher', format=',.0f'
   ),

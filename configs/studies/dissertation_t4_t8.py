@@ -21,29 +21,17 @@ text, whose study has a name of its own; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 METRICS = (
-  rows.Metric(name='BLEU', source='test/bleu', better='higher', format='.2f'),
-  rows.Metric(
-    name='validation BLEU',
-    source='validation/bleu',
-    better='higher',
-    format='.2f',
-  ),
+  metrics.BLEU,
+  metrics.VALIDATION_BLEU,
   rows.Metric(
     name='training loss', source='validation/train_loss', better='lower'
   ),
-  rows.Metric(name='validation loss', source='validation/loss', better='lower'),
-  rows.Metric(name='ratio', source='ratio', better='higher', format=',.2f'),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
+  metrics.VALIDATION_LOSS,
+  metrics.RATIO,
+  metrics.PARAMETERS,
 )
 TEXT = (
   'Published in table 4: T5-small, English to Romanian; BLEU of the '

@@ -19,32 +19,14 @@ Arguments: `seeds=2`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 METRICS = (
-  rows.Metric(name='BLEU', source='test/bleu', better='higher', format='.2f'),
-  rows.Metric(
-    name='validation BLEU',
-    source='validation/bleu',
-    better='higher',
-    format='.2f',
-  ),
-  rows.Metric(name='validation loss', source='validation/loss', better='lower'),
-  rows.Metric(name='ratio', source='ratio', better='higher', format=',.2f'),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
-)
-TOKENS = rows.Metric(
-  name='BLEU of tokens',
-  source='test/token_bleu',
-  better='higher',
-  format='.2f',
+  metrics.BLEU,
+  metrics.VALIDATION_BLEU,
+  metrics.VALIDATION_LOSS,
+  metrics.RATIO,
+  metrics.PARAMETERS,
 )
 TEXT = (
   'Published: T5-small, 160,000 pairs of lower-cased text. The sizes of the '
@@ -107,7 +89,7 @@ def get_config(arguments=''):
     # The text of a short test is not tokenized.
     metrics=METRICS
     if arguments['tiny']
-    else (METRICS[0], TOKENS, *METRICS[1:]),
+    else (METRICS[0], metrics.TOKEN_BLEU, *METRICS[1:]),
     table=(*map(published, PUBLISHED), *map(measured, MEASURED)),
     figures=results.training_figures('BLEU'),
     latencies=False,

@@ -19,12 +19,12 @@ Arguments: `seeds=2`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 FILE = 'configs/tatoeba_tt.py'
 METRICS = (
-  rows.Metric(name='BLEU', source='test/bleu', better='higher', format='.2f'),
-  rows.Metric(name='validation loss', source='validation/loss', better='lower'),
+  metrics.BLEU,
+  metrics.VALIDATION_LOSS,
   rows.Metric(
     name='ratio of embeddings',
     source='ratio',
@@ -32,14 +32,7 @@ METRICS = (
     better='higher',
     format=',.1f',
   ),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
+  metrics.PARAMETERS,
 )
 TEXT = (
   "Published: Transformer-big on WMT'14, English to German, sacreBLEU of "

@@ -20,21 +20,11 @@ Arguments: `seeds=1`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 METRICS = (
-  rows.Metric(
-    name='perplexity',
-    source='test/perplexity',
-    better='lower',
-    format='.2f',
-  ),
-  rows.Metric(
-    name='validation perplexity',
-    source='validation/perplexity',
-    better='lower',
-    format='.2f',
-  ),
+  metrics.PERPLEXITY,
+  metrics.VALIDATION_PERPLEXITY,
   rows.Metric(
     name='ratio of embeddings',
     source='ratio',
@@ -42,14 +32,7 @@ METRICS = (
     better='higher',
     format=',.1f',
   ),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
+  metrics.PARAMETERS,
 )
 CLUSTERS = tuple(
   rows.Metric(

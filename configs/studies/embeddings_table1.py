@@ -22,7 +22,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +121,8 @@ OWN = {
 LSTM = ('lstm/.*', dict(name='tensor_train', num_modes=2, compression_ratio=8))
 
 METRICS = (
-  rows.Metric(name='accuracy', source='test/accuracy', better='higher'),
-  rows.Metric(
-    name='validation accuracy', source='validation/accuracy', better='higher'
-  ),
+  metrics.ACCURACY,
+  metrics.VALIDATION_ACCURACY,
   rows.Metric(
     name='ratio of the embedding',
     source='ratio',

@@ -25,7 +25,7 @@ import re
 from collections.abc import Sequence
 
 from tt_compress import configuration, parameterizations
-from tt_compress.studies import rows, study
+from tt_compress.studies import metrics, rows, study
 
 # By row: the method, and the row that it is compared with.
 METHODS = {
@@ -57,12 +57,8 @@ PROBLEMS = {
     'configs/sst_tt.py',
     'embed_dim',
     (
-      rows.Metric(name='accuracy', source='test/accuracy', better='higher'),
-      rows.Metric(
-        name='validation accuracy',
-        source='validation/accuracy',
-        better='higher',
-      ),
+      metrics.ACCURACY,
+      metrics.VALIDATION_ACCURACY,
       rows.Metric(name='loss', source='test/loss', better='lower'),
     ),
   ),
@@ -70,18 +66,8 @@ PROBLEMS = {
     'configs/wikitext2_tt.py:ratio=9',
     'model_dim',
     (
-      rows.Metric(
-        name='perplexity',
-        source='test/perplexity',
-        better='lower',
-        format='.2f',
-      ),
-      rows.Metric(
-        name='validation perplexity',
-        source='validation/perplexity',
-        better='lower',
-        format='.2f',
-      ),
+      metrics.PERPLEXITY,
+      metrics.VALIDATION_PERPLEXITY,
     ),
   ),
 }

@@ -18,11 +18,11 @@ Arguments: `seeds=2`; `tiny` for a short test without data.
 """
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 FILE = 'configs/multi30k_slides.py'
 METRICS = (
-  rows.Metric(name='BLEU', source='test/bleu', better='higher', format='.2f'),
+  metrics.BLEU,
   rows.Metric(
     name='BLEU of the slides',
     source='test/nltk_bleu',
@@ -37,14 +37,7 @@ METRICS = (
     format='.2f',
     unit='s',
   ),
-  rows.Metric(
-    name='parameters',
-    source='num_params',
-    better='lower',
-    format=',.2f',
-    unit='M',
-    scale=1e-6,
-  ),
+  metrics.PARAMETERS,
 )
 SMALL = '1.6 was printed; three layers fewer of a kind leave 42,162,670 of '
 SMALL += '64,231,918 parameters'

@@ -21,7 +21,7 @@ import re
 from collections.abc import Mapping
 
 from tt_compress import configuration
-from tt_compress.studies import results, rows, study
+from tt_compress.studies import metrics, results, rows, study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +45,6 @@ class Problem:
   metrics: tuple[rows.Metric, ...] = ()
 
 
-BLEU = rows.Metric(
-  name='validation BLEU',
-  source='validation/bleu',
-  better='higher',
-  format='.2f',
-)
 PROBLEMS = {
   'wikitext2': Problem(
     'configs/wikitext2_bytes.py',
@@ -76,7 +70,7 @@ PROBLEMS = {
       'evaluation.max_sentences': 200,
       'evaluation.beam_size': 1,
     },
-    metrics=(BLEU,),
+    metrics=(metrics.VALIDATION_BLEU,),
   ),
   'mnist': Problem(
     'configs/mnist.py',
@@ -102,7 +96,7 @@ PROBLEMS = {
       'evaluation.beam_size': 1,
       'evaluation.baseline': False,
     },
-    metrics=(BLEU,),
+    metrics=(metrics.VALIDATION_BLEU,),
   ),
 }
 PROBLEMS['multi30k_embedding'] = dataclasses.replace(
@@ -192,7 +186,7 @@ class Series:
 
 
 METRICS = (
-  rows.Metric(name='validation loss', source='validation/loss', better='lower'),
+  metrics.VALIDATION_LOSS,
   rows.Metric(
     name='learning rate',
     source='config/optimizer/learning_rate',
