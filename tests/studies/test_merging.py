@@ -76,6 +76,8 @@ def test_a_page_without_runs_says_how_the_study_is_described():
   assert merged.rows == whole.rows
   assert (merged.git, merged.versions) == (whole.git, whole.versions)
   assert merged.hardware == f'{whole.hardware}; elsewhere'
+  again = merging.merge([page, merged, elsewhere])
+  assert again.hardware == merged.hardware
 
 
 def test_a_curve_is_that_of_the_most_runs():

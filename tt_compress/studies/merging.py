@@ -45,13 +45,15 @@ def merge(found: Sequence[results.Result]) -> results.Result:
     each for result in found if result.git for each in result.git.split(', ')
   }
   ran = [result for result in found if result.versions] or found
+  # A result may be merged itself.
+  machines = '; '.join(result.hardware for result in ran).split('; ')
   return dataclasses.replace(
     first,
     git=', '.join(sorted(commits)),
     seeds=tuple(sorted({seed for result in found for seed in result.seeds})),
     seconds=sum(result.seconds for result in found),
     versions=ran[0].versions,
-    hardware='; '.join(dict.fromkeys(each.hardware for each in ran)),
+    hardware='; '.join(dict.fromkeys(machines)),
     rows=tuple(map(_merge_rows, by_id.values())),
   )
 
