@@ -93,8 +93,7 @@ def get_config(arguments=''):
     weight_decay=1e-4,
   )
   # As in the paper: beam 4, no length penalty, at most 50 tokens more than the
-  # source has. The paper evaluates the last checkpoint, this run the one with
-  # the lowest validation loss.
+  # source has, of the last checkpoint.
   config.evaluation.update(
     every=2000,
     beam_size=4,
@@ -103,4 +102,5 @@ def get_config(arguments=''):
     max_extra=50,
     metric='loss',
   )
+  config.checkpoint.choose = 'latest'
   return configuration.finish(config, arguments)

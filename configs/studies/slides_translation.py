@@ -58,7 +58,7 @@ PUBLISHED = {
     ),
   },
   'iwslt14': {
-    'I0': ('dense', 'dense', (0.291, 1.0, 154.23)),
+    'I0': ('dense', 'dense', (0.291, None, 154.23)),
     'I1': ('trains', '', (0.292, None, 241.24)),
     'I2': ('trains in 3 of 6 layers', 'layers=3', (0.297, None, 180.81)),
     'I3': ('Tucker', 'method=tucker', (0.283, None, 198.3)),
@@ -95,10 +95,10 @@ TEXT = (
   'Published: the "Annotated Transformer" of 6 + 6 layers, 512 features and '
   '2,048 hidden ones, German to English, greedy, scored by the BLEU of NLTK '
   'from 0 to 1 on lower-cased tokens. The scores are those of the first '
-  'sentence of every test batch, repeated for each sentence of the batch, '
-  'which explains 0.403 to 0.489. The TT layers left out a transposition: they '
-  'mixed the tokens of a batch, later target positions among them, and were no '
-  'matrices. So no correct layer can be expected to have these scores.',
+  'sentence of every test batch, repeated for each sentence of the batch. The '
+  'TT layers left out a transposition: they mixed the tokens of a batch, later '
+  'target positions among them, and were no matrices. So no correct layer can '
+  'be expected to have these scores.',
   'Measured: the same model with a quarter of the features and of the '
   'vocabulary, pieces of words, dropout as published, and our optimizer, '
   'lengths and start of the factors. "BLEU of the slides" is their metric of '

@@ -102,3 +102,10 @@ def test_modes_for_speed_are_those_of_the_machine():
   with context.use(machine=cost.MACHINES['gpu']):
     assert second == make()
   assert first == make() != second
+
+
+def test_a_teacher_that_is_no_run_is_refused(tmp_path):
+  config = configuration.load('configs/quickstart.py:tiny')
+  config.distill.folder = str(tmp_path)
+  with pytest.raises(ValueError, match='is not the folder of a trained run'):
+    make(config)

@@ -219,7 +219,10 @@ def _count(
   for word in specials:
     counts.pop(word, None)
   if not counts:
-    raise ValueError('no text to train a vocabulary on')
+    raise ValueError(
+      'no text to train a vocabulary on: the lines of the training split are '
+      'empty or special tokens; check the files of data.options'
+    )
   words = [word for word, count in counts.items() if count >= min_count]
   words.sort(key=lambda word: (-counts[word], word))
   logging.info('vocabulary: %d different words', len(counts))

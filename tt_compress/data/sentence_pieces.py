@@ -182,7 +182,10 @@ class Sample:
 def _train(lines: Sample, options: Mapping[str, Any]) -> bytes:
   """The bytes of a model of at most `vocab_size` pieces."""
   if not len(lines):
-    raise ValueError('no text to train a vocabulary on')
+    raise ValueError(
+      'no text to train a vocabulary on: the lines of the training split are '
+      'empty or special tokens; check the files of data.options'
+    )
   try:
     return _run_trainer(lines, options)
   except (RuntimeError, ValueError) as error:

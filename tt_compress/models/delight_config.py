@@ -84,8 +84,10 @@ class DelightConfig:
     if not self.width > 0:  # NaN fails, too
       raise ValueError(f'model.width={self.width} must be above 0')
     if self.max_groups is not None and self.max_groups.bit_count() != 1:
+      below = 2 ** math.floor(math.log2(max(1, self.max_groups)))
       raise ValueError(
-        f'model.max_groups={self.max_groups} must be a power of 2'
+        f'model.max_groups={self.max_groups} must be a power of 2; the nearest '
+        f'are {below} and {2 * below}'
       )
     if not self._fits(self.model_dim):
       raise ValueError(self._misfit())

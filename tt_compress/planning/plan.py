@@ -13,7 +13,7 @@ from tt_compress import tasks
 from tt_compress.algebra import context, networks
 from tt_compress.nn import matrix
 from tt_compress.parameterizations import base
-from tt_compress.training import build, sizes
+from tt_compress.training import build, distillation, sizes
 
 _METHODS = {'product': 'apply', 'rows': 'take', 'logits': 'attend'}
 
@@ -73,7 +73,11 @@ def make(config, blueprint: build.Blueprint) -> dict[str, Any]:
   Returns:
     The result of `sizes.make`, with 'contractions' in each of its matrices, and
     the number of 'tokens' in a training step.
+
+  Raises:
+    ValueError: the teacher of the run does not fit its model.
   """
+  distillation.check(config)
   tokens = tasks.TASKS[config.task].batch_rows(config)
   dtype = build.activation_dtype(config.dtype)
   found = sizes.make(config, blueprint)

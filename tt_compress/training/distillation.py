@@ -34,6 +34,16 @@ class Lesson:
   facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+def check(config) -> None:
+  """Refuses a teacher that does not fit the model, if there is one.
+
+  Raises:
+    ValueError: as `abstract`.
+  """
+  if config.distill.folder is not None:
+    _open(config)
+
+
 def abstract(config, task: base.Task, mesh: Mesh) -> Lesson:
   """The lesson of a run, with shapes in place of arrays.
 
