@@ -75,6 +75,7 @@ NOTES = {
 OWN = {
   'multi30k': {
     'trains-attention': ('trains, attention, too', 'attention'),
+    'attention-alone': ('trains, attention alone', 'attention_alone'),
     'two-cores': ('trains of two cores', 'method=two_cores'),
     'two-cores-attention': (
       'trains of two cores, attention, too',
