@@ -52,27 +52,23 @@ METRICS = (
 NEEDS = {
   'iwslt14': 'it needs all pairs and accelerators',
   'wmt': 'it needs WMT and accelerators',
-  'other': 'figures of other systems, which the dissertation cites',
 }
 
 
-def published(name, method, bleu, parameters, ratio, data='', note='', **more):
+def published(name, method, bleu, parameters, ratio, data, note='', **more):
   """A row as printed; None where nothing is."""
   figures = {'BLEU': bleu, 'parameters': parameters, 'ratio': ratio}
-  config, why = None, NEEDS['other']
-  if data:
-    file = DELIGHT if method.startswith('DeLighT') else FILE
-    is_dense = method.startswith(('DeLighT', 'Transformer', 'dense'))
-    dense = ',dense' if is_dense else ''
-    config = f'{file}:data={data},size=published{dense}'
-    why = NEEDS['iwslt14' if data.startswith('iwslt14') else 'wmt']
+  file = DELIGHT if method.startswith('DeLighT') else FILE
+  is_dense = method.startswith(('DeLighT', 'Transformer', 'dense'))
+  dense = ',dense' if is_dense else ''
   return rows.Row(
     id=f'dissertation-{name}',
     method=method,
+    config=f'{file}:data={data},size=published{dense}',
     published={k: v for k, v in figures.items() if v is not None},
-    published_only=why,
+    published_only=NEEDS['iwslt14' if data.startswith('iwslt14') else 'wmt'],
     note=note,
-    **{'config': config, **more},
+    **more,
   )
 
 
