@@ -11,7 +11,7 @@ SLIDES = 'configs/studies/slides_translation.py'
 FAIRSEQ = 'configs/studies/dissertation_fairseq.py'
 KRONECKER = 'multi30k-kronecker'
 STUDIES = {
-  f'{SLIDES}:data=multi30k': (8, 11),
+  f'{SLIDES}:data=multi30k': (8, 12),
   f'{SLIDES}:data=iwslt14': (4, 5),
   f'{FAIRSEQ}:table=t5b': (4, 13),
   f'{FAIRSEQ}:table=t6': (4, 8),
@@ -52,19 +52,19 @@ def test_rows_of_the_slides_have_their_ratios(name):
 
 
 @pytest.mark.parametrize(
-  'table, name, text',
+  'table, name, text, ratio',
   [
-    ('t5b', 'T5b-shapeshifter', 'multi30k'),
-    ('t6', 'T6-shapeshifter', 'wordnet'),
-    ('t7', 'T7-en-de-shapeshifter', 'tatoeba'),
+    ('t5b', 'T5b-shapeshifter', 'multi30k', 4.24),
+    ('t6', 'T6-shapeshifter', 'wordnet', 11.63),
+    # 5.7 is printed, relative to a model of another vocabulary.
+    ('t7', 'T7-en-de-shapeshifter', 'tatoeba', 6.25),
   ],
 )
-def test_rows_of_fairseq_have_their_sizes(table, name, text):
+def test_rows_of_fairseq_have_their_sizes(table, name, text, ratio):
   config, rows = rows_of(f'{FAIRSEQ}:table={table}')
   row = rows[f'dissertation-{name}']
   params, dense = sizes(config, row)
   assert params == pytest.approx(1e6 * row.published['parameters'], abs=6e4)
-  ratio = {**row.published, **row.corrected}['ratio']
   assert dense / params == pytest.approx(ratio, abs=0.03)
   for method in ('kronecker', 'low_rank'):
     params, dense = sizes(config, rows[f'{text}-{method}'])
