@@ -8,7 +8,7 @@ from flax import nnx
 
 from tests.parameterizations import test_new_entry
 from tests.training import test_run_on_meshes
-from tt_compress import parameterizations, tasks
+from tt_compress import configuration, parameterizations, tasks
 from tt_compress.nn import embed, linear
 from tt_compress.parallel import sharding
 from tt_compress.training import build, factor_rates, optimizers, step
@@ -143,3 +143,23 @@ def make_batch(shapes, seed):
   batch['images'] = random.integers(0, 256, batch['images'].shape, np.uint8)
   batch['labels'] = random.integers(0, 10, batch['labels'].shape, np.int32)
   return batch
+
+
+@pytest.mark.parametrize(
+  'file, roles',
+  [
+    ('quickstart.py:tiny', {'embed': 'tied'}),
+    (
+      'fairseq_shapeshifter.py:tiny',
+      {'source_embed': 'rows', 'target_embed': 'tied'},
+    ),
+    ('delight.py:tiny', {'source_embed': 'rows', 'target_embed': 'tied'}),
+    ('tatoeba_tt.py:tiny,untied', {'embed': 'rows', 'logits': 'logits'}),
+    ('wikitext2_tt.py:tiny,clusters', {'embed/clusters/1': 'tied'}),
+    ('wikitext2_tt.py:tiny', {'embed': 'rows', 'logits': 'logits'}),
+    ('wikitext2_bytes.py:tiny', {'embed': 'tied'}),
+  ],
+)
+def test_models_say_which_tables_make_the_logits(file, roles):
+  found = build.blueprint(configuration.load(f'configs/{file}')).roles
+  assert {path: found[path] for path in roles} == roles

@@ -56,15 +56,10 @@ class Delight(encoder_decoder.EncoderDecoder):
     self.config = config
     self.dtype = dtype
 
-    def table(rows=config.vocab_size, role='rows'):
+    def table(rows, role):
       return embed.Embed(rows, config.map_dim, role=role, rngs=rngs)
 
-    role = 'tied' if config.tie_logits else 'rows'
-    if config.share_embeddings:
-      self.embed = table(role=role)
-    else:
-      self.source_embed = table(config.source_vocab_size or config.vocab_size)
-      self.target_embed = table(role=role)
+    self._make_embeddings(table)
     self.source_dextra = _make_dextra(config, rngs)
     self.target_dextra = _make_dextra(config, rngs)
     # Layers have different shapes, so no loop computes them.
@@ -74,7 +69,7 @@ class Delight(encoder_decoder.EncoderDecoder):
     )
     self.out = _make_out(config, rngs)
     if not config.tie_logits:
-      self.logits = table(role='logits')
+      self.logits = table(config.vocab_size, 'logits')
 
   def _embed(
     self,

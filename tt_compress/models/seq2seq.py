@@ -136,15 +136,9 @@ class Seq2Seq(encoder_decoder.EncoderDecoder):
 
   def _make_tables(self, rngs: nnx.Rngs) -> None:
     config, dim, std = self.config, self.config.embed_dim, self.config.embed_std
-    rows = config.source_vocab_size or config.vocab_size
-    role = 'tied' if config.tie_logits else 'rows'
-    if config.share_embeddings:
-      self.embed = embed.Embed(rows, dim, std=std, role=role, rngs=rngs)
-    else:
-      self.source_embed = embed.Embed(rows, dim, std=std, rngs=rngs)
-      self.target_embed = embed.Embed(
-        config.vocab_size, dim, std=std, role=role, rngs=rngs
-      )
+    self._make_embeddings(
+      lambda rows, role: embed.Embed(rows, dim, std=std, role=role, rngs=rngs)
+    )
     if not config.tie_logits:
       self.logits = embed.Embed(
         config.vocab_size, config.output_dim, role='logits', rngs=rngs

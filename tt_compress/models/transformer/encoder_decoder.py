@@ -1,10 +1,12 @@
 """The parts that encoder-decoder models have in common."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
+from tt_compress.algebra import networks
 from tt_compress.models.transformer import output
 from tt_compress.nn import attention, embed, past
 from tt_compress.nn.dropout import Noise
@@ -31,6 +33,19 @@ class EncoderDecoder(output.TokenModel):
   Attributes:
     decoder: a stack of layers with `self_attention` and `cross_attention`.
   """
+
+  def _make_embeddings(
+    self, table: Callable[[int, networks.Role], embed.Embed]
+  ) -> None:
+    """Makes the embeddings by a function of their rows and their role."""
+    config = self.config
+    role = 'tied' if config.tie_logits else 'rows'
+    if config.share_embeddings:
+      self.embed = table(config.vocab_size, role)
+    else:
+      rows = config.source_vocab_size or config.vocab_size
+      self.source_embed = table(rows, 'rows')
+      self.target_embed = table(config.vocab_size, role)
 
   def _table(self, side: str) -> embed.Embed:
     """The embedding of 'source' or 'target'."""

@@ -47,19 +47,14 @@ class Transformer(encoder_decoder.EncoderDecoder):
     self.config = config
     self.dtype = dtype
 
-    def table(rows=config.vocab_size, role='rows'):
+    def table(rows, role):
       dim = config.model_dim
       std = transformer_config.INITIALIZATIONS[config.initialization](rows, dim)
       if role != 'logits' and not config.scale_embeddings:
         std *= dim**0.5
       return embed.Embed(rows, dim, std=std, role=role, rngs=rngs)
 
-    role = 'tied' if config.tie_logits else 'rows'
-    if config.share_embeddings:
-      self.embed = table(role=role)
-    else:
-      self.source_embed = table(config.source_vocab_size or config.vocab_size)
-      self.target_embed = table(role=role)
+    self._make_embeddings(table)
     self.encoder = layers.Stack(
       layers.EncoderLayer, config.num_encoder_layers, config, rngs
     )
@@ -67,7 +62,7 @@ class Transformer(encoder_decoder.EncoderDecoder):
       layers.DecoderLayer, config.num_decoder_layers, config, rngs
     )
     if not config.tie_logits:
-      self.logits = table(role='logits')
+      self.logits = table(config.vocab_size, 'logits')
     self.logits_bias = (
       nnx.Param(jnp.zeros(config.vocab_size)) if config.logits_bias else None
     )
