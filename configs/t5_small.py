@@ -20,6 +20,7 @@ Arguments:
   `published`: T5-small, 32,128 pieces, the recipe `published`;
 - `method=shapeshifter`, `low_rank`, `phm` (its embedding is dense), `dense`;
 - `rank`, `embedding_rank`: of the layers (`n` of PHM) and of the embedding;
+- `initialization`: of the factors; empty is their default;
 - `data=multi30k`, `tatoeba`, `iwslt14` (German to English), `tatoeba_ro`,
   `wmt16` (English to Romanian, from TFDS);
 - `recipe=published`: LAMB, whose rate falls with the inverse root of the step
@@ -92,15 +93,17 @@ def rules(arguments, size):
       f'{embedding_rank}'
     )
   layers = '(en|de)coder/.*'
+  start = arguments['initialization']
   if method == 'dense':
     return ()
+  choice = dict(initialization=start) if start else {}
   if method == 'phm':
-    return ((layers, dict(name='phm', n=rank)),)
-  choice = dict(name='low_rank')
+    return ((layers, dict(choice, name='phm', n=rank)),)
+  choice['name'] = 'low_rank'
   if method == 'shapeshifter':
     # At published size, the padded squares of the published counts.
     split = 'ceil_sqrt' if size == 'published' else 'best'
-    choice = dict(name='kronecker', split=split)
+    choice.update(name='kronecker', split=split)
   return (
     (layers, dict(choice, rank=rank)),
     ('embed', dict(choice, rank=embedding_rank)),
@@ -162,6 +165,7 @@ def get_config(arguments=''):
     method='shapeshifter',
     rank=0,
     embedding_rank=0,
+    initialization='',
     data='multi30k',
     recipe='',
     seed=0,
