@@ -320,7 +320,9 @@ def test_patterns_without_a_match_are_refused():
 
 
 def test_layers_that_are_no_embeddings_are_refused():
-  refuses('head computes product, which reads all', dict(lazy=('head',)))
+  refuses(
+    "head is not only looked up (its role is 'product')", dict(lazy=('head',))
+  )
 
 
 def test_decay_of_tables_is_refused():

@@ -15,6 +15,7 @@ from tt_compress.nn import matrix
 from tt_compress.parameterizations import base
 from tt_compress.training import build, distillation, sizes
 
+# Of a parameterization, by the use of its matrix.
 _METHODS = {'product': 'apply', 'rows': 'take', 'logits': 'attend'}
 
 

@@ -26,7 +26,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float, Int
 
 from tt_compress import rules
-from tt_compress.algebra import distinct, networks
+from tt_compress.algebra import distinct
 from tt_compress.nn import looked_up
 from tt_compress.parameterizations import dense
 from tt_compress.training import build, by_path
@@ -68,12 +68,13 @@ def tables(config: Mapping, blueprint: build.Blueprint) -> tuple[str, ...]:
       f'{", ".join(_BY_ENTRY)}'
     )
   for path in found:
-    uses = networks.USES[blueprint.roles[path]]
-    if uses != ('rows',):
+    role = blueprint.roles[path]
+    if role != 'rows':
       raise ValueError(
-        f'optimizer.lazy: {path} computes {uses[-1]}, which reads all rows; '
-        'choose patterns that leave it out, or give logits that are tied to it '
-        'a matrix of their own (model.tie_logits=False)'
+        f'optimizer.lazy: {path} is not only looked up (its role is {role!r}), '
+        'so that all of its rows are read; choose patterns that leave it out, '
+        'or give logits that are tied to it a matrix of their own '
+        '(model.tie_logits=False)'
       )
   return tuple(found)
 
