@@ -10,7 +10,21 @@ from tt_compress.parallel import sharding
 from tt_compress.training import build
 
 _GOALS = {'batch 1': 1.6, 'batch 32': 1.1}
-CASES = networks.cases(_GOALS, vocab_size=8192)
+_SIZES = dict(vocab_size=8192)
+CASES = (
+  *networks.cases(_GOALS, **_SIZES),
+  *(
+    networks.Case(
+      f'{kind}, 6+6 layers',
+      networks.transformer(rules, **_SIZES),
+      dict.fromkeys(_GOALS, 1.0),
+    )
+    for kind, rules in (
+      ('Tucker feed-forward', networks.TUCKER),
+      ('Shapeshifter 16/256', networks.SHAPESHIFTER),
+    )
+  ),
+)
 TINY = networks.cases({'batch 2': 1.1}, layers=(1,), tiny=True)[:1]
 ROUNDS = 7
 STEPS = 32  # tokens in every translation

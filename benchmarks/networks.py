@@ -23,6 +23,17 @@ FEED_FORWARD = (
   ('.*/ffn/down', dict(_FFN, row_modes=_WIDE, col_modes=_NARROW)),
 )
 TABLES = (('embed|logits', dict(name='tensor_train', tt_rank=16)),)
+# As in row slides-N6.
+_TUCKER = dict(name='tucker', tucker_rank=2, bias=False)
+TUCKER = (
+  ('.*/ffn/up', dict(_TUCKER, row_modes=_NARROW, col_modes=_WIDE)),
+  ('.*/ffn/down', dict(_TUCKER, row_modes=_WIDE, col_modes=_NARROW)),
+)
+# As in row dissertation-T4-shapeshifter-16-256.
+SHAPESHIFTER = (
+  ('(en|de)coder/.*', dict(name='kronecker', rank=16)),
+  ('embed', dict(name='kronecker', rank=256)),
+)
 _LENGTH = 64
 
 

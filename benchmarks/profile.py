@@ -1,8 +1,8 @@
 """Where the time of training steps goes, by kinds of kernels.
 
-Steps are those of `step_peers` and `lookups`, on the processors of this
-process. A profile of JAX has the time of each operation of the program; the
-kinds are those of `planning.kernels`, and random bits.
+Steps are those of `step_peers`, `lookups` and `language`, on the processors of
+this process. A profile of JAX has the time of each operation of the program;
+the kinds are those of `planning.kernels`, and random bits.
 """
 
 import collections
@@ -14,7 +14,14 @@ from typing import Any
 
 import jax
 
-from benchmarks import lookups, networks, programs, records, step_peers
+from benchmarks import (
+  language,
+  lookups,
+  networks,
+  programs,
+  records,
+  step_peers,
+)
 from tt_compress.planning import hlo, kernels
 
 ROUNDS = 5
@@ -35,14 +42,17 @@ class Case:
   program: Callable[[], programs.Program]
 
 
-def _model(config):
-  made = networks.training(config)
+def _model(config, batch):
+  made = networks.training(config, batch and batch(config))
   return programs.stepping(made.update, made.start(), made.batch)
 
 
-def _of_models(cases):
+def _of_models(cases, batch=None):
   return tuple(
-    Case(f'{case.text}, {name}', lambda config=config: _model(config))
+    Case(
+      f'{case.text}, {name}',
+      lambda config=config: _model(config, batch),
+    )
     for case in cases
     for name, config in case.pair().items()
   )
@@ -55,7 +65,11 @@ def _of_lookups(cases):
   )
 
 
-CASES = _of_models(step_peers.CASES) + _of_lookups(lookups.CASES[:3])
+CASES = (
+  *_of_models(step_peers.CASES),
+  *_of_lookups(lookups.CASES[:3]),
+  *_of_models(language.CASES[::3], language.batch),
+)
 TINY = _of_lookups(lookups.TINY)
 
 
