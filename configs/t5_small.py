@@ -20,7 +20,8 @@ Arguments:
   `published`: T5-small, 32,128 pieces, the recipe `published`;
 - `method=shapeshifter`, `low_rank`, `phm` (its embedding is dense), `dense`;
 - `rank`, `embedding_rank`: of the layers (`n` of PHM) and of the embedding;
-- `initialization`: of the factors; empty is their default;
+- `initialization`: of the factors; empty is 'spectral' for the recipe `ours`,
+  whose rates assume it, and the default of the factors for `published`;
 - `data=multi30k`, `tatoeba`, `iwslt14` (German to English), `tatoeba_ro`,
   `wmt16` (English to Romanian, from TFDS);
 - `recipe=published`: LAMB, whose rate falls with the inverse root of the step
@@ -93,9 +94,11 @@ def rules(arguments, size):
       f'{embedding_rank}'
     )
   layers = '(en|de)coder/.*'
-  start = arguments['initialization']
   if method == 'dense':
     return ()
+  start = arguments['initialization']
+  if not start and arguments['recipe'] == 'ours':
+    start = 'spectral'
   choice = dict(initialization=start) if start else {}
   if method == 'phm':
     return ((layers, dict(choice, name='phm', n=rank)),)
@@ -128,12 +131,10 @@ def set_data(config, arguments, size):
 
 
 def set_recipe(config, arguments, size):
-  default = 'ours' if size == 'small' else 'published'
-  arguments = arguments | {'recipe': arguments['recipe'] or default}
   if configuration.choose(arguments, 'recipe', RECIPES) == 'ours':
     config.model.update(dropout=0.15)
     config.optimizer.update(
-      learning_rate=2e-3,
+      learning_rate=4e-3,
       structure_aware=True,
       schedule='cosine',
       warmup_steps=400 if size == 'small' else 4000,
@@ -171,6 +172,8 @@ def get_config(arguments=''):
     seed=0,
   )
   size = configuration.choose(arguments, 'size', SIZES)
+  if not arguments['recipe']:
+    arguments['recipe'] = 'ours' if size == 'small' else 'published'
   config = configuration.defaults('t5_small', arguments)
   config.seed = arguments['seed']
   config.num_steps = 2400 if size == 'small' else 100_000

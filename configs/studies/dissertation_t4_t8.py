@@ -93,13 +93,13 @@ MEASURED = {
   'shapeshifter-14x': ('Shapeshifter 7/64', ''),
   'low-rank-7x': ('low rank 7/64', 'method=low_rank'),
   'low-rank-14x': ('low rank 7/19', 'method=low_rank,embedding_rank=19'),
-  'shapeshifter-14x-spectral': (
-    'Shapeshifter 7/64, spectral start',
-    'initialization=spectral',
+  'shapeshifter-14x-frobenius': (
+    'Shapeshifter 7/64, frobenius start',
+    'initialization=frobenius',
   ),
-  'low-rank-14x-spectral': (
-    'low rank 7/19, spectral start',
-    'method=low_rank,embedding_rank=19,initialization=spectral',
+  'low-rank-14x-frobenius': (
+    'low rank 7/19, frobenius start',
+    'method=low_rank,embedding_rank=19,initialization=frobenius',
   ),
   'dense-published': ('dense, as published', 'method=dense,recipe=published'),
   'phm-published': ('PHM-16, as published', 'method=phm,recipe=published'),
