@@ -77,6 +77,10 @@ FILE = f'--config={CONFIGS / "quickstart.py"}'
       "'modle.dropout'; nearest",
     ),
     ((FILE, '--config.x=1'), "unknown setting 'x'$"),
+    (
+      ('--workdir=x', '--config.seed', '1'),
+      '--config.seed overrides .* --config=FILE',
+    ),
   ],
 )
 def test_flags_that_name_nothing(flags, told):
@@ -88,7 +92,7 @@ def test_flags_that_name_settings():
   names = ('num_steps=1', 'model', 'compress[0]=1', 'data.options={}')
   overrides = [f'--config.{name}' for name in names]
   configuration.check_flags(['main.py', FILE, *overrides, '--workdir=x'])
-  configuration.check_flags(['main.py', '--workdir=x', '--config.y=1'])
+  configuration.check_flags(['main.py', '--workdir=x'])
 
 
 def test_arguments_are_part_of_the_name():

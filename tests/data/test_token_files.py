@@ -1,5 +1,7 @@
 """Ids of running texts in mapped files, and texts in Parquet files."""
 
+import os
+import pathlib
 import tracemalloc
 
 import numpy as np
@@ -62,6 +64,14 @@ def test_ids_are_those_of_the_lines_and_their_ends(tmp_path, monkeypatch):
     np.testing.assert_array_equal(
       token_files.encode(again, words, folder), found
     )
+  [damaged] = [path for path in os.scandir(folder) if path.is_dir()]
+  for name in ('0.ids', '0.lengths'):
+    path = os.path.join(damaged.path, name)
+    whole = pathlib.Path(path).read_bytes()
+    os.truncate(path, len(whole) - 8)
+    with pytest.raises(ValueError, match=f'{damaged.path}: .* delete the fold'):
+      token_files.encode(stream, words, folder)
+    pathlib.Path(path).write_bytes(whole)
   as_bytes = byte_vocabulary.Bytes()
   found = token_files.encode(stream, as_bytes, folder)
   assert bytes(found.tolist()).decode() == '\n'.join(LINES) + '\n'

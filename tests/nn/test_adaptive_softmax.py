@@ -261,14 +261,25 @@ def test_cutoffs_that_do_not_increase_are_refused(cutoffs):
     cluster_tables.ranges(cutoffs, 9)
 
 
-def test_noise_of_matrices_is_refused():
-  noisy = dict(name='variational_dropout', every=1, log_sigma=0.0)
-  model = Words(dict(noisy, base=dict(name='dense')))
+@pytest.mark.parametrize('noisy', ['table', 'clusters', 'projections'])
+def test_noise_of_matrices_is_refused(noisy):
+  options = dict(name='variational_dropout', every=1, log_sigma=0.0)
+  options['base'] = dict(name='dense')
+  model = Words(options if noisy == 'table' else None)
+  spec = model.table.spec
+  if noisy != 'table':
+    model = Words(separate=True, div_val=2)
+    make = lambda each: parameterizations.make(
+      rows=each.spec.rows, cols=each.spec.cols, **options
+    )
+    chosen = model.softmax.clusters
+    if noisy == 'projections':
+      chosen = model.table.projections[-1]
+    spec = chosen.spec = make(chosen)
+  assert spec.has_noise
   noise = dropout.Noise(jax.random.key(0), jnp.arange(3))
-  x, *others = inputs()
   with pytest.raises(ValueError, match='cutoffs.*VariationalDropout does'):
-    model.softmax.cross_entropy(model.table, x, *others, noise=noise)
-  assert np.isfinite(loss(model, x, *others))
+    model.softmax.cross_entropy(model.table, *inputs(), noise=noise)
 
 
 def test_bfloat16_features_have_a_float32_softmax(few):

@@ -269,6 +269,14 @@ def test_bad_settings_of_evaluations_are_named(files):
   configuration.check(make_transformer(files, **settings))
 
 
+def test_lines_need_a_memory(files):
+  config = make_transformer(files, **{'evaluation.memory_length': 0})
+  graphdef = build.blueprint(config).graphdef
+  task = language_modeling.LanguageModeling(config, graphdef, None)
+  with pytest.raises(ValueError, match='evaluation.memory_length=0: lines are'):
+    task.check_lines()
+
+
 def test_a_text_that_is_too_short_is_named(files):
   shorter = 'a text of {} ids is shorter than one segment of {} ids for each of'
   for settings, prepare, message in (

@@ -162,6 +162,29 @@ def test_pieces_of_words_have_ends_of_lines(files):
     assert len(best) == 2 and all(each.text.startswith(line) for each in best)
 
 
+def test_words_without_ends_of_lines(files, monkeypatch):
+  task, variables = make_task(from_files(files))
+  monkeypatch.setattr(type(task.tokens.value), 'eos_id', None)
+  scores = task.evaluate(variables, 'test')
+  text = ''.join(LINES['test']).encode()
+  assert scores['num_tokens'] == len(text) - 1
+  # Das Buch, ist alt., but for the first one.
+  total = scores['loss'] * (len(text) - 1)
+  assert scores['word_perplexity'] == pytest.approx(np.exp(total / 3))
+
+
+def test_answers_have_the_words_of_the_line(files):
+  settings = {'data.vocabulary': 'words', 'model.vocab_size': 9}
+  config = from_files(files, **settings)
+  config.sampling.max_tokens = 2
+  task, variables = make_task(config)
+  assert '<unk>' in task.tokens.value.decode(
+    task.tokens.value.encode(['Ei'])[0]
+  )
+  [[answer]] = task.predict(variables, ['Das  Ei'], num_best=1)
+  assert answer.text.startswith('Das  Ei')
+
+
 def test_a_vocabulary_of_another_run_is_refused(files, tmp_path):
   settings = {'data.vocabulary': 'words', 'model.vocab_size': 9}
   config = from_files(files, **settings)
@@ -273,11 +296,13 @@ def check_predictions(config, workdir):
     ({'data.vocabulary': 'bits'}, "data.vocabulary='bits' is unknown"),
     ({'sampling.top_p': 0.0}, 'sampling.top_p=0.0 must be above 0'),
     ({'sampling.batch_size': 0}, 'sampling.batch_size=0 must be at least 1'),
+    ({'sampling.seed': 2**32}, 'sampling.seed=4294967296 .* less than 2^32'),
+    ({'seed': 2**40}, 'seed=1099511627776 must be less than 2^32'),
     ({'evaluation.metric': 'bleu'}, "evaluation.metric='bleu' must be 'loss'"),
   ],
 )
 def test_bad_settings_are_named(settings, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(ValueError, match=message.replace('^', r'\^')):
     configuration.check(make_config(**settings))
 
 

@@ -122,6 +122,12 @@ def check_flags(flags: Sequence[str]) -> None:
   split = [flag.partition('=') for flag in flags]
   files = [value for name, _, value in split if name == '--config']
   if not files:
+    settings = [name for name, _, _ in split if name.startswith('--config.')]
+    if settings:
+      raise ValueError(
+        f'{settings[0]} overrides a setting of a config file; give it, too: '
+        '--config=FILE'
+      )
     return
   config = load(files[-1])
   for name, _, _ in split:

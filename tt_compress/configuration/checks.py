@@ -41,6 +41,8 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name, (value, bound) in least.items():
     if not value >= bound:  # Refuses NaN, too.
       raise ValueError(f'{name}={value} must be at least {bound}')
+  if config.seed >= 2**32:  # A key has 32 bits of it.
+    raise ValueError(f'seed={config.seed} must be less than 2^32')
   options.check_model(config.model)
   task = tasks.TASKS[config.task]
   task.check(config)

@@ -146,10 +146,22 @@ def _encoded(
 
 
 def opened(folder: str, types: Sequence[str]) -> list[sequences.Ragged]:
-  """The columns in a folder of token files, by the types of their ids."""
-  return [
+  """The columns in a folder of token files, by the types of their ids.
+
+  Raises:
+    ValueError: the files were damaged.
+  """
+  found = [
     _ragged(paths(folder, k), kind, _mapped) for k, kind in enumerate(types)
   ]
+  for each in found:
+    size = each.starts[-1] + each.lengths[-1] if len(each.lengths) else 0
+    if len(each.starts) != len(each.lengths) or len(each.ids) != size:
+      raise ValueError(
+        f'{folder}: {len(each.ids)} ids in place of {size}; the files were '
+        'damaged: delete the folder, and they are written again'
+      )
+  return found
 
 
 def _write(

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from tt_compress.algebra import blocks, row_ranges, segments
 from tt_compress.algebra import cross_entropy as losses_of
-from tt_compress.nn import cluster_tables, cross_entropy, embed, linear
+from tt_compress.nn import cluster_tables, cross_entropy, linear
 from tt_compress.nn.dropout import Noise
 from tt_compress.parallel import partition
 
@@ -115,12 +115,14 @@ class AdaptiveSoftmax(nnx.Module):
       targets: words.
       weights: weight of the loss of each token.
       bias: added to the scores of the words.
-      noise: None, unless the matrices of the table draw none.
+      noise: None, unless the matrices of the table and of the clusters draw
+        none.
 
     Raises:
       ValueError: there is noise, and a matrix that draws it.
     """
-    _check_noise(table, noise)
+    if noise is not None:
+      self._check_noise(table)
     tokens, stops = self._sorted(x, targets, weights)
     terms, matrices, small = self._terms(table, bias, len(tokens[0]))
     return segments.summed(
@@ -158,6 +160,21 @@ class AdaptiveSoftmax(nnx.Module):
       values, _cluster(targets, self.words), len(self.words)
     )
     return by_cluster(found * weights), by_cluster(weights)
+
+  def _check_noise(self, table):
+    """Refuses noise that would have to be drawn for a part of the rows."""
+    matrices = [self.clusters]
+    if isinstance(table, cluster_tables.ClusterTables):
+      matrices += [*table.clusters, *(table.projections or ())]
+    else:
+      matrices.append(table)
+    noisy = [each.spec for each in matrices if each.spec.has_noise]
+    if noisy:
+      raise ValueError(
+        'model.cutoffs needs matrices of words and of clusters that draw no '
+        f'noise, and {type(noisy[0]).__name__} does; compress them by another '
+        'parameterization, or set model.cutoffs=()'
+      )
 
   def _sorted(self, x, targets, weights):
     """The tokens by the cluster of their target, and where each one ends."""
@@ -302,15 +319,3 @@ def _normalizer(small, ids, scores, targets):
   axes = 0, 2, 3
   of_target = jnp.sum(scores, axis=axes, where=is_target)
   return jax.nn.logsumexp(scores, axis=axes), of_target
-
-
-def _check_noise(table, noise):
-  """Refuses noise that would have to be drawn for a part of the rows."""
-  tables = [table] if isinstance(table, embed.Embed) else table.clusters
-  noisy = [each.spec for each in tables if each.spec.has_noise]
-  if noise is not None and noisy:
-    raise ValueError(
-      f'model.cutoffs needs words whose matrices draw no noise, and '
-      f'{type(noisy[0]).__name__} does; compress them by another '
-      'parameterization, or set model.cutoffs=()'
-    )

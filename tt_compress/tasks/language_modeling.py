@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float, Int32
 
-from tt_compress.data import batching, token_files, token_streams
+from tt_compress.data import batching, token_files, token_streams, vocabulary
 from tt_compress.nn import dropout, modules
 from tt_compress.parallel import evaluation
 from tt_compress.tasks import base, language_settings, run_vocabulary
@@ -237,8 +237,11 @@ class LanguageModeling(base.Task):
     if config.data.vocabulary == 'bytes':
       scores['bits_per_byte'] = scores['loss'] / math.log(2)
     if config.data.vocabulary != 'words':
+      stream = self.load(split)
+      has_ends = self.tokens.value.eos_id is not None
+      num_words = stream.num_words - (0 if has_ends else len(stream))
       # The first token is no target, nor is the first word.
-      num_words = max(1, self.load(split).num_words - 1)
+      num_words = max(1, num_words - 1)
       num_ids = len(self._ids(split)) - 1
       scores['word_perplexity'] = _perplexity(
         scores['loss'] * num_ids, num_words
@@ -259,8 +262,8 @@ class LanguageModeling(base.Task):
       that were scored, and 'data', the name of the data. With an adaptive
       softmax, 'cluster_perplexity' of the tokens of each cluster by its number,
       None where there are none. If tokens are no words, 'word_perplexity',
-      normalized by the words between spaces and the ends of lines; if they are
-      bytes, 'bits_per_byte'.
+      normalized by the words between spaces and the ends of lines, if these are
+      tokens; if tokens are bytes, 'bits_per_byte'.
     """
     return self._scores(variables, split, self._config.evaluation.final_tokens)
 
@@ -282,6 +285,7 @@ class LanguageModeling(base.Task):
   def check_lines(self) -> None:
     super().check_lines()
     self._sampler.check()
+    language_settings.check_lines(self._config)
 
   def predict(
     self, variables: Mapping, lines: Sequence[str], num_best: int
@@ -291,7 +295,8 @@ class LanguageModeling(base.Task):
     A line begins after the end of the line before, as in the text that the
     model was trained on, and a sample ends with the line. The score is the
     log-probability of the sample. A line without tokens stays empty if the
-    vocabulary has no end of a line.
+    vocabulary has no end of a line. Words that the vocabulary lacks are in the
+    answer as they are in the line.
     """
     words = self.tokens.value
     begin = [] if words.eos_id is None else [words.eos_id]
@@ -306,8 +311,11 @@ class LanguageModeling(base.Task):
       num_ids=len(words),
     )
     return [
-      [base.Answer(words.decode([*ids, *new]), score) for new, score in each]
-      for ids, each in zip(encoded, found, strict=True)
+      [
+        base.Answer(_continued(words, line, ids, new), score)
+        for new, score in each
+      ]
+      for line, ids, each in zip(lines, encoded, found, strict=True)
     ]
 
   def headline(self, scores: base.Scores) -> str:
@@ -329,9 +337,22 @@ class LanguageModeling(base.Task):
     if 'word_perplexity' in scores:
       lines.append(
         f'perplexity per word {scores["word_perplexity"]:,.2f}, normalized by '
-        'words between spaces and ends of lines'
+        'words between spaces and by the ends of lines that are tokens'
       )
     return '\n'.join([*lines, self.headline(scores)])
+
+
+def _continued(
+  words: vocabulary.Vocabulary,
+  line: str,
+  ids: Sequence[int],
+  new: Sequence[int],
+) -> str:
+  """A line and the ids that continue its ids, as text."""
+  start, text = words.decode(ids), words.decode([*ids, *new])
+  if not text.startswith(start):
+    return text
+  return line + text.removeprefix(start)
 
 
 def _perplexity(loss: float, tokens: float) -> float:

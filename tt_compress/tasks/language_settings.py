@@ -132,6 +132,19 @@ def check(config) -> None:
     )
 
 
+def check_lines(config) -> None:
+  """Refuses to continue lines by a model whose memory has no entries.
+
+  Raises:
+    ValueError: naming the setting.
+  """
+  if config.evaluation.memory_length == 0:
+    raise ValueError(
+      'evaluation.memory_length=0: lines are continued token by token, and '
+      'each token would see none before it; set it to at least 1'
+    )
+
+
 def _check_without_memory(config, lengths: Mapping[str, int | None]) -> None:
   max_length = config.model.get('max_length')
   if max_length is None:

@@ -54,8 +54,9 @@ def test_shares_are_those_of_brute_force(options):
   np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_temperature_zero_takes_the_likeliest():
-  options = sampling.Options(max_tokens=1, temperature=0)
+@pytest.mark.parametrize('temperature', [0, 1e-50, 1e-30])
+def test_temperature_zero_takes_the_likeliest(temperature):
+  options = sampling.Options(max_tokens=1, temperature=temperature)
   shares = options.shares(jnp.asarray(LOGITS, jnp.float32))
   ids = sampling.draw(shares, jnp.full(len(LOGITS), 0.999))
   distinct = [i for i in range(len(LOGITS)) if i not in (3, 4)]

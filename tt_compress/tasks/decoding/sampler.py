@@ -186,11 +186,14 @@ class Sampler:
 
 def check(settings: config_dict.ConfigDict) -> None:
   """Refuses values of the group `sampling` that are out of range."""
-  for name, least in (('seed', 0), ('batch_size', 1)):
-    if settings[name] < least:
-      raise ValueError(
-        f'sampling.{name}={settings[name]} must be at least {least}'
-      )
+  if not 0 <= settings.seed < 2**32:  # A key has 32 bits of it.
+    raise ValueError(
+      f'sampling.seed={settings.seed} must be at least 0 and less than 2^32'
+    )
+  if settings.batch_size < 1:
+    raise ValueError(
+      f'sampling.batch_size={settings.batch_size} must be at least 1'
+    )
   try:
     _options(settings)
   except ValueError as error:

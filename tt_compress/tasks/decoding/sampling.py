@@ -11,6 +11,7 @@ from tt_compress.tasks.decoding import extending, protocol
 
 _ONE = 0x3F800000  # the bits of 1.0
 _BELOW_ONE = 1 - 2**-23
+_LEAST = float(jnp.finfo(jnp.float32).tiny)  # Less may be 0 as a float32.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,8 @@ class Options:
 
   Attributes:
     max_tokens: largest number of ids in a continuation, eos included.
-    temperature: logits are divided by it; 0 takes the likeliest id.
+    temperature: logits are divided by it; 0, or less than a float32 can be,
+      takes the likeliest id.
     top_k: number of likeliest ids to draw from; None for all.
     top_p: the least probability, above 0, of the likeliest ids to draw from; 1
       for all.
@@ -76,7 +78,7 @@ class Options:
       logits: from `allowed`.
     """
     logits -= jnp.max(logits, axis=-1, keepdims=True)
-    if self.temperature == 0:
+    if self.temperature < _LEAST:
       return (logits == 0).astype(jnp.float32)
     shares = jnp.exp(logits / self.temperature)
     if self.top_k is not None:
