@@ -45,12 +45,14 @@ TEXT = (
   'numbers are the ranks of layers and of the embedding. Rows "as published" '
   'have LAMB, whose rate falls with the inverse root of the step, and all of '
   'the start of T5; the others have our recipe, Adam with rates by the '
-  'structure of the factors, whose rate falls as a cosine. It was chosen for '
-  'dense models: the narrow factors of low rank learn up to 55 times as fast, '
-  'perhaps too fast, so that its rows do not tell how good low rank can be. '
-  'All train as many steps. Losses are those of the chosen step, in nats per '
-  'piece, without dropout and label smoothing. The step with the best greedy '
-  'BLEU on validation counts. BLEU is that of sacreBLEU with case, beam 4.',
+  'structure of the factors and the start that they assume, whose rate falls '
+  'as a cosine from 0.004. After 400 steps this rate had a lower validation '
+  'loss than 0.002 for dense (3.29, 3.41), Shapeshifter at 14x (3.67, 3.79) '
+  'and low rank at 14x (4.59, 4.85), which was lower still with 0.016 (4.53) '
+  'and has a row with 0.008. All train as many steps. Losses are those of the '
+  'chosen step, in nats per piece, without dropout and label smoothing. The '
+  'step with the best greedy BLEU on validation counts. BLEU is that of '
+  'sacreBLEU with case, beam 4.',
 )
 
 CITED = 'cited there, of another implementation; ours needs accelerators'
@@ -97,6 +99,10 @@ MEASURED = {
     'Shapeshifter 7/64, frobenius start',
     'initialization=frobenius',
   ),
+  'low-rank-14x-fast': (
+    'low rank 7/19, twice the rate',
+    'method=low_rank,embedding_rank=19',
+  ),
   'low-rank-14x-frobenius': (
     'low rank 7/19, frobenius start',
     'method=low_rank,embedding_rank=19,initialization=frobenius',
@@ -114,6 +120,7 @@ def bleu(**more):
   return rows.Relative(metric='BLEU', **more)
 
 
+OVERRIDES = {'low-rank-14x-fast': {'optimizer.learning_rate': 8e-3}}
 # Of Multi30k, by id.
 GOALS = {
   'dense': dict(goal={'BLEU': 40.0}),
@@ -123,6 +130,7 @@ GOALS = {
     relative_goals=(
       bleu(row='dense', plus=-1.5),
       bleu(row='low-rank-14x', plus=1.0),
+      bleu(row='low-rank-14x-fast', plus=1.0),
     )
   ),
 }
@@ -184,7 +192,7 @@ def measured(name, data):
     id=name,
     method=method,
     config=f'configs/t5_small.py:{given}',
-    overrides={'evaluation.train_loss': True},
+    overrides={'evaluation.train_loss': True, **OVERRIDES.get(name, {})},
     **(GOALS.get(name, {}) if data == 'multi30k' else {}),
   )
 

@@ -70,7 +70,7 @@ def test_low_rank_and_shapeshifter_have_equal_ranks_or_equal_sizes():
 
 
 @pytest.mark.parametrize(
-  'study, number', [('t4_t8', 13), ('t5a', 3), ('t4_t8.py:data=tatoeba', 13)]
+  'study, number', [('t4_t8', 14), ('t5a', 3), ('t4_t8.py:data=tatoeba', 14)]
 )
 def test_every_row_can_run(study, number, tmp_path):
   file, _, given = study.partition('.py:')
