@@ -95,6 +95,12 @@ CASES = (
     Case(_SMALL, _TRANSFORMER, '8', model=model, goal=goal)
     for model, goal in ((1, 1.02), (2, 1.05))
   ),
+  Case(
+    'Transformer 512/2048 6+6, Tucker feed-forward',
+    networks.transformer(networks.TUCKER),
+    '8',
+    goal=1.02,
+  ),
   *(Case(BIG, big(), devices) for devices in ('8', '64', '256', 'v5e:8x8')),
   Case(BIG_TOO, big(('.*/ffn/.*', _TRAIN)), '8'),
   *(
