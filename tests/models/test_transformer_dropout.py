@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tt_compress.models import transformer_xl
 from tt_compress.models.transformer import (
   layers,
   transformer,
@@ -185,3 +186,49 @@ def test_the_output_of_the_final_norm_is_dropped(side):
   y, kept = call(make_noise()), call(None)
   assert_dropped(y == 0)
   np.testing.assert_allclose(y[y != 0], (kept / (1 - RATE))[y != 0], rtol=1e-5)
+
+
+def test_words_distances_and_features_of_transformer_xl_are_dropped(
+  monkeypatch,
+):
+  config = transformer_xl.TransformerXLConfig(
+    vocab_size=11,
+    model_dim=DIM,
+    ffn_dim=DIM,
+    num_heads=2,
+    num_layers=1,
+    memory_length=LENGTH,
+    dropout=RATE,
+  )
+  model = transformer_xl.TransformerXL(config, rngs=nnx.Rngs(0))
+  silence(model)
+  attend, seen = relative_attention.RelativeAttention.__call__, []
+
+  def attend_and_see(self, x, source, distances, *others):
+    seen.append(distances)
+    return attend(self, x, source, distances, *others)
+
+  monkeypatch.setattr(
+    relative_attention.RelativeAttention, '__call__', attend_and_see
+  )
+  tokens = jax.random.randint(jax.random.key(1), (BATCH, LENGTH), 1, 11)
+
+  @jax.jit
+  def read():
+    memory = jax.tree.map(
+      lambda a: jnp.zeros(a.shape, a.dtype), config.memory_shapes(BATCH)
+    )
+    y, memory = model.read(tokens, memory, make_noise())
+    return y, memory['inputs'][:, 0], seen.pop()
+
+  y, words, distances = map(np.asarray, read())
+
+  def check(found, kept):
+    assert_dropped(found == 0)
+    expected = np.where(found == 0, 0, kept / (1 - RATE))
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+  check(words, np.asarray(model.embed(tokens)) * DIM**0.5)
+  check(y, normalized(normalized(words.astype(np.float64))))
+  # Some features of the distance 0 are zeros anyway.
+  check(distances[:-1], sinusoids.features(2 * LENGTH, DIM)[:0:-1])

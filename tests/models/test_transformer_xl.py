@@ -187,10 +187,15 @@ def test_loss_is_that_of_the_logits(options):
   x, _ = read(model, TOKENS, empty(model))
   log_p = np.asarray(jax.nn.log_softmax(model.project(x)))
   targets = np.roll(TOKENS, -1, axis=1)
-  expected = -np.take_along_axis(log_p, targets[..., None], -1).sum()
+  losses = -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
   weights = np.ones(targets.shape, np.float32)
   found = jax.jit(model.cross_entropy)(x, targets, weights)
-  assert float(found) == pytest.approx(expected, rel=1e-5)
+  assert float(found) == pytest.approx(losses.sum(), rel=1e-5)
+  if cutoffs := options.get('cutoffs'):
+    clusters = np.searchsorted(cutoffs, targets, side='right')
+    expected = [losses[clusters == k].sum() for k in range(3)]
+    found, _ = jax.jit(model.cluster_losses)(x, targets, weights)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_bfloat16():
@@ -283,6 +288,25 @@ def test_dropout_draws_for_every_example():
   assert np.abs(found[0] - found[1]).max() > 1e-3
   again = draw(empty(model))
   np.testing.assert_array_equal(again, found)
+
+
+def test_fresh_arrays_have_the_deviations_of_the_released_code():
+  options = dict(vocab_size=600, model_dim=64, ffn_dim=64, num_layers=1)
+  clusters = dict(cutoffs=(200, 400), cluster_tables=True, div_val=2)
+  config = transformer_xl.TransformerXLConfig(
+    **{**SMALL, **options, **clusters, 'tie_logits': False}
+  )
+  model = transformer_xl.TransformerXL(config, rngs=keys.Rngs(0))
+  arrays = {k: matrix.full() for k, matrix in modules.matrices(model).items()}
+  arrays['u'], arrays['v'] = map(
+    value, (model.content_bias, model.distance_bias)
+  )
+  assert sum('projections' in name for name in arrays) == 6
+  for name, array in arrays.items():
+    std = 0.01 if 'projections' in name else 0.02
+    # Up to 5 standard errors.
+    error = 5 / (2 * array.size) ** 0.5
+    assert np.std(array) == pytest.approx(std, rel=error), name
 
 
 def test_paths_of_the_matrices():

@@ -136,6 +136,18 @@ def test_fit_is_the_best_plain_train_within(between):
     contract.close(contract.full(spec)(spec.fit(given)), nearest, 1e-5)
 
 
+@pytest.mark.parametrize('between', BETWEEN)
+def test_the_largest_rank_has_room_for_every_matrix(between):
+  sizes = dict(rows=6, cols=6, row_modes=(2, 3), col_modes=(3, 2))
+  # Any matrix is a plain train of rank 6.
+  largest = 7 if between == 'relu' else 6
+  spec = make(tt_rank=largest, between=between, **sizes)
+  matrix = np.random.default_rng(0).normal(size=(6, 6)).astype('float32')
+  contract.close(contract.full(spec)(spec.fit(matrix)), matrix, 1e-5)
+  with pytest.raises(ValueError, match=f'tt_rank={largest + 1} .*{largest}'):
+    make(tt_rank=largest + 1, between=between, **sizes)
+
+
 def test_a_relu_of_rank_one_has_no_room_for_a_plain_train():
   spec = make(30, 20, tt_rank=(4, 1), between='relu')
   with pytest.raises(ValueError, match=r'tt_rank=\(1, 4, 1, 1\).* at least 2'):

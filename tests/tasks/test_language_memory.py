@@ -13,7 +13,7 @@ from tt_compress.models.transformer import output
 from tt_compress.nn import embed, linear, modules
 from tt_compress.parallel import sharding
 from tt_compress.tasks import language_modeling
-from tt_compress.training import build, carry, metrics, run, step
+from tt_compress.training import build, carry, metrics, run, step, workdir
 from tt_compress.training.checkpoints import checkpoints
 
 STREAMS, SEGMENT, DIM = 6, 4, 8
@@ -330,3 +330,62 @@ def test_an_evaluation_has_its_own_memory(files):
   )
   assert min(abs(other - whole) for other in others) > 1e-3
   assert len({round(other, 4) for other in others}) == len(others)
+
+
+def test_lines_are_continued_as_an_evaluation_reads_them(files):
+  """By the likeliest words, of all words that the vocabulary has."""
+  scored = dict(clamp_length=2, same_length=True)
+  config = make_transformer(files, **{'data.vocabulary': 'words'})
+  config.evaluation.update(memory_length=5, **scored)
+  config.sampling.update(max_tokens=4, temperature=0.0)
+  graphdef = build.blueprint(config).graphdef
+  task = language_modeling.LanguageModeling(config, graphdef, None)
+  words = task.tokens.value
+  assert words.words[:3] == ('<pad>', '<s>', '</s>') and len(words) < 20
+  never = [0, 1, *range(len(words), 256)]
+  random = np.random.default_rng(0)
+  # So large that every token matters.
+  draw = lambda a: jnp.asarray(0.6 * random.normal(size=a.shape), a.dtype)
+  variables = jax.tree.map(draw, build.initialize(config, None))
+  # The model prefers all that is no word, and no line ends.
+  bias = np.zeros(256, np.float32)
+  bias[never], bias[2] = 50, -50
+  variables['params']['logits_bias'] = jnp.asarray(bias)
+
+  @jax.jit
+  def logits_of(tokens):
+    model = modules.merge(graphdef, **variables)
+    shapes = model.config.memory_shapes(1, 5)
+    memory = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    return model.project(model.read(tokens[None], memory, **scored)[0])[0]
+
+  lines = ['der Hund schläft im Haus es regnet.', 'im Haus']
+  answers = task.predict(variables, lines, num_best=1)
+  for line, [answer] in zip(lines, answers, strict=True):
+    ids, score = [2, *words.encode([line])[0]], 0.0
+    for _ in range(4):
+      # The model is causal, so what follows has no effect.
+      padded = np.pad(ids, (0, 16 - len(ids))).astype(np.int32)
+      logits = np.asarray(logits_of(padded)[len(ids) - 1], np.float64)
+      logits[never] = -np.inf
+      ids.append(int(logits.argmax()))
+      score += logits.max() - np.log(np.sum(np.exp(logits)))
+    assert answer.text == words.decode(ids[1:])
+    assert answer.score == pytest.approx(score, rel=1e-4)
+
+
+def test_a_trained_model_may_be_evaluated_with_another_memory(files, tmp_path):
+  folder = str(tmp_path)
+  workdir.claim(make_transformer(files), folder)
+  for name, value in (
+    ('window', 3),
+    ('memory_length', 7),
+    ('clamp_length', 5),
+    ('same_length', True),
+  ):
+    settings = {f'evaluation.{name}': value}
+    workdir.compare(make_transformer(files, **settings), folder)
+  with pytest.raises(ValueError, match='model.clamp_length: None -> 5'):
+    workdir.compare(
+      make_transformer(files, **{'model.clamp_length': 5}), folder
+    )

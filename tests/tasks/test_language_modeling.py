@@ -224,6 +224,13 @@ def test_an_evaluation_takes_evenly_spaced_windows(files):
   # The first and the last of four windows.
   expected = mean_loss(task, variables, text, (0, 24))
   assert found['loss'] == pytest.approx(expected, rel=1e-5)
+  config.evaluation.final_tokens = 17
+  part = task.evaluate(variables, 'validation')
+  assert part['num_tokens'] == 8 + 1
+  assert part['loss'] == pytest.approx(expected, rel=1e-5)
+  # As if all 25 had this loss: five words and two ends of lines, but the first.
+  perplexity = np.exp(expected * 25 / 6)
+  assert part['word_perplexity'] == pytest.approx(perplexity, rel=1e-3)
 
 
 def test_training_sees_every_token_once_per_epoch(files):

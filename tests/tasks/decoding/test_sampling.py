@@ -15,6 +15,9 @@ VOCAB, EOS = 11, 2
 LOGITS = np.random.default_rng(0).normal(size=(40, VOCAB), scale=2)
 LOGITS[3] = 0  # all are equally likely
 LOGITS[4, 5:] = 80
+# The first id has the probability 0.5 exactly, and the next two have the rest.
+LOGITS[5] = -60
+LOGITS[5, :3] = np.log([0.5, 0.25, 0.25])
 
 
 def brute_force(logits, temperature=1.0, top_k=None, top_p=1.0):
