@@ -134,7 +134,7 @@ def set_recipe(config, arguments, size):
   if configuration.choose(arguments, 'recipe', RECIPES) == 'ours':
     config.model.update(dropout=0.15)
     config.optimizer.update(
-      learning_rate=4e-3,
+      learning_rate=2e-3,
       structure_aware=True,
       schedule='cosine',
       warmup_steps=400 if size == 'small' else 4000,
