@@ -24,6 +24,14 @@ COSTS = (
     unit='kB',
     scale=1 / 8000,
   ),
+  rows.Metric(
+    name='training',
+    source='seconds',
+    better='lower',
+    format=',.1f',
+    unit='min',
+    scale=1 / 60,
+  ),
 )
 DATA = results.Data(
   train='55,000 images', validation='made/held-out', test='made/test'
@@ -42,6 +50,7 @@ def row(name, scores=(), ratio=10.0, before=None, **entries):
         'ratio in bits': ratio,
         'before': before and before[seed],
         'size': 4 / ratio,
+        'training': 2.0 + seed,
       },
     )
     for seed, score in enumerate(scores)

@@ -49,7 +49,9 @@ def test_parts_have_the_runs_of_the_whole(tmp_path, capsys):
   assert [row.runs for row in merged.rows] == [row.runs for row in whole.rows]
   assert merged.seeds == whole.seeds == (0, 1)
   assert merged.git == 'abc1234, def5678'
-  assert merged.seconds == 2 * whole.seconds
+  # 2 minutes of every first seed and 3 of every second one.
+  assert merged.seconds == 60 * (4 * 2 + 3 * 3)
+  assert merging.merge([merged, second]).seconds == merged.seconds
   assert merged.rows[0].row == whole.rows[0].row
   # The second file is as it was.
   assert results.read(paths[1]) == second

@@ -44,6 +44,7 @@ def merge(found: Sequence[results.Result]) -> results.Result:
   commits = {
     each for result in found if result.git for each in result.git.split(', ')
   }
+  table = tuple(map(_merge_rows, by_id.values()))
   ran = [result for result in found if result.versions] or found
   # A result may be merged itself.
   machines = '; '.join(result.hardware for result in ran).split('; ')
@@ -51,11 +52,19 @@ def merge(found: Sequence[results.Result]) -> results.Result:
     first,
     git=', '.join(sorted(commits)),
     seeds=tuple(sorted({seed for result in found for seed in result.seeds})),
-    seconds=sum(result.seconds for result in found),
+    seconds=_seconds(first, table),
     versions=ran[0].versions,
     hardware='; '.join(dict.fromkeys(machines)),
-    rows=tuple(map(_merge_rows, by_id.values())),
+    rows=table,
   )
+
+
+def _seconds(described, table):
+  """Of all runs, each once: two results may have the same one."""
+  metrics = *described.metrics, *described.costs
+  [own] = [each for each in metrics if each.source == 'seconds']
+  times = [run.values.get(own.name) for row in table for run in row.runs]
+  return sum(time / own.scale for time in times if time is not None)
 
 
 def _merge_rows(same):

@@ -234,7 +234,7 @@ def test_every_line_of_a_table_has_as_many_cells():
     for part in text.split('\n\n')
     if part.startswith('|')
   ]
-  assert counts == [{11}, {6}]
+  assert counts == [{11}, {7}]
 
 
 def test_other_data_are_announced():
