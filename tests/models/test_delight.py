@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from tt_compress import configuration
-from tt_compress.models import delight, delight_config
+from tt_compress.models import delight, delight_config, delight_layers
+from tt_compress.models.transformer import layers
 from tt_compress.nn import compress, dextra, keys, modules, stack
 from tt_compress.nn.dropout import Noise
 
@@ -344,6 +345,63 @@ def test_dropout_is_where_the_rates_say():
     model = make(**{name: 0.5})
     np.testing.assert_array_equal(logits_of(model, INPUTS, TARGETS), plain)
     assert not np.allclose(model(INPUTS, TARGETS, noise), plain)
+
+
+@pytest.mark.parametrize('name', ['embed_dropout', 'dextra_dropout'])
+def test_rows_are_dropped_before_and_inside_the_dextra(name):
+  """All positions of a sentence lose the same features of an embedding."""
+  model = make(num_layers=1, **{name: 0.5})
+  noise = Noise(jax.random.key(0), jnp.arange(2))
+  tokens, positions = np.full((2, 9), 5), np.zeros((9, 16), np.float32)
+
+  @jax.jit
+  def embed(model):
+    read = lambda noise: model._embed('source', tokens, positions, noise)
+    return read(None), read(noise)
+
+  plain, found = map(np.asarray, embed(model))
+  if name == 'embed_dropout':
+    np.testing.assert_array_equal(found, np.tile(found[:, :1], (1, 9, 1)))
+    assert 0 < np.mean(found == 0) < 1
+    assert np.any(found[0] != found[1])
+  # Not only the result is dropped.
+  kept = found != 0
+  for scale in (1, 2):
+    assert not np.allclose(found[kept], scale * plain[kept])
+
+
+def test_weights_of_both_attentions_are_dropped():
+  config = delight_config.DelightConfig(**SMALL, attention_dropout=0.5)
+  layer = delight_layers.DecoderLayer(config, config.blocks[0], keys.Rngs(0))
+  noise = Noise(jax.random.key(0), jnp.arange(2))
+  x = jax.random.normal(jax.random.key(1), (2, 5, 16))
+  mask = np.ones((1, 1, 1, 5), bool)
+
+  @jax.jit
+  def attend(layer):
+    own = lambda noise: layer.self_attention(x, mask, noise)
+    cross = lambda noise: layer.cross_attention(x, x, mask, noise)
+    return [(each(None), each(noise)) for each in (own, cross)]
+
+  for plain, found in attend(layer):
+    assert not np.allclose(plain, found)
+
+
+def test_nothing_is_dropped_inside_feed_forward():
+  config = delight_config.DelightConfig(**{**SMALL, 'dropout': 0.5})
+  layer = layers.FeedForward(config.sublayers, keys.Rngs(0))
+  x = jax.random.normal(jax.random.key(1), (2, 5, 16))
+  noise = Noise(jax.random.key(0), jnp.arange(2))
+  np.testing.assert_array_equal(layer(x, noise), layer(x))
+
+
+def test_residual_sums_have_the_epsilon_of_the_released_code():
+  config = delight_config.DelightConfig(**SMALL)
+  residual = randomize(layers.Residual(config.sublayers, keys.Rngs(0)))
+  # The variance is about as small as the epsilon.
+  x = 3e-3 * jax.random.normal(jax.random.key(1), (2, 5, 16))
+  expected = normalize(residual.norm, np.asarray(x, np.float64))
+  np.testing.assert_allclose(residual(x, jnp.zeros_like), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

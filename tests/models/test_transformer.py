@@ -73,7 +73,7 @@ class Definition:
     if module is None:
       return 0.0
     number = self.config.distance_buckets
-    if module.is_causal:
+    if module is self.model.decoder_bias:
       found = self.bucket(query - key, number)
     else:
       found = self.bucket(abs(query - key), number // 2)
@@ -115,7 +115,8 @@ class Definition:
 
   def norm(self, layer, x):
     if self.config.norm_kind == 'rms':
-      root = np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-6)
+      mean = (x**2).mean(axis=-1, keepdims=True)
+      root = np.sqrt(mean + self.config.norm_epsilon)
       return x / root * np.asarray(layer.scale.get_value(), np.float64)
     centered = x - x.mean(axis=-1, keepdims=True)
     variance = (centered**2).mean(axis=-1, keepdims=True)
@@ -124,7 +125,8 @@ class Definition:
     if self.config.norm_kind == 'unbiased':
       deviation = np.std(x, axis=-1, ddof=1, keepdims=True)
       return centered / (deviation + self.config.norm_epsilon) * scale + shift
-    return centered / np.sqrt(variance + 1e-6) * scale + shift
+    root = np.sqrt(variance + self.config.norm_epsilon)
+    return centered / root * scale + shift
 
   def residual(self, layer, x, sublayer):
     if self.config.norm == 'post':
@@ -203,7 +205,7 @@ T5 = dict(
   max_distance=5,
 )
 VARIANTS = {
-  'post': dict(norm='post'),
+  'post': dict(norm='post', norm_epsilon=0.1),
   'pre, gelu, three tables, a bias at the logits alone': dict(
     norm='pre',
     activation='gelu',
@@ -221,7 +223,7 @@ VARIANTS = {
     tie_logits=False,
     logits_bias=True,
   ),
-  'T5': dict(T5),
+  'T5': dict(T5, norm_epsilon=0.1),
   'T5, version 1.1': dict(T5, gated=True, activation='gelu', tie_logits=False),
 }
 

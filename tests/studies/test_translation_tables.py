@@ -1,5 +1,7 @@
 """The translation tables of the slides and of the dissertation."""
 
+import re
+
 import pytest
 
 from tt_compress import configuration
@@ -49,6 +51,55 @@ def test_rows_of_the_slides_have_their_ratios(name):
   # The small model keeps the shares of the parts.
   params, dense = sizes(config, table[f'{name}-small'])
   assert dense / params == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize('name, layers', [('N3', 5), ('N4', 3), ('N5', 1)])
+def test_rows_of_the_slides_compress_the_first_layers(name, layers):
+  config, table = rows_of(f'{SLIDES}:data=multi30k')
+  for row in (f'slides-{name}', f'{name}-small'):
+    made = configurations.of_run(config, table[row], 0)
+    for side in ('encoder', 'decoder'):
+      found = [
+        any(
+          re.fullmatch(pattern, f'{side}/layers/{k}/ffn/up')
+          for pattern, _ in made.compress
+        )
+        for k in range(6)
+      ]
+      assert found == [k < layers for k in range(6)]
+
+
+FALL = dict(schedule='inverse_sqrt', warmup_steps=15_000)
+OF_FAIRSEQ = dict(FALL, name='adam', learning_rate=5e-4, weight_decay=1e-4)
+OF_T5 = dict(FALL, name='lamb', weight_decay=0.0)
+OF_SLIDES = dict(
+  name='adam', learning_rate=1.0, schedule='noam', warmup_steps=2000
+)
+
+
+@pytest.mark.parametrize(
+  'file, dropout, pairs, optimizer',
+  [
+    ('fairseq_shapeshifter:data=iwslt14-de-en', 0.3, None, OF_FAIRSEQ),
+    ('fairseq_shapeshifter:data=wmt16-en-ro', 0.1, None, OF_FAIRSEQ),
+    ('t5_small:data=wmt16', 0.1, 192, dict(OF_T5, learning_rate=3e-3)),
+    ('t5_small:data=iwslt14', 0.1, 128, dict(OF_T5, learning_rate=2e-3)),
+    ('multi30k_slides:data=multi30k', 0.1, 150, OF_SLIDES),
+    ('multi30k_slides:data=iwslt14', 0.1, 256, OF_SLIDES),
+  ],
+)
+def test_published_settings(file, dropout, pairs, optimizer):
+  name, arguments = file.split(':')
+  config = configuration.load(f'configs/{name}.py:size=published,{arguments}')
+  assert config.model.dropout == dropout and config.label_smoothing == 0.1
+  assert {k: config.optimizer[k] for k in optimizer} == optimizer
+  if pairs is not None:
+    [length] = config.data.bucket_lengths
+    assert config.data.batch_tokens == length * pairs
+  if name == 'multi30k_slides':
+    # Greedy translations of at most 50 words, whatever the source.
+    found = config.evaluation
+    assert (found.beam_size, found.max_ratio, found.max_extra) == (1, 0.0, 50)
 
 
 @pytest.mark.parametrize(

@@ -421,6 +421,80 @@ def test_tokenized_text_is_scored_as_plain_text(
   assert f'{found["token_bleu"]:.2f}' in made.report('test', found)
 
 
+def test_scores_of_the_slides_are_of_tokens(task_and_variables):
+  """Not of the words between spaces, and without case."""
+  task, _ = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  config.evaluation.nltk_bleu = True
+  made = translation.Translation(config, task._graphdef, None)
+  outputs, references = ['a Dog, two cats.'], ['A dog , two cats .']
+  found = made._scores(outputs, references)
+  assert found['nltk_bleu'] == pytest.approx(1)
+  assert found['bleu'] < 90
+  assert made._report_scores(found)[-1].endswith('1.0000')
+  assert 'nltk_bleu' not in task._scores(outputs, references)
+
+
+@pytest.mark.parametrize('lowercase', [True, False])
+def test_case_counts_for_tokens_as_for_text(task_and_variables, lowercase):
+  task, _ = task_and_variables
+  config = task._config.copy_and_resolve_references()
+  config.evaluation.update(detokenize=True, lowercase=lowercase)
+  made = translation.Translation(config, task._graphdef, None)
+  found = made._scores(['a dog , two Cats'], ['A dog , two cats'])
+  for name in ('bleu', 'token_bleu'):
+    assert (found[name] == pytest.approx(100)) == lowercase
+
+
+def test_validations_are_greedy_and_predictions_have_the_beam_of_the_settings(
+  task_and_variables, monkeypatch
+):
+  task, variables = task_and_variables
+  made = translation.Translation(task._config, task._graphdef, None)
+  monkeypatch.setattr(made, 'mean_loss', lambda *_: 0.0)
+  sizes = []
+
+  def generate(_, lines, beam_size):
+    sizes.append(beam_size)
+    return [[base.Answer('', 0.0)] * beam_size for _ in lines]
+
+  monkeypatch.setattr(made, 'generate', generate)
+  made.validate(variables)
+  for num_best in (1, 3):
+    [found] = made.predict(variables, ['Hund'], num_best)
+    assert len(found) == num_best
+  assert sizes == [1, task._config.evaluation.beam_size, 3] == [1, 2, 3]
+
+
+def test_losses_are_of_all_pairs_that_a_bucket_holds(
+  task_and_variables, monkeypatch
+):
+  task, variables = task_and_variables
+  sides = [task.target.value.encode(side) for side in zip(*PAIRS, strict=True)]
+  lengths = [max(map(len, pair)) + 1 for pair in zip(*sides, strict=True)]
+  for longest in sorted(lengths)[-2:]:
+    config = task._config.copy_and_resolve_references()
+    config.data.bucket_lengths = (longest,)
+    config.evaluation.batch_size = len(PAIRS)
+    made = translation.Translation(config, task._graphdef, None)
+    made.target.value = task.target.value
+    rows = lambda _, batch: ([np.sum(batch['targets'][:, 0] != 0)], [1])
+    monkeypatch.setattr(made, '_loss', rows)
+    held = sum(length <= longest for length in lengths)
+    assert made.mean_loss(variables, 'test') == held
+
+
+def test_rare_characters_are_unknown_below_full_coverage(task_and_variables):
+  task, _ = task_and_variables
+  lines = [line for pair in PAIRS for line in pair]
+  for coverage in (1.0, 0.98):
+    config = task._config.copy_and_resolve_references()
+    config.data.character_coverage = coverage
+    found = translation.Translation(config, None, None).target.value
+    ids = np.concatenate(found.encode(lines))
+    assert np.any(ids == corpus.UNK_ID) == (coverage < 1)
+
+
 def test_a_second_translation_of_a_split_is_timed(
   task_and_variables, monkeypatch
 ):

@@ -3,6 +3,7 @@
 import functools
 import json
 import shutil
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 
 from tests.training import tiny
 from tt_compress import configuration, tasks
+from tt_compress.models.transformer import distilled
 from tt_compress.nn import modules
 from tt_compress.parallel import sharding
 from tt_compress.planning import compiled
@@ -129,6 +131,42 @@ def test_loss_and_gradients_are_the_definition(
     jax.device_get(state['params']),
     jax.device_get(gradients),
   )
+
+
+class Noted:
+  """Notes the noise that its features were asked for with."""
+
+  def features(self, inputs, noise=None):
+    self.noise = noise
+    return inputs
+
+
+def test_noise_is_that_of_the_student_alone():
+  student, teacher = Noted(), Noted()
+  both = distilled.Distilled(student, teacher, temperature=2.0, weight=0.3)
+  both.features(jnp.ones(3), noise='noise')
+  assert (student.noise, teacher.noise) == ('noise', None)
+
+
+@pytest.mark.parametrize('prefix', ['source_', ''])
+def test_each_vocabulary_of_a_teacher_is_compared(tmp_path, prefix):
+  teacher = tmp_path / 'teacher'
+  (teacher / 'checkpoints').mkdir(parents=True)
+  workdir.claim(make_teacher(), str(teacher))
+  facts = {f'{each}vocabulary_sha256': 'abc' for each in ('source_', '')}
+  for name, found in (('results', {}), ('data', facts)):
+    records.write(str(teacher / f'{name}.json'), found)
+  own = facts | {f'{prefix}vocabulary_sha256': 'def'}
+  vocabularies = [
+    types.SimpleNamespace(facts=lambda name=name: {name: own[name]})
+    for name in facts
+  ]
+  task = types.SimpleNamespace(vocabularies=vocabularies)
+  told = f'another vocabulary .*: {prefix}vocabulary_sha256 is abc there and de'
+  with pytest.raises(ValueError, match=told):
+    distillation.start(
+      make_student(teacher), task, str(tmp_path), sharding.make_mesh()
+    )
 
 
 # --- Runs ---------------------------------------------------------------------

@@ -75,6 +75,11 @@ def test_rates_by_hand():
     for core, fan_in in (('core_0', 12), ('core_1', 6)):
       expected = (24 / fan_in) ** a * sizes[core] ** b / 2
       assert found[f'train/factors/{core}'] == pytest.approx(expected)
+    # Tables that make the logits, too, are no exception.
+    for core, dense_in, fan_in in (('core_0', 1, 1), ('core_1', 16, 3)):
+      expected = (dense_in / fan_in) ** a * sizes[core] ** b / 2
+      for path in ('table', 'tied'):
+        assert found[f'{path}/factors/{core}'] == pytest.approx(expected)
     assert found['dense/factors/matrix'] == 1.0
 
 
