@@ -71,6 +71,11 @@ BUCKETS = {
 def rules(arguments):
   """Rules for the matrices of the first layers."""
   method, size = arguments['method'], arguments['size']
+  if arguments['attention'] and arguments['attention_alone']:
+    raise ValueError(
+      'attention with attention_alone: this is attention_alone; leave out '
+      'attention'
+    )
   if method == 'fewer_layers':
     if arguments['layers'] == 6:
       raise ValueError(

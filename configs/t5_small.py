@@ -95,6 +95,12 @@ def rules(arguments, size):
     )
   layers = '(en|de)coder/.*'
   if method == 'dense':
+    for name in ('rank', 'embedding_rank', 'initialization'):
+      if arguments[name]:
+        raise ValueError(
+          f'{name}={arguments[name]} with method=dense: nothing is compressed; '
+          f'leave out {name}'
+        )
     return ()
   start = arguments['initialization']
   if not start and arguments['recipe'] == 'ours':

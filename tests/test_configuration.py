@@ -311,10 +311,16 @@ def test_an_argument_without_effect_is_refused():
     load('multi30k_slides', 'method=fewer_layers,layers=3,attention')
   with pytest.raises(ValueError, match='is the dense model; give layers=1'):
     load('multi30k_slides', 'method=fewer_layers')
+  with pytest.raises(ValueError, match='attention_alone; leave out attention'):
+    load('multi30k_slides', 'attention,attention_alone')
+  with pytest.raises(ValueError, match='compressed; leave out embedding_rank'):
+    load('t5_small', 'method=dense,embedding_rank=3')
 
 
 def test_a_mean_of_checkpoints_keeps_as_many():
   configuration.check(load('fairseq_shapeshifter', 'average=5'))
+  with pytest.raises(ValueError, match='but 6 are written; lower evaluation'):
+    configuration.check(load('fairseq_shapeshifter', 'average=9'))
 
 
 def test_a_configuration_of_an_unknown_task_is_read_and_refused():

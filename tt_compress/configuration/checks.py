@@ -56,13 +56,16 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise ValueError(f"non_finite.policy={policy!r} must be 'abort' or 'skip'")
   # One of the start from another run, then one per evaluation.
   written = is_trained - (-config.num_steps // evaluation.every)
-  checkpoints = min(config.checkpoint.keep_latest, written)
-  if config.checkpoint.average > checkpoints:
-    raise ValueError(
-      f'checkpoint.average={config.checkpoint.average} needs as many '
-      f'checkpoints, but {checkpoints} are kept; raise checkpoint.keep_latest '
-      'or lower evaluation.every'
-    )
+  average, kept = config.checkpoint.average, config.checkpoint.keep_latest
+  for number, done, way_out in (
+    (kept, 'kept', 'raise checkpoint.keep_latest'),
+    (written, 'written', 'lower evaluation.every, or raise num_steps'),
+  ):
+    if average > number:
+      raise ValueError(
+        f'checkpoint.average={average} needs as many checkpoints, but {number} '
+        f'are {done}; {way_out}, or lower checkpoint.average'
+      )
   window = config.logging.profile
   if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
     raise ValueError(

@@ -81,8 +81,13 @@ class DelightConfig:
         f'model.max_depth={self.max_depth} must be at least '
         f'model.min_depth={self.min_depth}'
       )
-    if not self.width > 0:  # NaN fails, too
-      raise ValueError(f'model.width={self.width} must be above 0')
+    least = 1 / min(self.model_dim, self.map_dim)
+    if not least <= self.width < math.inf:  # NaN fails, too
+      raise ValueError(
+        f'model.width={self.width} must be finite and at least {least:.4g}, '
+        f'a feature of model.model_dim={self.model_dim} or '
+        f'model.map_dim={self.map_dim}'
+      )
     if self.max_groups is not None and self.max_groups.bit_count() != 1:
       below = 2 ** math.floor(math.log2(max(1, self.max_groups)))
       raise ValueError(
