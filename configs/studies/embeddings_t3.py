@@ -55,7 +55,7 @@ TEXT = (
   'clusters-4 and clusters-low_rank-4 ran before this rule, with three times '
   'the rates of lookups, chosen on validation: 5.593 nats instead of 5.667 '
   'after 425 steps of low rank; dense has 5.590 with them instead of 5.598. '
-  'The commands of today run them by the rule. Words are those '
+  'Their commands now follow the rule. Words are those '
   'of the training text, 33,278 with the end of a line. Frequent words are the '
   'first 2,000, less frequent ones the next 8,000. Ratios are those of one '
   'matrix for embeddings and logits to all numbers that take its place. '

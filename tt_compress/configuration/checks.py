@@ -54,8 +54,19 @@ def check(config: ml_collections.ConfigDict) -> None:
   policy = config.non_finite.policy
   if policy not in ('abort', 'skip'):
     raise ValueError(f"non_finite.policy={policy!r} must be 'abort' or 'skip'")
+  _check_average(config)
+  window = config.logging.profile
+  if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
+    raise ValueError(
+      f'logging.profile={window} must be () or (first step, last step)'
+    )
+
+
+def _check_average(config):
+  """Refuses a mean of more checkpoints than there will be."""
   # One of the start from another run, then one per evaluation.
-  written = is_trained - (-config.num_steps // evaluation.every)
+  is_trained = config.init_from is not None
+  written = is_trained - (-config.num_steps // config.evaluation.every)
   average, kept = config.checkpoint.average, config.checkpoint.keep_latest
   for number, done, way_out in (
     (kept, 'kept', 'raise checkpoint.keep_latest'),
@@ -66,11 +77,6 @@ def check(config: ml_collections.ConfigDict) -> None:
         f'checkpoint.average={average} needs as many checkpoints, but {number} '
         f'are {done}; {way_out}, or lower checkpoint.average'
       )
-  window = config.logging.profile
-  if window and not (len(window) == 2 and 0 < window[0] <= window[1]):
-    raise ValueError(
-      f'logging.profile={window} must be () or (first step, last step)'
-    )
 
 
 def _check_fit(config):
